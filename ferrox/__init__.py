@@ -1,0 +1,1 @@
+"""Ferrox: reverse-mode automatic differentiation."""

@@ -1,0 +1,58 @@
+# The structs of kernels/include/fx/abi.h, for every module of the core.
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+cdef extern from "fx/abi.h" nogil:
+    enum:
+        FX_BOOL
+        FX_U8
+        FX_I8
+        FX_I16
+        FX_I32
+        FX_I64
+        FX_F16
+        FX_BF16
+        FX_F32
+        FX_F64
+        FX_DTYPES
+    enum:
+        FX_CPU
+        FX_CUDA
+        FX_DEVICE_TYPES
+    enum:
+        FX_MAX_DIMS
+        FX_CONTIGUOUS
+        FX_HOST_SCALAR
+    enum:
+        FX_OK
+        FX_ERROR_VALUE
+        FX_ERROR_INDEX
+        FX_ERROR_TYPE
+        FX_ERROR_RUNTIME
+        FX_ERROR_MEMORY
+        FX_ERROR_LINALG
+    ctypedef struct fx_array:
+        void *data
+        int64_t *dims
+        int64_t numel
+        uint8_t dtype
+        uint8_t ndim
+        uint8_t flags
+        uint8_t device_type
+        int32_t device_index
+    ctypedef union fx_scalar:
+        double f
+        int64_t i
+    ctypedef struct fx_call:
+        fx_array **arrays
+        int n_out
+        int n_in
+        const fx_scalar *params
+        int n_params
+        char message[160]
+    ctypedef int (*fx_kernel)(fx_call *call) noexcept nogil
+    ctypedef struct fx_backend:
+        const char *name
+        void *(*allocate)(size_t bytes, int device) noexcept nogil
+        void (*release)(void *block, size_t bytes, int device) noexcept nogil
+        int (*copy)(void *to, const void *from_, size_t bytes, int device) noexcept nogil
+        int (*synchronise)(int device) noexcept nogil

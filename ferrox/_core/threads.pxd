@@ -1,0 +1,2 @@
+# The one thread setting, for loops and BLAS alike.  See threads.pyx.
+cdef int num_threads

@@ -1,0 +1,2 @@
+"""One thread setting for loops and BLAS."""
+num_threads = 1

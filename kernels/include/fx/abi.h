@@ -1,0 +1,65 @@
+/* What crosses a backend's boundary: arrays, one call, one backend.  C, no Python.h.
+ *
+ * A kernel is a C function over an fx_call.  The first n_out arrays are written, the n_in after them are read.
+ * Everything that is not an array travels in params, in an order that each kernel documents.
+ */
+#ifndef FX_ABI_H
+#define FX_ABI_H
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The order is that of promotion within a category; tables in dtype.pyx follow it. */
+enum fx_dtype { FX_BOOL, FX_U8, FX_I8, FX_I16, FX_I32, FX_I64, FX_F16, FX_BF16, FX_F32, FX_F64, FX_DTYPES };
+
+enum fx_device_type { FX_CPU, FX_CUDA, FX_DEVICE_TYPES };
+
+#define FX_MAX_DIMS 64
+
+enum fx_flags {
+    FX_CONTIGUOUS = 1,  /* row-major without gaps (true for numel <= 1) */
+    FX_HOST_SCALAR = 2  /* a Python number: data points to one host value of the array's dtype, on any device */
+};
+
+typedef struct fx_array {
+    void *data;    /* first element */
+    int64_t *dims; /* shape[ndim], then strides[ndim], in elements */
+    int64_t numel;
+    uint8_t dtype, ndim, flags, device_type;
+    int32_t device_index;
+} fx_array;
+
+typedef union fx_scalar {
+    double f;
+    int64_t i;
+} fx_scalar;
+
+enum fx_status { FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG };
+
+typedef struct fx_call {
+    fx_array **arrays; /* outputs first */
+    int n_out, n_in;
+    const fx_scalar *params;
+    int n_params;
+    char message[160]; /* what was wrong, written by a kernel that returns other than FX_OK; without the operator's name */
+} fx_call;
+
+/* Returns an fx_status.  Called without the GIL: must not touch Python. */
+typedef int (*fx_kernel)(fx_call *call);
+
+typedef struct fx_backend {
+    const char *name;
+    void *(*allocate)(size_t bytes, int device); /* 64-byte aligned, NULL when out of memory */
+    void (*release)(void *block, size_t bytes, int device);
+    /* Bytes between this backend and the host or within it; either side may be host memory. */
+    int (*copy)(void *to, const void *from, size_t bytes, int device);
+    int (*synchronise)(int device);
+} fx_backend;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
