@@ -46,6 +46,8 @@ cdef extern from "fx/abi.h" nogil:
         fx_array **arrays
         int n_out
         int n_in
+        int kernel
+        int dtype
         const fx_scalar *params
         int n_params
         char message[160]

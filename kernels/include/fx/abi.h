@@ -40,8 +40,10 @@ typedef union fx_scalar {
 enum fx_status { FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG };
 
 typedef struct fx_call {
-    fx_array **arrays; /* outputs first */
+    fx_array **arrays; /* outputs first; NULL for an optional operand that is absent */
     int n_out, n_in;
+    int kernel; /* its number in the registry (backend.pyx): one C function may serve many kernels */
+    int dtype;  /* the fx_dtype that the arithmetic is done in; operands of other dtypes are cast on the way */
     const fx_scalar *params;
     int n_params;
     char message[160]; /* what was wrong, written by a kernel that returns other than FX_OK; without the operator's name */

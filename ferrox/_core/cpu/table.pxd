@@ -1,0 +1,18 @@
+# Contiguous inner loops of the elementwise kernels, by kernel number and compute dtype.  See table.pyx.
+from ferrox._core.abi cimport FX_DTYPES
+from ferrox._core.backend cimport MAX_KERNELS
+
+# o[i] = f(x[i], y[i], z[i]; p): operands contiguous, in the compute dtype; o in the compute dtype or bool (uint8).
+# o may be x, y or z itself, but never overlaps them otherwise.  p always holds at least four values.
+ctypedef void (*fx_loop)(void *o, void *x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil
+
+cdef struct elementwise_entry:
+    fx_loop loop[10]    # by compute dtype (fx_dtype); NULL where the kernel is not defined; float16 and bfloat16 go through float32
+    int n_in
+    bint to_bool        # the result is bool whatever the compute dtype
+
+cdef elementwise_entry entries[MAX_KERNELS]
+# casts[to][from]: o[i] = (to) x[i]; the other arguments are ignored.
+cdef fx_loop casts[10][10]
+
+cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1
