@@ -45,7 +45,7 @@ cdef int copy(fx_call *call) noexcept nogil:
             return _no_cast(call)
     if out.flags & x.flags & FX_CONTIGUOUS and out.numel == x.numel and out.numel < PARALLEL_MIN:
         if cast == NULL:
-            memcpy(out.data, x.data, out.numel * item_size(out.dtype))
+            move_tile(out.data, 0, 1, x.data, 0, 1, 1, out.numel, item_size(out.dtype))
         else:
             cast(out.data, x.data, NULL, NULL, NULL, out.numel)
         return FX_OK

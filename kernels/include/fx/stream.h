@@ -40,20 +40,18 @@ static inline void fx_stream_fence(void) {
 #endif
 }
 
-/* memcpy for rows of a tile: its calls and its switch to "rep movsb" cost more than the bytes. */
+/* memcpy without its switch to "rep movsb", which virtual machines can run at a GB/s. */
 static inline void fx_copy_row(void *to, const void *from, size_t bytes) {
     char *d = (char *)to;
     const char *s = (const char *)from;
 #ifdef __SSE2__
-    if (bytes <= 1 << 14) {
-        for (; bytes >= 64; d += 64, s += 64, bytes -= 64) {
-            __m128i a = _mm_loadu_si128((const __m128i *)s), b = _mm_loadu_si128((const __m128i *)(s + 16));
-            __m128i c = _mm_loadu_si128((const __m128i *)(s + 32)), e = _mm_loadu_si128((const __m128i *)(s + 48));
-            _mm_storeu_si128((__m128i *)d, a);
-            _mm_storeu_si128((__m128i *)(d + 16), b);
-            _mm_storeu_si128((__m128i *)(d + 32), c);
-            _mm_storeu_si128((__m128i *)(d + 48), e);
-        }
+    for (; bytes >= 64; d += 64, s += 64, bytes -= 64) {
+        __m128i a = _mm_loadu_si128((const __m128i *)s), b = _mm_loadu_si128((const __m128i *)(s + 16));
+        __m128i c = _mm_loadu_si128((const __m128i *)(s + 32)), e = _mm_loadu_si128((const __m128i *)(s + 48));
+        _mm_storeu_si128((__m128i *)d, a);
+        _mm_storeu_si128((__m128i *)(d + 16), b);
+        _mm_storeu_si128((__m128i *)(d + 32), c);
+        _mm_storeu_si128((__m128i *)(d + 48), e);
     }
 #endif
     memcpy(d, s, bytes);
