@@ -9,7 +9,6 @@ once.  Large outputs leave through scratch and non-temporal stores, which saves 
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport llabs
-from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array
 from ferrox._core.cpu.table cimport casts, fx_loop
@@ -18,6 +17,21 @@ from ferrox._core.threads cimport num_threads
 cdef extern from "fx/stream.h" nogil:
     void fx_stream_copy(void *to, const void *source, size_t bytes)
     void fx_stream_fence()
+    void fx_fill8(uint8_t *d, uint8_t value, Py_ssize_t n)
+    void fx_gather8(uint8_t *d, const uint8_t *s, Py_ssize_t stride, Py_ssize_t n)
+    void fx_scatter8(uint8_t *d, Py_ssize_t stride, const uint8_t *s, Py_ssize_t source_stride, Py_ssize_t n)
+    void fx_fill16(uint16_t *d, uint16_t value, Py_ssize_t n)
+    void fx_gather16(uint16_t *d, const uint16_t *s, Py_ssize_t stride, Py_ssize_t n)
+    void fx_scatter16(uint16_t *d, Py_ssize_t stride, const uint16_t *s, Py_ssize_t source_stride, Py_ssize_t n)
+    void fx_fill32(uint32_t *d, uint32_t value, Py_ssize_t n)
+    void fx_gather32(uint32_t *d, const uint32_t *s, Py_ssize_t stride, Py_ssize_t n)
+    void fx_scatter32(uint32_t *d, Py_ssize_t stride, const uint32_t *s, Py_ssize_t source_stride, Py_ssize_t n)
+    void fx_fill64(uint64_t *d, uint64_t value, Py_ssize_t n)
+    void fx_gather64(uint64_t *d, const uint64_t *s, Py_ssize_t stride, Py_ssize_t n)
+    void fx_scatter64(uint64_t *d, Py_ssize_t stride, const uint64_t *s, Py_ssize_t source_stride, Py_ssize_t n)
+    void fx_copy_row(void *to, const void *source, size_t bytes)
+    void fx_transpose8(uint8_t *d, Py_ssize_t drs, const uint8_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
+    void fx_transpose16(uint16_t *d, Py_ssize_t drs, const uint16_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
     void fx_transpose32(uint32_t *d, Py_ssize_t drs, const uint32_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
     void fx_transpose64(uint64_t *d, Py_ssize_t drs, const uint64_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
 
@@ -31,7 +45,10 @@ cdef enum:
     OPERANDS = 4
     DIRECT_TILE = 16384       # elements of a tile where no operand needs scratch
     STREAM_MIN = 1 << 24      # bytes of output from which non-temporal stores win
-    TILE_COLS = 64            # of a tile with a transposed operand
+    TILE_ROWS = 64            # of a tile with a transposed operand: so long a piece of it is read at once
+    COPY_BYTES = 65536        # of a tile that is only copied, transposed
+    COPY_ROW_BYTES = 512
+    SCRATCH_BYTES = 65536     # at least six times BLOCK_BYTES
     SHORT_ROW = 64            # rows shorter than this are taken several at a time
 
 cdef int[10] _item_sizes = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
@@ -62,10 +79,54 @@ cdef int item_size(int dtype) noexcept nogil:
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------
 
+cdef inline void _fill(word *d, word value, Py_ssize_t n) noexcept nogil:
+    if word is uint8_t:
+        fx_fill8(d, value, n)
+    elif word is uint16_t:
+        fx_fill16(d, value, n)
+    elif word is uint32_t:
+        fx_fill32(d, value, n)
+    elif word is uint64_t:
+        fx_fill64(d, value, n)
+
+
+cdef inline void _gather(word *d, const word *s, Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+    if word is uint8_t:
+        fx_gather8(d, s, stride, n)
+    elif word is uint16_t:
+        fx_gather16(d, s, stride, n)
+    elif word is uint32_t:
+        fx_gather32(d, s, stride, n)
+    elif word is uint64_t:
+        fx_gather64(d, s, stride, n)
+
+
+cdef inline void _scatter(word *d, Py_ssize_t stride, const word *s, Py_ssize_t source_stride, Py_ssize_t n) noexcept nogil:
+    if word is uint8_t:
+        fx_scatter8(d, stride, s, source_stride, n)
+    elif word is uint16_t:
+        fx_scatter16(d, stride, s, source_stride, n)
+    elif word is uint32_t:
+        fx_scatter32(d, stride, s, source_stride, n)
+    elif word is uint64_t:
+        fx_scatter64(d, stride, s, source_stride, n)
+
+
+cdef inline void _transpose(word *d, Py_ssize_t drs, const word *s, Py_ssize_t scs, Py_ssize_t rows,
+                            Py_ssize_t cols) noexcept nogil:
+    if word is uint8_t:
+        fx_transpose8(d, drs, s, scs, rows, cols)
+    elif word is uint16_t:
+        fx_transpose16(d, drs, s, scs, rows, cols)
+    elif word is uint32_t:
+        fx_transpose32(d, drs, s, scs, rows, cols)
+    elif word is uint64_t:
+        fx_transpose64(d, drs, s, scs, rows, cols)
+
+
 cdef void _move(word *d, Py_ssize_t drs, Py_ssize_t dcs, const word *s, Py_ssize_t srs, Py_ssize_t scs,
                 Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
     cdef Py_ssize_t r, c
-    cdef word value
     if dcs != 1 and drs == 1 or (cols < 4 and rows > cols and not (dcs == 1 and srs == 1)):
         # The same move with its loops exchanged: dense or long rows of the destination.
         drs, dcs = dcs, drs
@@ -73,29 +134,18 @@ cdef void _move(word *d, Py_ssize_t drs, Py_ssize_t dcs, const word *s, Py_ssize
         rows, cols = cols, rows
     if dcs == 1 and scs == 1 and cols >= 8:
         for r in range(rows):
-            memcpy(d + r * drs, s + r * srs, cols * sizeof(word))
+            fx_copy_row(d + r * drs, s + r * srs, cols * sizeof(word))
     elif dcs == 1 and srs == 1 and rows > 1:
-        if word is uint32_t:
-            fx_transpose32(d, drs, s, scs, rows, cols)
-        elif word is uint64_t:
-            fx_transpose64(d, drs, s, scs, rows, cols)
-        else:
-            for c in range(cols):
-                for r in range(rows):
-                    d[r * drs + c] = s[r + c * scs]
+        _transpose(d, drs, s, scs, rows, cols)
     elif dcs == 1 and scs == 0:
         for r in range(rows):
-            value = s[r * srs]
-            for c in range(cols):
-                d[r * drs + c] = value
+            _fill(d + r * drs, s[r * srs], cols)
     elif dcs == 1:
         for r in range(rows):
-            for c in range(cols):
-                d[r * drs + c] = s[r * srs + c * scs]
+            _gather(d + r * drs, s + r * srs, scs, cols)
     else:
         for r in range(rows):
-            for c in range(cols):
-                d[r * drs + c * dcs] = s[r * srs + c * scs]
+            _scatter(d + r * drs, dcs, s + r * srs, scs, cols)
 
 
 cdef void move_tile(void *to, Py_ssize_t trs, Py_ssize_t tcs, const void *source, Py_ssize_t srs, Py_ssize_t scs,
@@ -121,18 +171,21 @@ cdef void _copy_tile(block_plan *plan, char *to, char *source, Py_ssize_t rows, 
                      char *scratch) noexcept nogil:
     cdef operand *out = &plan.operands[0]
     cdef operand *x = &plan.operands[1]
-    if not plan.stream:
-        move_tile(to, out.stride[1], out.stride[0], source, x.stride[1], x.stride[0], rows, cols, out.size)
-    elif x.dense:
+    if plan.stream and x.dense:
         fx_stream_copy(to, source, rows * cols * out.size)
-    else:
+    elif plan.stream or plan.rows_first:
         move_tile(scratch, cols, 1, source, x.stride[1], x.stride[0], rows, cols, out.size)
-        _stream_rows(to, out.stride[1] * out.size, scratch, rows, cols * out.size)
+        if plan.stream:
+            _stream_rows(to, out.stride[1] * out.size, scratch, rows, cols * out.size)
+        else:
+            move_tile(to, out.stride[1], out.stride[0], scratch, cols, 1, rows, cols, out.size)
+    else:
+        move_tile(to, out.stride[1], out.stride[0], source, x.stride[1], x.stride[0], rows, cols, out.size)
 
 
 cdef void _run(block_plan *plan, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Tiles first to last, in the order columns, rows, further dimensions (rows first with a transposed operand)."""
-    cdef char[(OPERANDS + 2) * BLOCK_BYTES + 64] memory
+    cdef char[SCRATCH_BYTES + 64] memory
     cdef char *scratch = <char *> ((<uintptr_t> memory + 63) & ~ <uintptr_t> 63)
     cdef char *raw = scratch + OPERANDS * BLOCK_BYTES
     cdef char *second = raw + BLOCK_BYTES
@@ -338,8 +391,14 @@ cdef bint _tiles(block_plan *plan, Py_ssize_t total) noexcept nogil:
     block = min(<Py_ssize_t> 2048, BLOCK_BYTES // largest)
     plan.rows_first = across != 0
     if across:
-        plan.tile_rows = min(plan.dims[1], block // min(plan.dims[0], <Py_ssize_t> TILE_COLS))
+        plan.tile_rows = TILE_ROWS
+        if plan.loop == NULL:
+            block = COPY_BYTES // out.size
+            plan.tile_rows = block // min(<Py_ssize_t> 256, COPY_ROW_BYTES // out.size)
+        plan.tile_rows = min(plan.tile_rows, plan.dims[1])
         plan.tile_cols = min(plan.dims[0], block // plan.tile_rows)
+        if plan.tile_cols == plan.dims[0]:
+            plan.tile_rows = min(plan.dims[1], block // plan.tile_cols)
     elif plan.dims[0] < SHORT_ROW and plan.dims[1] > 1:
         plan.tile_cols = plan.dims[0]
         plan.tile_rows = min(plan.dims[1], block // plan.dims[0])
@@ -352,7 +411,11 @@ cdef bint _tiles(block_plan *plan, Py_ssize_t total) noexcept nogil:
         plan.stream = plan.stream and plan.operands[i].data != out.data
     if plan.tile_rows > 1 and not (plan.tile_cols == plan.dims[0] and out.stride[1] == plan.dims[0]):
         # Rows of a tile that begin inside a line would be streamed in two halves.
-        plan.stream = plan.stream and (<uintptr_t> out.data | <uintptr_t> (out.stride[1] * out.size)) % 64 == 0
+        # The wide rows of a transposed copy gain all the same, the narrow ones of a transposed operand never do.
+        if across:
+            plan.stream = plan.stream and plan.loop == NULL and plan.tile_cols * out.size >= 256
+        else:
+            plan.stream = plan.stream and (<uintptr_t> out.data | <uintptr_t> (out.stride[1] * out.size)) % 64 == 0
     if plan.tile_rows == 1 and direct and (not plan.stream or plan.loop == NULL):
         plan.tile_cols = min(plan.dims[0], <Py_ssize_t> DIRECT_TILE)
     plan.tiles_rows = (plan.dims[1] + plan.tile_rows - 1) // plan.tile_rows
@@ -386,7 +449,7 @@ cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dt
         a.cast = NULL
         if array.dtype != dtypes[i]:
             a.cast = casts[array.dtype][dtypes[i]] if i == 0 else casts[dtypes[i]][array.dtype]
-        flat = flat and (array.flags & FX_CONTIGUOUS) and (array.numel == total or array.numel == 1)
+        flat = flat and (total == 1 or array.flags & FX_CONTIGUOUS and (array.numel == total or array.numel == 1))
     if flat:
         plan.ndim = 1
         plan.dims[0] = total
