@@ -10,13 +10,18 @@ from libc.stdint cimport int64_t
 from ferrox._core.abi cimport FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK
 from ferrox._core.cpu.matmul cimport gemm_product, provide_dot, provide_gemm
 
-# Rows of A and B per pass (a tile's panel of B stays in L1), rows of A per block (in half of L2), columns per strip.
 cdef enum:
-    KC_BYTES = 1536
-    A_BYTES = 192 * 1024
-    NC = 4096
+    KC_BYTES = 1600  # a tile's rows of A and panel of B together in L1, in bytes along k
+    NC = 2048  # columns per strip
+    MC = 16  # rows up to which dots along k beat packing a B that lies by columns
     FLOPS_PER_THREAD = 200000
     BYTES_PER_THREAD = 128 * 1024
+
+cdef int t_dots = 16
+
+def tune(dots=16):
+    global t_dots
+    t_dots = dots
 
 cdef enum:
     SLOT_A, SLOT_B, SLOT_X, SLOT_Y
@@ -66,67 +71,75 @@ cdef void pack_b(const real *b, int64_t rsb, int64_t csb, int64_t k, int64_t wid
                         to[i * ld + v * lanes + j] = b[i * rsb + (column + j) * csb]
 
 
-cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t m, int64_t k, int64_t count, real *to) noexcept nogil:
-    """m rows of A, cut into `count` tiles of nearly equal height, each by columns."""
-    cdef int64_t t, rows, i, l, low = m // count, extra = m - low * count
-    for t in range(count):
-        rows = low + (t < extra)
-        if rsa == 1:
+cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t rows, int64_t k, real *to) noexcept nogil:
+    """A tile's rows of A, by columns."""
+    cdef int64_t i, l
+    if csa == 1:
+        pack_rows(to, rows, a, rsa, k)
+    elif rsa == 1:
+        pack_columns(to, rows, a, csa, k)
+    else:
+        for i in range(rows):
             for l in range(k):
-                for i in range(rows):
-                    to[l * rows + i] = a[i + l * csa]
-        else:
-            for i in range(rows):
-                for l in range(k):
-                    to[l * rows + i] = a[i * rsa + l * csa]
-        a += rows * rsa
-        to += rows * k
+                to[l * rows + i] = a[i * rsa + l * csa]
 
 
-cdef inline void multiply_block(block[real] *s, int64_t m, int64_t row_tiles, const real *a, bint packed_a,
-                                int64_t n, int64_t first, int64_t last, const real *b, bint packed_b, bint by_rows,
-                                real *c, const real *d) noexcept nogil:
-    """Panels first to last of n columns, times m rows."""
-    cdef int lanes = VECTOR_BYTES // sizeof(real)
-    cdef int64_t low = m // row_tiles, extra = m - low * row_tiles, outer, inner, t, p, row, rows, width, column = 0
-    cdef int64_t last_b, last_c, tile_rsa = s.rsa, outers = row_tiles if by_rows else last - first
-    cdef int64_t inners = last - first if by_rows else row_tiles
-    cdef int vectors, part
+cdef inline int64_t tiles_of_rows(int64_t m, int64_t n, int lanes) noexcept nogil:
+    if n <= lanes:
+        return 1 if m <= NARROW_ROWS else ceil_div(m, NARROW_ROWS)
+    return 1 if m <= TILE_ROWS else ceil_div(m, TILE_ROWS)
+
+
+cdef inline void multiply_block(block[real] *s, int64_t m, int64_t n, int64_t first, int64_t last, const real *a,
+                                real *packed_a, const real *b, bint packed_b, real *c, const real *d) noexcept nogil:
+    """Panels first to last of n columns, times m rows.  With packed_a, a buffer, tiles of A are packed on the way."""
+    cdef int lanes = VECTOR_BYTES // sizeof(real), vectors, part
+    cdef int64_t row_tiles = tiles_of_rows(m, n, lanes), low = m, extra = 0, column = 0
+    cdef int64_t outer, inner, outers, inners, t, p, row, rows, width, last_b, last_c
+    cdef int64_t rsa = s.rsa, csa = s.csa
+    cdef const real *tile_a
     cdef const real *panel_b
+    if row_tiles > 1:
+        low = m // row_tiles
+        extra = m - low * row_tiles
+    # A packed strip of B is read tile by tile of A, in order; one that is not packed is read once, A again and again.
+    outers = row_tiles if packed_b else last - first
+    inners = last - first if packed_b else row_tiles
     for outer in range(outers):
         for inner in range(inners):
-            t = outer if by_rows else inner
-            p = first + (inner if by_rows else outer)
+            t = outer if packed_b else inner
+            p = first + (inner if packed_b else outer)
             row = t * low + (t if t < extra else extra)
             rows = low + (t < extra)
+            tile_a = a + row * rsa
+            if packed_a != NULL:
+                if inner == 0 or not packed_b:
+                    pack_a[real](tile_a, rsa, csa, rows, s.k, packed_a)
+                    s.rsa = 1
+                    s.csa = rows
+                tile_a = packed_a
             width = panel(n, p, lanes, &column)
-            vectors = <int> ceil_div(width, lanes)
+            vectors = <int> ((width + lanes - 1) // lanes)
             part = 0
             last_c = width - lanes
             if width < lanes:
                 part = <int> width
                 vectors = 0
                 last_c = 0
+            panel_b = b + column
+            last_b = last_c
             if packed_b:
                 panel_b = b + p * (TILE_VECTORS * lanes * s.k)
                 s.ldb = (vectors if vectors else 1) * lanes
                 last_b = s.ldb - lanes
-            else:
-                panel_b = b + column
-                last_b = last_c
-            if packed_a:
-                s.csa = rows
-                run_tile(vectors, rows, s, a + row * s.k, panel_b, c + row * s.ldc + column,
-                               d + row * s.ldd + column, last_b, last_c, part)
-            else:
-                run_tile(vectors, rows, s, a + row * tile_rsa, panel_b, c + row * s.ldc + column,
-                               d + row * s.ldd + column, last_b, last_c, part)
+            run_tile(vectors, rows, s, tile_a, panel_b, c + row * s.ldc + column, d + row * s.ldd + column,
+                     last_b, last_c, part)
 
 
 cdef struct plan:
     const gemm_product *product
-    int64_t kc, mc, nc
-    bint pack_a, pack_b
+    int64_t kc, nc
+    bint pack_a, pack_b, by_dots
     void *packed_b
     int status
 
@@ -146,29 +159,36 @@ cdef void grid(int threads, int64_t row_tiles, int64_t column_tiles, int *by_row
 cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
     """One thread's share of a blocked product."""
     cdef const gemm_product *p = w.product
-    cdef int lanes = VECTOR_BYTES // sizeof(real), ways = 1
+    cdef int lanes = VECTOR_BYTES // sizeof(real), ways = 1, my_row, my_column, column_ways
     cdef const real *a = <const real *> p.a
     cdef const real *b = <const real *> p.b
+    cdef const real *d
+    cdef const real *my_b
+    cdef real *c
     cdef real *packed_b = <real *> w.packed_b
     cdef real *packed_a = NULL
-    cdef const real *my_a
-    cdef const real *my_b
-    cdef const real *d
-    cdef real *c
-    cdef int64_t m0, m1, jc, pc, ic, n, k, rows, count, i, first, last, tiles, column = 0, width, row_tiles
+    cdef int64_t m0, m1, jc, pc, n, k, i, first, last, tiles, row_tiles, width, column = 0
     cdef block[real] s
+    s.alpha = <real> p.alpha
+    s.ldc = p.ldc
+    if w.by_dots:
+        first = p.n * thread // threads
+        last = p.n * (thread + 1) // threads
+        s.k, s.rsa, s.ldb, s.ldd, s.beta = p.k, p.rsa, p.csb, p.ldd, <real> p.beta
+        dot_tiles(&s, p.m, last - first, a, b + first * p.csb, <real *> p.c + first, <const real *> p.d + first)
+        return
     row_tiles = ceil_div(p.m, TILE_ROWS)
     grid(threads, row_tiles, panels(min(p.n, w.nc), lanes), &ways)
-    cdef int my_row = thread % ways, my_column = thread // ways, column_ways = threads // ways
+    my_row = thread % ways
+    my_column = thread // ways
+    column_ways = threads // ways
     m0 = min(p.m, row_tiles * my_row // ways * TILE_ROWS)
     m1 = min(p.m, row_tiles * (my_row + 1) // ways * TILE_ROWS)
-    if w.pack_a and m1 > m0:
-        packed_a = <real *> scratch(SLOT_A, w.mc * w.kc * sizeof(real))
+    if w.pack_a:
+        packed_a = <real *> scratch(SLOT_A, NARROW_ROWS * w.kc * sizeof(real))
         if packed_a == NULL:
             w.status = FX_ERROR_MEMORY
             m1 = m0  # the others still meet at the barriers
-    s.alpha = <real> p.alpha
-    s.ldc = p.ldc
     jc = 0
     while jc < p.n:
         n = min(w.nc, p.n - jc)
@@ -178,9 +198,7 @@ cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
         pc = 0
         while pc < p.k:
             k = min(w.kc, p.k - pc)
-            s.k = k
-            s.ldd = p.ldc if pc else p.ldd
-            s.beta = 1 if pc else <real> p.beta
+            my_b = b + pc * p.rsb + jc
             if w.pack_b:
                 if jc or pc:
                     fx_barrier(threads)
@@ -189,28 +207,19 @@ cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
                     pack_b[real](b + pc * p.rsb + (jc + column) * p.csb, p.rsb, p.csb, k, width,
                                  packed_b + i * (TILE_VECTORS * lanes * k))
                 fx_barrier(threads)
-            ic = m0
-            while ic < m1:
-                rows = min(w.mc, m1 - ic)
-                count = ceil_div(rows, TILE_ROWS)
-                s.rsa = p.rsa
-                s.csa = p.csa
-                s.ldb = p.rsb
-                my_a = a + ic * p.rsa + pc * p.csa
                 my_b = packed_b
-                if not w.pack_b:
-                    my_b = b + pc * p.rsb + jc
-                if w.pack_a:
-                    pack_a[real](my_a, p.rsa, p.csa, rows, k, count, packed_a)
-                    my_a = packed_a
-                    s.rsa = 1
-                c = <real *> p.c + ic * p.ldc + jc
-                d = c
-                if pc == 0:
-                    d = <const real *> p.d + ic * p.ldd + jc
-                multiply_block[real](&s, rows, count, my_a, w.pack_a, n, first, last, my_b, w.pack_b,
-                                     k * n * sizeof(real) <= 16384, c, d)
-                ic += rows
+            s.k, s.rsa, s.csa, s.ldb = k, p.rsa, p.csa, p.rsb
+            s.ldd = p.ldc
+            s.beta = 1
+            c = <real *> p.c + m0 * p.ldc + jc
+            d = c
+            if pc == 0:
+                s.ldd = p.ldd
+                s.beta = <real> p.beta
+                d = <const real *> p.d + m0 * p.ldd + jc
+            if m1 > m0:
+                multiply_block[real](&s, m1 - m0, n, first, last, a + m0 * p.rsa + pc * p.csa, packed_a, my_b,
+                                     w.pack_b, c, d)
             pc += k
         jc += n
 
@@ -226,22 +235,23 @@ cdef void work_f64(int thread, int threads, void *argument) noexcept nogil:
 cdef int blocked(const gemm_product *p, real zero) noexcept nogil:
     cdef int lanes = VECTOR_BYTES // sizeof(real)
     cdef plan w
-    cdef int threads = p.threads
     cdef double flops = 2.0 * <double> p.m * <double> p.n * <double> p.k
-    cdef int64_t kc = KC_BYTES // sizeof(real), blocks, tiles
+    cdef int64_t kc = KC_BYTES // sizeof(real), tiles
+    cdef int threads = p.threads
     w.product = p
     w.status = FX_OK
     w.packed_b = NULL
     w.kc = ceil_div(p.k, ceil_div(p.k, kc))
     w.nc = min(p.n, NC)
-    # Packing B costs a read and a write of it; it pays when there are rows to use it for and it is not in L1.
-    w.pack_b = p.csb != 1 or (p.m > 2 * TILE_ROWS and p.k * p.n * sizeof(real) > 65536)
-    w.pack_a = p.n > 4 * TILE_VECTORS * lanes and p.m * p.k * sizeof(real) > 65536
+    # Packing B is a read and a write of it: worth it when there are rows to use it for.  A is read in place while its
+    # rows are adjacent along k; otherwise a tile of it is packed into L1 before it meets the panels of B.
+    w.by_dots = p.m <= t_dots and p.csb != 1 and p.rsb == 1 and p.csa == 1 and p.k >= 2 * lanes
+    w.pack_b = not w.by_dots and (p.csb != 1 or p.m > 2 * TILE_ROWS)
+    w.pack_a = w.pack_b and p.csa != 1 and p.n > 2 * TILE_VECTORS * lanes
     if threads > flops / FLOPS_PER_THREAD:
         threads = <int> (flops / FLOPS_PER_THREAD)
     tiles = ceil_div(p.m, TILE_ROWS) * panels(p.n, lanes)
     threads = max(1, <int> min(<int64_t> threads, tiles))
-    w.mc = max(<int64_t> TILE_ROWS, A_BYTES // <int64_t> (w.kc * sizeof(real)) // TILE_ROWS * TILE_ROWS)
     if w.pack_b:
         w.packed_b = scratch(SLOT_B, panels(w.nc, lanes) * TILE_VECTORS * lanes * w.kc * sizeof(real))
         if w.packed_b == NULL:
@@ -339,6 +349,46 @@ cdef int vector_product(const gemm_product *p, real zero) noexcept nogil:
     return FX_OK
 
 
+cdef void outer_rows(int thread, int threads, const gemm_product *p, real zero) noexcept nogil:
+    cdef int64_t i, j
+    cdef const real *b = <const real *> p.b
+    cdef const real *d
+    cdef real *c
+    cdef real e, beta = <real> p.beta
+    for i in range(p.m * thread // threads, p.m * (thread + 1) // threads):
+        e = (<const real *> p.a)[i * p.rsa]
+        c = <real *> p.c + i * p.ldc
+        d = <const real *> p.d + i * p.ldd
+        if p.csb != 1:
+            for j in range(p.n):
+                c[j] = <real> p.alpha * (e * b[j * p.csb]) + (beta * d[j] if beta != 0 else 0)
+        elif beta == 0:
+            for j in range(p.n):
+                c[j] = <real> p.alpha * (e * b[j])
+        else:
+            for j in range(p.n):
+                c[j] = <real> p.alpha * (e * b[j]) + beta * d[j]
+
+
+cdef void outer_f32(int thread, int threads, void *argument) noexcept nogil:
+    outer_rows[float](thread, threads, <const gemm_product *> argument, 0)
+
+
+cdef void outer_f64(int thread, int threads, void *argument) noexcept nogil:
+    outer_rows[double](thread, threads, <const gemm_product *> argument, 0)
+
+
+cdef int outer_product(const gemm_product *p, real zero) noexcept nogil:
+    """K is 1: rows are written as streams."""
+    cdef int64_t shares = p.m * p.n * <int64_t> sizeof(real) // BYTES_PER_THREAD
+    cdef int threads = <int> min(<int64_t> p.threads, min(shares, p.m))
+    if real is float:
+        fx_parallel(threads, outer_f32, <void *> p)
+    else:
+        fx_parallel(threads, outer_f64, <void *> p)
+    return FX_OK
+
+
 cdef inline int product(const gemm_product *p, real zero) noexcept nogil:
     cdef int64_t i
     cdef block[real] s
@@ -354,6 +404,8 @@ cdef inline int product(const gemm_product *p, real zero) noexcept nogil:
         status = vector_product[real](p, zero)
         if status >= 0:
             return status
+    if p.k == 1:
+        return outer_product[real](p, zero)
     if p.csb == 1 and p.k * (p.m + p.n) <= 4096 and p.m * p.n <= 8192:
         s.k = p.k
         s.rsa = p.rsa
@@ -363,9 +415,8 @@ cdef inline int product(const gemm_product *p, real zero) noexcept nogil:
         s.ldd = p.ldd
         s.alpha = <real> p.alpha
         s.beta = <real> p.beta
-        multiply_block[real](&s, p.m, ceil_div(p.m, TILE_ROWS), <const real *> p.a, False, p.n, 0,
-                             panels(p.n, VECTOR_BYTES // sizeof(real)), <const real *> p.b, False, False,
-                             <real *> p.c, <const real *> p.d)
+        multiply_block[real](&s, p.m, p.n, 0, panels(p.n, VECTOR_BYTES // sizeof(real)), <const real *> p.a, NULL,
+                             <const real *> p.b, False, <real *> p.c, <const real *> p.d)
         return FX_OK
     return blocked[real](p, zero)
 

@@ -148,6 +148,8 @@ cdef int multiply_batch(batch_plan *w) noexcept nogil:
     w.product.threads = num_threads
     if w.count <= 0 or w.product.m <= 0 or w.product.n <= 0:
         return FX_OK
+    if w.count == 1:
+        return gemms[w.dtype](&w.product)
     # Whole products per thread when there are enough of them for even shares, or each is too small to be cut.
     if w.count >= 4 * num_threads or (w.count > 1 and (w.count % num_threads == 0 or flops < 2e6)):
         w.product.threads = 1

@@ -37,6 +37,7 @@
 #define FX_TILE_VECTORS 2
 #endif
 
+#define FX_NARROW_ROWS 12 /* rows of a tile of one vector */
 #define FX_UNROLL _Pragma("GCC unroll 16")
 
 namespace fx {
@@ -94,6 +95,8 @@ static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, in
     const int64_t rsa = s->rsa, csa = s->csa, ldb = s->ldb;
     vec acc[MR][NV];
     FX_UNROLL
+    for (int i = 0; i < MR; i++) __builtin_prefetch(c + i * s->ldc, 1);
+    FX_UNROLL
     for (int i = 0; i < MR; i++) {
         FX_UNROLL
         for (int v = 0; v < NV; v++) acc[i][v] = vec{};
@@ -142,23 +145,24 @@ static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, in
 template <class T>
 using tile_function = void (*)(const block<T> *, const T *, const T *, T *, const T *, int64_t, int64_t, int);
 
-#if FX_TILE_ROWS == 12
-#define FX_ROWS(NV, PART)                                                                                              \
-    {0, tile<T, 1, NV, PART>, tile<T, 2, NV, PART>, tile<T, 3, NV, PART>, tile<T, 4, NV, PART>, tile<T, 5, NV, PART>,  \
-     tile<T, 6, NV, PART>, tile<T, 7, NV, PART>, tile<T, 8, NV, PART>, tile<T, 9, NV, PART>, tile<T, 10, NV, PART>,    \
-     tile<T, 11, NV, PART>, tile<T, 12, NV, PART>}
-#else
-#define FX_ROWS(NV, PART)                                                                                              \
-    {0, tile<T, 1, NV, PART>, tile<T, 2, NV, PART>, tile<T, 3, NV, PART>, tile<T, 4, NV, PART>, tile<T, 5, NV, PART>,  \
-     tile<T, 6, NV, PART>}
-#endif
+#define FX_ROWS_6(NV, PART)                                                                                            \
+    0, tile<T, 1, NV, PART>, tile<T, 2, NV, PART>, tile<T, 3, NV, PART>, tile<T, 4, NV, PART>, tile<T, 5, NV, PART>,   \
+        tile<T, 6, NV, PART>
+#define FX_ROWS_12(NV, PART)                                                                                           \
+    FX_ROWS_6(NV, PART), tile<T, 7, NV, PART>, tile<T, 8, NV, PART>, tile<T, 9, NV, PART>, tile<T, 10, NV, PART>,      \
+        tile<T, 11, NV, PART>, tile<T, 12, NV, PART>
 
 /* By number of vectors (0: a part of one) and rows. */
 template <class T> struct tiles {
-    static constexpr tile_function<T> table[FX_TILE_VECTORS + 1][FX_TILE_ROWS + 1] = {
-        FX_ROWS(1, true), FX_ROWS(1, false), FX_ROWS(2, false),
+    static constexpr tile_function<T> table[FX_TILE_VECTORS + 1][FX_NARROW_ROWS + 1] = {
+        {FX_ROWS_12(1, true)}, {FX_ROWS_12(1, false)},
+#if FX_TILE_ROWS == 12
+        {FX_ROWS_12(2, false)},
+#else
+        {FX_ROWS_6(2, false)},
+#endif
 #if FX_TILE_VECTORS == 4
-        FX_ROWS(3, false), FX_ROWS(4, false),
+        {FX_ROWS_6(3, false)}, {FX_ROWS_6(4, false)},
 #endif
     };
 };
@@ -222,6 +226,53 @@ template <class T> static inline void transpose_lanes(T *to, int64_t ld_to, cons
 #endif
     for (; r < rows; r++)
         for (int c = 0; c < L; c++) to[r * ld_to + c] = from[c * ld_from + r];
+}
+
+/* The same for a tile of A, whose rows are no multiple of a vector: 16-byte blocks, the last one overlapping.
+ * to[l * rows + i] = a[i * rsa + l] for l < k. */
+template <class T> static inline void pack_rows(T *to, int64_t rows, const T *a, int64_t rsa, int64_t k) {
+    constexpr int Q = 16 / sizeof(T);
+    typedef T quad __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
+    int64_t l = 0;
+    if (rows >= Q)
+        for (; l + Q <= k; l += Q)
+            for (int64_t i = 0; i < rows; i += Q) {
+                if (i + Q > rows) i = rows - Q;
+                const T *p = a + i * rsa + l;
+                T *o = to + l * rows + i;
+                if constexpr (Q == 4) {
+                    typedef int mask __attribute__((vector_size(16)));
+                    const quad x0 = *(const quad *)p, x1 = *(const quad *)(p + rsa);
+                    const quad x2 = *(const quad *)(p + 2 * rsa), x3 = *(const quad *)(p + 3 * rsa);
+                    const quad y0 = __builtin_shuffle(x0, x1, mask{0, 4, 1, 5}), y1 = __builtin_shuffle(x0, x1, mask{2, 6, 3, 7});
+                    const quad y2 = __builtin_shuffle(x2, x3, mask{0, 4, 1, 5}), y3 = __builtin_shuffle(x2, x3, mask{2, 6, 3, 7});
+                    *(quad *)o = __builtin_shuffle(y0, y2, mask{0, 1, 4, 5});
+                    *(quad *)(o + rows) = __builtin_shuffle(y0, y2, mask{2, 3, 6, 7});
+                    *(quad *)(o + 2 * rows) = __builtin_shuffle(y1, y3, mask{0, 1, 4, 5});
+                    *(quad *)(o + 3 * rows) = __builtin_shuffle(y1, y3, mask{2, 3, 6, 7});
+                } else {
+                    typedef int64_t mask __attribute__((vector_size(16)));
+                    const quad x0 = *(const quad *)p, x1 = *(const quad *)(p + rsa);
+                    *(quad *)o = __builtin_shuffle(x0, x1, mask{0, 2});
+                    *(quad *)(o + rows) = __builtin_shuffle(x0, x1, mask{1, 3});
+                }
+            }
+    for (; l < k; l++)
+        for (int64_t i = 0; i < rows; i++) to[l * rows + i] = a[i * rsa + l];
+}
+
+/* to[l * rows + i] = a[l * csa + i] for l < k. */
+template <class T> static inline void pack_columns(T *to, int64_t rows, const T *a, int64_t csa, int64_t k) {
+    constexpr int Q = 16 / sizeof(T);
+    typedef T quad __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
+    for (int64_t l = 0; l < k; l++, to += rows, a += csa) {
+        if (rows < Q) {
+            for (int64_t i = 0; i < rows; i++) to[i] = a[i];
+            continue;
+        }
+        for (int64_t i = 0; i + Q < rows; i += Q) *(quad *)(to + i) = *(const quad *)(a + i);
+        *(quad *)(to + rows - Q) = *(const quad *)(a + rows - Q);
+    }
 }
 
 template <class T> static inline T sum_lanes(typename simd<T>::vec v) {
@@ -294,6 +345,32 @@ template <class T> static inline void dot_rows(int64_t m, int64_t n, const T *a,
     int64_t i = 0;
     for (; i + 4 <= m; i += 4) dots<T, 4, 1, 2>(n, a + i * lda, lda, x, 0, y + i);
     for (; i < m; i++) dots<T, 1, 1, 2>(n, a + i * lda, lda, x, 0, y + i);
+}
+
+/* C = alpha A B + beta D where rows of A and columns of B are adjacent along k: nothing to pack for few rows. */
+template <class T, int R, int J>
+static inline void dot_tile(const block<T> *s, const T *a, const T *b, T *c, const T *d) {
+    T sums[R * J];
+    dots<T, R, J, 1>(s->k, a, s->rsa, b, s->ldb, sums);
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < J; j++) {
+            const T y = s->alpha * sums[i + R * j];
+            c[i * s->ldc + j] = s->beta == 0 ? y : y + s->beta * d[i * s->ldd + j];
+        }
+}
+template <class T>
+static inline void dot_tiles(const block<T> *s, int64_t m, int64_t n, const T *a, const T *b, T *c, const T *d) {
+    int64_t j = 0;
+    for (; j + 3 <= n; j += 3) {
+        int64_t i = 0;
+        for (; i + 4 <= m; i += 4)
+            dot_tile<T, 4, 3>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
+        for (; i < m; i++)
+            dot_tile<T, 1, 3>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
+    }
+    for (; j < n; j++)
+        for (int64_t i = 0; i < m; i++)
+            dot_tile<T, 1, 1>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
 }
 
 /* y[j] (+)= sum over R rows of x[i] b[i ldb + j]: a strip of a row vector times a matrix, reading b in streams. */
