@@ -11,9 +11,9 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
-from ferrox._core.cpu.lanes cimport LANES, SHORT, SUM_BLOCK, exp, exp_down, fold, fold_short, log, real, row_max, row_sum
-from ferrox._core.cpu.rows cimport STREAM_BYTES, dtype_of, int64_t, load_row, over_rows, row_start, row_worker, \
-    store_row, stream, stream_end
+from ferrox._core.cpu.lanes cimport dot_row, exp, exp_down, exp_row, exp_sum, log, real, row_max, row_sum
+from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_row, over_rows, row_start, row_worker, \
+    stream, stream_end, target
 
 cdef enum:
     TILE = 64     # columns of a tile
@@ -28,91 +28,6 @@ cdef struct softmax_task:
     bint streamed
     int64_t n
     int64_t inner
-
-
-cdef inline double exp_row(const real *x, real top, real *y, int64_t n) noexcept nogil:
-    """y = exp(x - top); returns its sum."""
-    cdef real s[LANES]
-    cdef real e
-    cdef double total = 0
-    cdef int64_t i = 0, stop
-    cdef int j, skip
-    while n - i >= LANES:
-        stop = i + SUM_BLOCK if n - i > SUM_BLOCK else n
-        for j in range(LANES):
-            s[j] = 0
-        while i + LANES <= stop:
-            for j in range(LANES):
-                e = exp_down(x[i + j] - top)
-                y[i + j] = e
-                s[j] += e
-            i += LANES
-        total += fold(s)
-    if i < n:
-        for j in range(SHORT):
-            s[j] = 0
-        while i + SHORT <= n:
-            for j in range(SHORT):
-                e = exp_down(x[i + j] - top)
-                y[i + j] = e
-                s[j] += e
-            i += SHORT
-        if i < n and n >= SHORT:
-            skip = <int> (SHORT - n + i)
-            i = n - SHORT
-            for j in range(SHORT):
-                e = exp_down(x[i + j] - top)
-                y[i + j] = e
-                s[j] += e if j >= skip else 0
-        else:
-            for i in range(i, n):
-                y[i] = exp_down(x[i] - top)
-                s[0] += y[i]
-        total += fold_short(s)
-    return total
-
-
-cdef inline double exp_sum(const real *x, real top, int64_t n) noexcept nogil:
-    cdef real block[256]
-    cdef double total = 0
-    cdef int64_t i = 0
-    while i < n:
-        total += exp_row(x + i, top, <real *> block, n - i if n - i < 256 else 256)
-        i += 256
-    return total
-
-
-cdef inline double dot_row(const real *x, const real *y, int64_t n) noexcept nogil:
-    cdef real s[LANES]
-    cdef double total = 0
-    cdef int64_t i = 0, stop
-    cdef int j
-    while n - i >= LANES:
-        stop = i + SUM_BLOCK if n - i > SUM_BLOCK else n
-        for j in range(LANES):
-            s[j] = 0
-        while i + LANES <= stop:
-            for j in range(LANES):
-                s[j] += x[i + j] * y[i + j]
-            i += LANES
-        total += fold(s)
-    for i in range(i, n):
-        total += x[i] * y[i]
-    return total
-
-
-cdef inline real *target(const fx_array *o, bint streamed, int64_t stride, int64_t start, real *scratch) noexcept nogil:
-    """Where a row of results is made: in its place when it can be."""
-    if stride == 1 and not streamed and o.dtype == dtype_of(scratch):
-        return <real *> o.data + start
-    return scratch
-
-
-cdef inline void deliver(const fx_array *o, bint streamed, int64_t stride, int64_t start, real *y, int64_t n) noexcept nogil:
-    if streamed:
-        stream(<real *> o.data + start, y, n * sizeof(real))
-    elif not (stride == 1 and o.dtype == dtype_of(y)):
-        store_row(y, o.data, o.dtype, start, stride, n)
 
 
 cdef void softmax_rows(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:

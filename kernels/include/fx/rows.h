@@ -131,6 +131,21 @@ template <class T> inline const T *load_flat(const fx_array *a, int64_t start, i
     return scratch;
 }
 
+/* The counterpart of load_flat for results; y may be where they lie already. */
+template <class T> inline void store_flat(const T *y, const fx_array *a, int64_t start, int64_t n) {
+    if (a->flags & FX_CONTIGUOUS) {
+        if (a->dtype != dtype_of(y) || y != (const T *)a->data + start) store_row<T>(y, a->data, a->dtype, start, 1, n);
+        return;
+    }
+    const int64_t last = a->dims[a->ndim - 1], stride = a->dims[2 * a->ndim - 1];
+    for (int64_t done = 0; done < n;) {
+        int64_t run = last - (start + done) % last;
+        if (run > n - done) run = n - done;
+        store_row<T>(y + done, a->data, a->dtype, offset_of(a, start + done, -1), stride, run);
+        done += run;
+    }
+}
+
 /* Copies past the cache, for outputs too large to be found there again. */
 inline void stream(void *to, const void *from, size_t bytes) {
     char *o = (char *)to;
@@ -158,6 +173,21 @@ inline void stream(void *to, const void *from, size_t bytes) {
     }
 #endif
     memcpy(o, x, bytes);
+}
+
+/* Where a row of results is made: in its place when it can be, else in scratch. */
+template <class T>
+inline T *target(const fx_array *o, int streamed, int64_t stride, int64_t start, T *scratch) {
+    return stride == 1 && !streamed && o->dtype == dtype_of(scratch) ? (T *)o->data + start : scratch;
+}
+
+/* Brings a row made in scratch to its place. */
+template <class T>
+inline void deliver(const fx_array *o, int streamed, int64_t stride, int64_t start, const T *y, int64_t n) {
+    if (streamed)
+        stream((T *)o->data + start, y, n * sizeof(T));
+    else if (stride != 1 || o->dtype != dtype_of(y))
+        store_row<T>(y, o->data, o->dtype, start, stride, n);
 }
 
 /* Orders streamed stores before what other threads may read next. */
