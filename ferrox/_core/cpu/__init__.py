@@ -1,12 +1,18 @@
-"""The CPU backend: importing it registers the kernels of the best level that this machine runs."""
+"""The CPU backend.  Importing it registers its kernels, those of the best CPU level that this machine runs among them.
+
+FERROX_CPU_LEVEL (v2, v3, v4) overrides the choice, for tests and measurements.
+"""
 import importlib
 import os
 
-from ferrox._core.cpu.level import levels
+from ferrox._core.cpu import table
+from ferrox._core.cpu.modules import LEVELED, PLAIN
 
-LEVEL = os.environ.get("FERROX_CPU_LEVEL") or levels()[0]
-if LEVEL not in levels():
-    raise ValueError(f"FERROX_CPU_LEVEL is {LEVEL!r}; this machine runs {', '.join(levels())}")
-
-for _name in ("gemm", "gemm_types"):
-    importlib.import_module(f"ferrox._core.cpu.{LEVEL}.{_name}")
+supported = table.supported_levels()
+level = os.environ.get("FERROX_CPU_LEVEL") or supported[-1]
+if level not in supported:
+    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this machine runs {', '.join(supported)}")
+for _name in PLAIN:
+    importlib.import_module(f"ferrox._core.cpu.{_name}")
+for _name in LEVELED:
+    importlib.import_module(f"ferrox._core.cpu.{level}.{_name}")
