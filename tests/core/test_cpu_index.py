@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import ferrox._core.cpu.indexing  # noqa: F401  (registers the kernels)
 from ferrox._core.backend import run_kernel
+from ferrox._core.cpu.box import set_grain
 from ferrox._core.threads import set_num_threads
 
 torch = pytest.importorskip("torch")
@@ -17,11 +18,14 @@ seeds = st.integers(0, 2**32 - 1)
 many = settings(max_examples=60, deadline=None)
 
 
-@pytest.fixture(params=[1, 2], autouse=True, scope="module")
+@pytest.fixture(params=[1, 3], autouse=True, scope="module")
 def threads(request):
+    """On one thread, and on three however small the work."""
     set_num_threads(request.param)
+    before = set_grain(1)
     yield request.param
     set_num_threads(1)
+    set_grain(before)
 
 
 def laid_out(rng, a):
@@ -29,8 +33,8 @@ def laid_out(rng, a):
     order = rng.permutation(a.ndim)
     steps = rng.choice([1, 1, 2, -1, -3], a.ndim)
     store = np.zeros([a.shape[d] * abs(int(steps[d])) for d in order], a.dtype)
-    view = store[tuple(slice(None, None, int(steps[d])) for d in order)]
-    view = view.transpose(np.argsort(order))[tuple(slice(0, n) for n in a.shape)]
+    view = store[(*(slice(None, None, int(steps[d])) for d in order), ...)]
+    view = view.transpose(np.argsort(order))[(*(slice(0, n) for n in a.shape), ...)]
     view[...] = a
     return view
 
@@ -245,8 +249,10 @@ def test_index_get_and_put(dtype, seed):
     v = values(rng, dtype, tuple(n if rng.random() < 0.7 else 1 for n in expected.shape))
     v = np.broadcast_to(laid_out(rng, v), expected.shape)
     y = laid_out(rng, x)
-    reference = x.copy()
-    reference[key] = v
+    reference = x.copy(order="C")
+    places = np.arange(x.size).reshape(x.shape)[key].ravel()
+    for place, value in zip(places.tolist(), v.ravel(), strict=True):
+        reference.reshape(-1)[place] = value  # of equal indices the last one wins
     run_kernel("index_put", [y, v, *arrays], 1, [len(arrays), at, 0, *tags], dtype)
     assert same(y, as_torch(reference))
 

@@ -10,8 +10,7 @@ from ferrox._core.threads cimport num_threads
 
 itemsize[:] = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
-cdef enum:
-    GRAIN = 16384  # elementary steps that are worth one more thread
+cdef int64_t grain = 16384  # elementary steps that are worth one more thread
 
 ctypedef fused word:
     uint8_t
@@ -154,10 +153,18 @@ cdef bint box_next(fx_box *b, int64_t *counter, int inner) noexcept nogil:
 
 
 cdef int threads_for(int64_t n) noexcept nogil:
-    cdef int64_t worth = n // GRAIN
+    cdef int64_t worth = n // grain
     if worth >= num_threads:
         return num_threads if num_threads > 1 else 1
     return <int> worth if worth > 1 else 1
+
+
+def set_grain(int64_t steps):
+    """Sets how many elementary steps are worth a thread, and returns what was set before; for tests."""
+    global grain
+    before = grain
+    grain = steps
+    return before
 
 
 cdef void *scratch(size_t bytes) noexcept nogil:
