@@ -34,8 +34,9 @@ ctypedef fused number:
     float
     double
 
-# The last two dims of the box at its present position.
-ctypedef void (*inner_loop)(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil
+# The last two dims of the box at its present position.  False: an index outside [0, limit) was met, and not used;
+# limit is -1 where the indices are known to be in range.
+ctypedef bint (*inner_loop)(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil
 
 
 cdef int index_error(fx_call *call, int64_t index, int dim, int64_t size) noexcept nogil:
@@ -94,50 +95,102 @@ cdef inline void _copy_row(word zero, char *to, const char *source, int64_t ts, 
         (<word *> (to + j * ts))[0] = (<const word *> (source + j * ss))[0]
 
 
-cdef void _move(word zero, const fx_box *b, int action, int64_t scale) noexcept nogil:
+cdef inline bint _in_range(const char *k, int64_t stride, int64_t n, int64_t size) noexcept nogil:
+    """No branch, so that the loop vectorises: the sign bit of either value tells of an index outside."""
+    cdef int64_t bad = 0, j, v
+    if stride == 8:
+        for j in range(n):
+            v = (<const int64_t *> k)[j]
+            bad |= v | (size - 1 - v)
+    else:
+        for j in range(n):
+            v = (<const int64_t *> (k + j * stride))[0]
+            bad |= v | (size - 1 - v)
+    return bad >= 0
+
+
+cdef bint _read(word zero, const fx_box *b, int64_t scale, int64_t limit) noexcept nogil:
     cdef int last = b.ndim - 1, d = b.ndim - 2
-    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), i, j
+    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), i, j, v
     cdef int64_t ys = b.strides[0][last], xs = b.strides[1][last], ks = b.strides[2][last]
-    cdef char *y
+    cdef char *y = b.data[0]
+    cdef const char *x = b.data[1]
+    cdef const char *k = b.data[2]
+    cdef const char *from_
+    cdef bint whole = ys == size and xs == size and n * size > 32, checked = limit >= 0
+    if checked and ks != 0 and b.strides[2][d] == 0 and not _in_range(k, ks, n, limit):
+        return False
+    for i in range(rows):
+        if ks == 0:
+            v = (<const int64_t *> k)[0]
+            if checked and (v < 0 or v >= limit):
+                return False
+            from_ = x + v * scale
+            if whole:
+                memcpy(y, from_, n * size)
+            else:
+                _copy_row[word](0, y, from_, ys, xs, n)
+        else:
+            if checked and b.strides[2][d] != 0 and not _in_range(k, ks, n, limit):
+                return False
+            if ys == size and ks == 8 and xs == 0 and scale == size:
+                for j in range(n):
+                    (<word *> y)[j] = (<const word *> x)[(<const int64_t *> k)[j]]
+            elif ys == size and ks == 8 and xs == 0:
+                for j in range(n):
+                    (<word *> y)[j] = (<const word *> (x + (<const int64_t *> k)[j] * scale))[0]
+            else:
+                for j in range(n):
+                    (<word *> (y + j * ys))[0] = (
+                        <const word *> (x + j * xs + (<const int64_t *> (k + j * ks))[0] * scale))[0]
+        y += b.strides[0][d]
+        x += b.strides[1][d]
+        k += b.strides[2][d]
+    return True
+
+
+cdef void _write(word zero, const fx_box *b, int64_t scale) noexcept nogil:
+    cdef int last = b.ndim - 1, d = b.ndim - 2
+    cdef int64_t n = b.dims[last], size = sizeof(word), i, j
+    cdef int64_t ys = b.strides[0][last], xs = b.strides[1][last], ks = b.strides[2][last]
+    cdef const char *y
     cdef char *x
     cdef const char *k
-    for i in range(rows):
+    for i in range(b.dims[d]):
         y = b.data[0] + i * b.strides[0][d]
         x = b.data[1] + i * b.strides[1][d]
         k = b.data[2] + i * b.strides[2][d]
         if ks == 0:
             x += (<const int64_t *> k)[0] * scale
             if ys == size and xs == size and n * size > 32:
-                if action == READ:
-                    memcpy(y, x, n * size)
-                else:
-                    memcpy(x, y, n * size)
-            elif action == READ:
-                _copy_row[word](0, y, x, ys, xs, n)
+                memcpy(x, y, n * size)
             else:
                 _copy_row[word](0, x, y, xs, ys, n)
-        elif action == READ:
-            if ys == size and ks == 8 and xs == 0:
-                for j in range(n):
-                    (<word *> y)[j] = (<word *> (x + (<const int64_t *> k)[j] * scale))[0]
-            else:
-                for j in range(n):
-                    (<word *> (y + j * ys))[0] = (<word *> (x + j * xs + (<const int64_t *> (k + j * ks))[0] * scale))[0]
         else:
             for j in range(n):
-                (<word *> (x + j * xs + (<const int64_t *> (k + j * ks))[0] * scale))[0] = (<word *> (y + j * ys))[0]
+                (<word *> (x + j * xs + (<const int64_t *> (k + j * ks))[0] * scale))[0] = (
+                    <const word *> (y + j * ys))[0]
 
 
-cdef void _move_inner(const fx_box *b, int action, int64_t scale, double size) noexcept nogil:
+cdef bint _move(const fx_box *b, int action, int64_t scale, int64_t limit, double size) noexcept nogil:
     cdef int bytes = <int> size
+    if action == READ:
+        if bytes == 1:
+            return _read[uint8_t](0, b, scale, limit)
+        if bytes == 2:
+            return _read[uint16_t](0, b, scale, limit)
+        if bytes == 4:
+            return _read[uint32_t](0, b, scale, limit)
+        return _read[uint64_t](0, b, scale, limit)
     if bytes == 1:
-        _move[uint8_t](0, b, action, scale)
+        _write[uint8_t](0, b, scale)
     elif bytes == 2:
-        _move[uint16_t](0, b, action, scale)
+        _write[uint16_t](0, b, scale)
     elif bytes == 4:
-        _move[uint32_t](0, b, action, scale)
+        _write[uint32_t](0, b, scale)
     else:
-        _move[uint64_t](0, b, action, scale)
+        _write[uint64_t](0, b, scale)
+    return True
 
 
 cdef inline void _take_greater(number *x, number y) noexcept nogil:
@@ -165,6 +218,9 @@ cdef void _accumulate(number zero, const fx_box *b, int action, int64_t scale, n
             x += (<const int64_t *> k)[0] * scale
             for j in range(n):
                 (<number *> x)[j] += alpha * (<const number *> y)[j]
+        elif action == ADD and ys == size and ks == 8 and xs == 0 and scale == size:
+            for j in range(n):
+                (<number *> x)[(<const int64_t *> k)[j]] += alpha * (<const number *> y)[j]
         elif action == ADD:
             for j in range(n):
                 (<number *> (x + j * xs + (<const int64_t *> (k + j * ks))[0] * scale))[0] += (
@@ -183,39 +239,47 @@ cdef void _accumulate(number zero, const fx_box *b, int action, int64_t scale, n
                            (<const number *> (y + j * ys))[0])
 
 
-cdef void _accumulate_bool(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_bool(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     """Sum and maximum are or, product and minimum are and."""
     if action == ADD and alpha == 0:
-        return
+        return True
     _accumulate[uint8_t](0, b, MAXIMUM if action == ADD or action == MAXIMUM else MINIMUM, scale, 1)
+    return True
 
 
-cdef void _accumulate_u8(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_u8(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[uint8_t](0, b, action, scale, <uint8_t> <int64_t> alpha)
+    return True
 
 
-cdef void _accumulate_i8(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_i8(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[int8_t](0, b, action, scale, <int8_t> <int64_t> alpha)
+    return True
 
 
-cdef void _accumulate_i16(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_i16(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[int16_t](0, b, action, scale, <int16_t> <int64_t> alpha)
+    return True
 
 
-cdef void _accumulate_i32(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_i32(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[int32_t](0, b, action, scale, <int32_t> <int64_t> alpha)
+    return True
 
 
-cdef void _accumulate_i64(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_i64(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[int64_t](0, b, action, scale, <int64_t> alpha)
+    return True
 
 
-cdef void _accumulate_f32(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_f32(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[float](0, b, action, scale, <float> alpha)
+    return True
 
 
-cdef void _accumulate_f64(const fx_box *b, int action, int64_t scale, double alpha) noexcept nogil:
+cdef bint _accumulate_f64(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     _accumulate[double](0, b, action, scale, alpha)
+    return True
 
 
 cdef inner_loop[10] _accumulators
@@ -223,27 +287,28 @@ _accumulators[:] = [_accumulate_bool, _accumulate_u8, _accumulate_i8, _accumulat
                     _accumulate_i64, NULL, NULL, _accumulate_f32, _accumulate_f64]
 
 
-cdef void _walk(const fx_box *whole, int axis, int t, int n, inner_loop f, int action, int64_t scale,
+cdef bint _walk(const fx_box *whole, int axis, int t, int n, inner_loop f, int action, int64_t scale, int64_t limit,
                 double alpha) noexcept nogil:
     cdef fx_box b
     cdef int64_t counter[64]
     if not box_part(whole, &b, axis, t, n):
-        return
+        return True
     box_reset(&b, counter)
     while True:
-        f(&b, action, scale, alpha)
+        if not f(&b, action, scale, limit, alpha):
+            return False
         if not box_next(&b, counter, 2):
-            return
+            return True
 
 
-cdef void move_indexed(fx_box *b, int action, int dtype, int64_t scale, double alpha) noexcept nogil:
+cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     cdef inner_loop f
-    cdef int axis = -1, t, n
+    cdef int axis = -1, t, n, failures = 0
     cdef int64_t numel = box_numel(b)
     if numel == 0:
-        return
+        return True
     if action <= WRITE:
-        f = _move_inner
+        f = _move
         alpha = itemsize[dtype]
     else:
         f = _accumulators[dtype]
@@ -256,7 +321,7 @@ cdef void move_indexed(fx_box *b, int action, int dtype, int64_t scale, double a
         elif b.dims[axis] < n:
             n = <int> b.dims[axis]
     if n == 1:
-        _walk(b, -1, 0, 1, f, action, scale, alpha)
-        return
+        return _walk(b, -1, 0, 1, f, action, scale, limit, alpha)
     for t in prange(n, num_threads=n, schedule="static", chunksize=1):
-        _walk(b, axis, t, n, f, action, scale, alpha)
+        failures += not _walk(b, axis, t, n, f, action, scale, limit, alpha)
+    return failures == 0

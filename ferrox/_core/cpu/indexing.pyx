@@ -33,8 +33,8 @@ cdef inline bint _is_half(const fx_array *a) noexcept nogil:
 
 # --- one index array with x's own dims: gather and scatter
 
-cdef void _walk_dims(int action, fx_array *x, const fx_array *index, const fx_array *y, int dim,
-                     double alpha) noexcept nogil:
+cdef bint _walk_dims(int action, fx_array *x, const fx_array *index, const fx_array *y, int dim,
+                     int64_t limit) noexcept nogil:
     cdef fx_box b
     box_over(&b, index)
     box_add(&b, y)
@@ -42,16 +42,16 @@ cdef void _walk_dims(int action, fx_array *x, const fx_array *index, const fx_ar
     box_add(&b, index)
     if dim < b.ndim:
         b.strides[1][dim] = 0
-    move_indexed(&b, action, x.dtype, stride_of(x, dim) * itemsize[x.dtype], alpha)
+    return move_indexed(&b, action, x.dtype, stride_of(x, dim) * itemsize[x.dtype], limit, 1)
 
 
 cdef int gather(fx_call *call) noexcept nogil:
     cdef int dim = <int> call.params[0].i
     cdef bint negative
-    cdef int status = check_index(call, call.arrays[2], size_of(call.arrays[1], dim), dim, False, &negative)
-    if status == FX_OK:
-        _walk_dims(READ, call.arrays[1], call.arrays[2], call.arrays[0], dim, 1)
-    return status
+    cdef int64_t size = size_of(call.arrays[1], dim)
+    if _walk_dims(READ, call.arrays[1], call.arrays[2], call.arrays[0], dim, size):
+        return FX_OK
+    return check_index(call, call.arrays[2], size, dim, False, &negative)
 
 
 cdef int _scatter(fx_call *call, int action) noexcept nogil:
@@ -63,14 +63,14 @@ cdef int _scatter(fx_call *call, int action) noexcept nogil:
     if status != FX_OK:
         return status
     if action == WRITE or not _is_half(x):
-        _walk_dims(action, x, call.arrays[1], call.arrays[2], dim, 1)
+        _walk_dims(action, x, call.arrays[1], call.arrays[2], dim, -1)
         return FX_OK
     status = wide_open(&wx, x)
     if status != FX_OK:
         return status
     status = wide_open(&wy, call.arrays[2])
     if status == FX_OK:
-        _walk_dims(action, &wx.array, call.arrays[1], &wy.array, dim, 1)
+        _walk_dims(action, &wx.array, call.arrays[1], &wy.array, dim, -1)
         narrow_changed(x, <float *> wx.array.data)
         wide_close(&wy)
     wide_close(&wx)
@@ -184,8 +184,8 @@ cdef int _mean(fx_array *x, const fx_array *index, const fx_array *y, int dim, b
     box_add(&b, index)
     if dim < b.ndim:
         b.strides[1][dim] = 0
-    move_indexed(&b, ADD, FX_I64, stride_of(&counts, dim) * 8, 1)
-    _walk_dims(ADD, x, index, y, dim, 1)
+    move_indexed(&b, ADD, FX_I64, stride_of(&counts, dim) * 8, -1, 1)
+    _walk_dims(ADD, x, index, y, dim, -1)
     if x.dtype == FX_U8:
         _divide[uint8_t](0, x, data)
     elif x.dtype == FX_I8:
@@ -218,11 +218,11 @@ cdef int _reduce(fx_array *x, const fx_array *index, const fx_array *y, int dim,
         box_add(&b, index)
         if dim < b.ndim:
             b.strides[1][dim] = 0
-        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * itemsize[x.dtype], 1)
+        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * itemsize[x.dtype], -1, 1)
     if mode == MEAN:
         return _mean(x, index, y, dim, include_self)
     _walk_dims(ADD if mode == SUM else MULTIPLY if mode == PRODUCT else MAXIMUM if mode == GREATEST else MINIMUM,
-               x, index, y, dim, 1)
+               x, index, y, dim, -1)
     return FX_OK
 
 
@@ -286,7 +286,7 @@ cdef int64_t *_byte_offsets(fx_array **index, int k, const int64_t *strides, con
 cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array **index, int k, int at,
                   const fx_scalar *tags, bint wrap, double alpha) noexcept nogil:
     """Moves between y and x where tags[d] is the number of the index array of x's dim d, or -1."""
-    cdef fx_box b
+    cdef fx_box b, copy
     cdef int64_t strides[64]
     cdef int64_t sizes[64]
     cdef int64_t *offsets = NULL
@@ -297,10 +297,6 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
     for d in range(x.ndim):
         if tags[d].i >= 0:
             e = <int> tags[d].i
-            status = check_index(call, index[e], x.dims[d], d, wrap, &negative)
-            if status != FX_OK:
-                return status
-            any_negative = any_negative or negative
             strides[e] = x.dims[x.ndim + d] * size
             sizes[e] = x.dims[d]
     b.ndim = 0
@@ -323,6 +319,16 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
     b.operands = 3
     b.data[1] = <char *> x.data
     b.data[2] = <char *> first.data
+    if k == 1 and action == READ:  # without a pass over the index first: it is seldom negative or out of range
+        copy = b
+        if move_indexed(&copy, action, x.dtype, strides[0], sizes[0], alpha):
+            return FX_OK
+    for d in range(x.ndim):
+        if tags[d].i >= 0:
+            status = check_index(call, index[tags[d].i], x.dims[d], d, wrap, &negative)
+            if status != FX_OK:
+                return status
+            any_negative = any_negative or negative
     if k == 1 and not any_negative:
         scale = strides[0]
     else:
@@ -334,7 +340,7 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
         for e in range(first.ndim - 1, -1, -1):
             b.strides[2][index_at + e] = stride
             stride *= first.dims[e]
-    move_indexed(&b, action, x.dtype, scale, alpha)
+    move_indexed(&b, action, x.dtype, scale, -1, alpha)
     if offsets != NULL:
         scratch_free(offsets, first.numel * 8)
     return FX_OK
