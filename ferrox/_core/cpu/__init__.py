@@ -5,11 +5,11 @@ FERROX_CPU_LEVEL (v2, v3, v4) overrides the choice, for tests and measurements.
 import importlib
 import os
 
-from ferrox._core.cpu import table
+from ferrox._core.cpu.level import levels
 from ferrox._core.cpu.modules import LEVELED, PLAIN
 
-supported = table.supported_levels()
-level = os.environ.get("FERROX_CPU_LEVEL") or supported[-1]
+supported = levels()
+level = os.environ.get("FERROX_CPU_LEVEL") or supported[0]
 if level not in supported:
     raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this machine runs {', '.join(supported)}")
 for _name in PLAIN:
