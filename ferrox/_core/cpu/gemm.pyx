@@ -12,6 +12,7 @@ from ferrox._core.cpu.matmul cimport gemm_product, provide_dot, provide_gemm
 
 cdef enum:
     KC_BYTES = 1600  # a tile's rows of A and panel of B together in L1, in bytes along k
+    TILES = 8  # tiles of A that are packed at once
     NC = 2048  # columns per strip
     MC = 16  # rows up to which dots along k beat packing a B that lies by columns
     FLOPS_PER_THREAD = 200000
@@ -71,17 +72,40 @@ cdef void pack_b(const real *b, int64_t rsb, int64_t csb, int64_t k, int64_t wid
                         to[i * ld + v * lanes + j] = b[i * rsb + (column + j) * csb]
 
 
-cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t rows, int64_t k, real *to) noexcept nogil:
-    """A tile's rows of A, by columns."""
-    cdef int64_t i, l
-    if csa == 1:
-        pack_rows(to, rows, a, rsa, k)
-    elif rsa == 1:
-        pack_columns(to, rows, a, csa, k)
-    else:
-        for i in range(rows):
-            for l in range(k):
-                to[l * rows + i] = a[i * rsa + l * csa]
+cdef void pack_strip(const real *b, int64_t rsb, int64_t csb, int64_t k, int64_t n, int64_t first, int64_t last,
+                     real *to) noexcept nogil:
+    """Panels first to last of n columns of B."""
+    cdef int lanes = VECTOR_BYTES // sizeof(real)
+    cdef int64_t column = 0, width, size = TILE_VECTORS * lanes, together
+    while first < last:
+        width = panel(n, first, lanes, &column)
+        # The last two panels of n columns may be narrower.
+        together = min(min(last, n // size - 1) - first, <int64_t> 8)
+        if csb == 1 and together > 1:
+            pack_panels(to + first * size * k, b + column, rsb, k, together)
+            first += together
+        else:
+            pack_b[real](b + column * csb, rsb, csb, k, width, to + first * size * k)
+            first += 1
+
+
+cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t count, int64_t low, int64_t extra, int64_t k,
+                 real *to) noexcept nogil:
+    """`count` tiles of A one below the other, the first `extra` a row taller than `low`, each by columns."""
+    cdef int64_t t, rows, i, l
+    if rsa == 1:
+        pack_columns(to, count, low, extra, a, csa, k)
+        return
+    for t in range(count):
+        rows = low + (t < extra)
+        if csa == 1:
+            pack_rows(to, rows, a, rsa, k)
+        else:
+            for i in range(rows):
+                for l in range(k):
+                    to[l * rows + i] = a[i * rsa + l * csa]
+        a += rows * rsa
+        to += rows * k
 
 
 cdef inline int64_t tiles_of_rows(int64_t m, int64_t n, int lanes) noexcept nogil:
@@ -92,11 +116,12 @@ cdef inline int64_t tiles_of_rows(int64_t m, int64_t n, int lanes) noexcept nogi
 
 cdef inline void multiply_block(block[real] *s, int64_t m, int64_t n, int64_t first, int64_t last, const real *a,
                                 real *packed_a, const real *b, bint packed_b, real *c, const real *d) noexcept nogil:
-    """Panels first to last of n columns, times m rows.  With packed_a, a buffer, tiles of A are packed on the way."""
+    """Panels first to last of n columns, times m rows.  Tiles of A are packed on the way into
+    packed_a, if given."""
     cdef int lanes = VECTOR_BYTES // sizeof(real), vectors, part
     cdef int64_t row_tiles = tiles_of_rows(m, n, lanes), low = m, extra = 0, column = 0
     cdef int64_t outer, inner, outers, inners, t, p, row, rows, width, last_b, last_c
-    cdef int64_t rsa = s.rsa, csa = s.csa
+    cdef int64_t rsa = s.rsa, csa = s.csa, packed_row = 0
     cdef const real *tile_a
     cdef const real *panel_b
     if row_tiles > 1:
@@ -113,11 +138,12 @@ cdef inline void multiply_block(block[real] *s, int64_t m, int64_t n, int64_t fi
             rows = low + (t < extra)
             tile_a = a + row * rsa
             if packed_a != NULL:
-                if inner == 0 or not packed_b:
-                    pack_a[real](tile_a, rsa, csa, rows, s.k, packed_a)
+                if inner == 0 and t % TILES == 0:
+                    pack_a[real](tile_a, rsa, csa, min(row_tiles - t, <int64_t> TILES), low, extra - t, s.k, packed_a)
                     s.rsa = 1
-                    s.csa = rows
-                tile_a = packed_a
+                    packed_row = row
+                s.csa = rows
+                tile_a = packed_a + (row - packed_row) * s.k
             width = panel(n, p, lanes, &column)
             vectors = <int> ((width + lanes - 1) // lanes)
             part = 0
@@ -167,7 +193,7 @@ cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
     cdef real *c
     cdef real *packed_b = <real *> w.packed_b
     cdef real *packed_a = NULL
-    cdef int64_t m0, m1, jc, pc, n, k, i, first, last, tiles, row_tiles, width, column = 0
+    cdef int64_t m0, m1, jc, pc, n, k, first, last, tiles, row_tiles
     cdef block[real] s
     s.alpha = <real> p.alpha
     s.ldc = p.ldc
@@ -185,7 +211,7 @@ cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
     m0 = min(p.m, row_tiles * my_row // ways * TILE_ROWS)
     m1 = min(p.m, row_tiles * (my_row + 1) // ways * TILE_ROWS)
     if w.pack_a:
-        packed_a = <real *> scratch(SLOT_A, NARROW_ROWS * w.kc * sizeof(real))
+        packed_a = <real *> scratch(SLOT_A, TILES * NARROW_ROWS * w.kc * sizeof(real))
         if packed_a == NULL:
             w.status = FX_ERROR_MEMORY
             m1 = m0  # the others still meet at the barriers
@@ -202,10 +228,8 @@ cdef void work(int thread, int threads, plan *w, real zero) noexcept nogil:
             if w.pack_b:
                 if jc or pc:
                     fx_barrier(threads)
-                for i in range(tiles * thread // threads, tiles * (thread + 1) // threads):
-                    width = panel(n, i, lanes, &column)
-                    pack_b[real](b + pc * p.rsb + (jc + column) * p.csb, p.rsb, p.csb, k, width,
-                                 packed_b + i * (TILE_VECTORS * lanes * k))
+                pack_strip[real](b + pc * p.rsb + jc * p.csb, p.rsb, p.csb, k, n, tiles * thread // threads,
+                                 tiles * (thread + 1) // threads, packed_b)
                 fx_barrier(threads)
                 my_b = packed_b
             s.k, s.rsa, s.csa, s.ldb = k, p.rsa, p.csa, p.rsb

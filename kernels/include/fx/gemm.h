@@ -173,6 +173,16 @@ static inline void run_tile(int vectors, int64_t rows, const block<T> *s, const 
     tiles<T>::table[vectors][rows](s, a, b, c, d, last_b, last_c, part);
 }
 
+/* `panels` whole panels side by side: rows of B are read in order, whatever their pitch. */
+template <class T> static inline void pack_panels(T *to, const T *b, int64_t ldb, int64_t k, int64_t panels) {
+    constexpr int L = simd<T>::lanes;
+    for (int64_t l = 0; l < k; l++)
+        for (int64_t p = 0; p < panels; p++)
+            FX_UNROLL
+            for (int v = 0; v < FX_TILE_VECTORS; v++)
+                store(to + ((p * k + l) * FX_TILE_VECTORS + v) * L, load(b + l * ldb + (p * FX_TILE_VECTORS + v) * L));
+}
+
 /* One row of a packed panel: `vectors` vectors of B's row, the last one from column last_c. */
 template <class T> static inline void copy_row(T *to, const T *from, int vectors, int64_t last_c) {
     constexpr int L = simd<T>::lanes;
@@ -261,17 +271,27 @@ template <class T> static inline void pack_rows(T *to, int64_t rows, const T *a,
         for (int64_t i = 0; i < rows; i++) to[l * rows + i] = a[i * rsa + l];
 }
 
-/* to[l * rows + i] = a[l * csa + i] for l < k. */
-template <class T> static inline void pack_columns(T *to, int64_t rows, const T *a, int64_t csa, int64_t k) {
+/* Tiles of A out of adjacent columns, `count` side by side (the first `extra` a row taller than `low`), so that whole
+ * cache lines are read: tile t holds to_t[l * rows + i] = a_t[l * csa + i] for l < k. */
+template <class T>
+static inline void pack_columns(T *to, int64_t count, int64_t low, int64_t extra, const T *a, int64_t csa, int64_t k) {
     constexpr int Q = 16 / sizeof(T);
     typedef T quad __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
-    for (int64_t l = 0; l < k; l++, to += rows, a += csa) {
-        if (rows < Q) {
-            for (int64_t i = 0; i < rows; i++) to[i] = a[i];
-            continue;
+    for (int64_t l = 0; l < k; l++, a += csa) {
+        const T *from = a;
+        T *tile = to;
+        for (int64_t t = 0; t < count; t++) {
+            const int64_t rows = low + (t < extra);
+            T *o = tile + l * rows;
+            if (rows < Q) {
+                for (int64_t i = 0; i < rows; i++) o[i] = from[i];
+            } else {
+                for (int64_t i = 0; i + Q < rows; i += Q) *(quad *)(o + i) = *(const quad *)(from + i);
+                *(quad *)(o + rows - Q) = *(const quad *)(from + rows - Q);
+            }
+            from += rows;
+            tile += rows * k;
         }
-        for (int64_t i = 0; i + Q < rows; i += Q) *(quad *)(to + i) = *(const quad *)(a + i);
-        *(quad *)(to + rows - Q) = *(const quad *)(a + rows - Q);
     }
 }
 
