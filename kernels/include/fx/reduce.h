@@ -15,6 +15,8 @@
 #include <string.h>
 #include <limits>
 #include <type_traits>
+#include "abi.h"
+#include "reduce_table.h"
 #include "scalar.h"
 
 namespace fx {
@@ -421,6 +423,45 @@ static void combine_logsumexp(void *tops, void *sums, const void *other_tops, co
         if (b2[i] != 0) right = b2[i] * ::exp(shift(a2[i]) - shift(top));
         a[i] = top, b[i] = left + right;
     }
+}
+
+/* ---- the table ---- */
+
+template <class Op, class T> static fx_reduce_entry plain() { return {row<Op, T>, fold<Op, T>, combine<Op, cell<T>>}; }
+template <class Op, class T> static fx_reduce_entry arg() {
+    return {row_arg<Op, T>, fold_arg<Op, T>, combine_arg<Op, cell<T>>};
+}
+template <class T> static fx_reduce_entry count() { return {row_count<T>, fold_count<T>, combine<sum, int64_t>}; }
+
+template <class T> static void fill_common(fx_reduce_entry (*table)[10], int dtype) {
+    table[FX_SUM][dtype] = plain<sum, T>();
+    table[FX_PROD][dtype] = plain<product, T>();
+    table[FX_AMAX][dtype] = plain<largest, T>();
+    table[FX_AMIN][dtype] = plain<smallest, T>();
+    table[FX_COUNT][dtype] = count<T>();
+    table[FX_ARGMAX][dtype] = arg<largest, T>();
+    table[FX_ARGMIN][dtype] = arg<smallest, T>();
+}
+template <class T> static void fill_floating(fx_reduce_entry (*table)[10], int dtype) {
+    fill_common<T>(table, dtype);
+    table[FX_NANSUM][dtype] = plain<nansum, T>();
+    table[FX_SUM_ABS][dtype] = plain<sum_abs, T>();
+    table[FX_SUM_SQUARES][dtype] = plain<sum_squares, T>();
+    table[FX_MAX_ABS][dtype] = plain<largest_abs, T>();
+    table[FX_MIN_ABS][dtype] = plain<smallest_abs, T>();
+    table[FX_SUM_POWERS][dtype] = plain<sum_powers, T>();
+    table[FX_VAR][dtype] = {row_var<T>, fold_var<T>, combine_var};
+    table[FX_LOGSUMEXP][dtype] = {row_logsumexp<T>, fold_logsumexp<T>, combine_logsumexp};
+}
+static void fill_table(fx_reduce_entry (*table)[10]) {
+    fill_common<uint8_t>(table, FX_BOOL); /* holds 0 or 1 */
+    fill_common<uint8_t>(table, FX_U8);
+    fill_common<int8_t>(table, FX_I8);
+    fill_common<int16_t>(table, FX_I16);
+    fill_common<int32_t>(table, FX_I32);
+    fill_common<int64_t>(table, FX_I64);
+    fill_floating<float>(table, FX_F32);
+    fill_floating<double>(table, FX_F64);
 }
 
 }  // namespace reduce
