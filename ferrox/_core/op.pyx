@@ -195,3 +195,8 @@ cdef void _set_slots():
 
 
 _set_slots()
+
+
+def operators():
+    """The registry: every operator by its public name."""
+    return registry

@@ -1,6 +1,5 @@
 """The elementwise driver: every layout of operands against NumPy."""
 import ferrox._core.cpu.elementwise
-import ferrox._core.cpu.testloops  # noqa: F401
 import numpy as np
 import pytest
 from ferrox._core.backend import run_kernel

@@ -10,7 +10,7 @@ cdef extern from "fx/loops.h" namespace "fx" nogil:
         pass
     cppclass bfloat16:
         pass
-    void convert[To, From](To *o, From x)
+    void convert[To, From](To o, Py_ssize_t i, From x)
 
 cdef extern from "fx/loops.h" nogil:
     ctypedef bint *b8p
@@ -54,7 +54,7 @@ ctypedef fused word:
 cdef void cast(target o, source x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        convert(o + i, x[i])
+        convert(o, i, x[i])
 
 
 cdef void select(word o, u8p condition, word x, word y, const double *p, Py_ssize_t n) noexcept nogil:

@@ -24,9 +24,10 @@ cdef void guarded_block(operand o, operand x, guarded_op *p, Py_ssize_t n) noexc
 
 
 cdef void guarded(operand o, operand x, void *y, void *z, guarded_op *p, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t start
-    for start in range(0, n, BLOCK):
+    cdef Py_ssize_t start = 0
+    while start < n:
         guarded_block(o + start, x + start, p, min(<Py_ssize_t> BLOCK, n - start))
+        start += BLOCK
 
 
 register()

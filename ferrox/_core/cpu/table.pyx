@@ -4,9 +4,6 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
 from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, kernel_name
 
-cdef extern from "fx/cpu_level.h":
-    int fx_cpu_level()
-
 ctypedef fused integer:
     int8_t
     int16_t
@@ -91,9 +88,3 @@ def run_loop(str name, int dtype, intptr_t o, intptr_t x, intptr_t y, intptr_t z
 
 
 cdef int[4] _divisions = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]
-
-
-def supported_levels():
-    """Names of the CPU levels that this machine runs, the best last: of "v2", "v3", "v4", or "base"."""
-    cdef int best = fx_cpu_level()
-    return [f"v{i}" for i in range(2, best + 1)] or ["base"]

@@ -12,6 +12,14 @@ cdef enum:
     REAL = 1        # the same, but integers become the default floating-point dtype
     TEST = 2        # computed in the promoted dtype, the result is bool
 
+# What in-place changes of views need of the shape operators; they fill it in.
+cdef struct view_operators:
+    TensorBase (*conform)(TensorBase result, TensorBase target)
+    TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
+    TensorBase (*view_again)(TensorBase base, TensorBase geometry)
+
+cdef view_operators in_place_operators
+
 cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params, object kept)
 cdef TensorBase apply1(Op op, object x)
 cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept)

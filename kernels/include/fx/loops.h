@@ -1,4 +1,4 @@
-/* The lines of elementwise.h as overloads of fx::apply, one type per operator, for the Cython loops. */
+/* The lines of elementwise.h as one type per operator, and fx::apply over them, for the Cython loops. */
 #ifndef FX_LOOPS_H
 #define FX_LOOPS_H
 #include "activations.h"
@@ -28,53 +28,64 @@ template <class T> FX_HD T parameter(double a) {
 template <> FX_HD float parameter<float>(double a) { return float(a); }
 template <> FX_HD double parameter<double>(double a) { return a; }
 
-/* The scalar parameters of a call; each operator's tag is a type of its own over them. */
+/* The scalar parameters of a call; an operator is a type of its own over them. */
 struct parameters {
     double p[4];
 };
 
-#define FX_UNARY(name, dtypes, value)                                                               \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD T apply(name##_op op, T x) {                                           \
-        T p0 = parameter<T>(op.p[0]), p1 = parameter<T>(op.p[1]), p2 = parameter<T>(op.p[2]);       \
-        (void)p0, (void)p1, (void)p2;                                                               \
-        return T(value);                                                                            \
-    }
-#define FX_GUARDED(name, dtypes, value, fast, limit)                                                \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD T apply(name##_op op, T x) {                                           \
-        return T(value);                                                                            \
-    }                                                                                               \
-    template <class T> FX_HD T apply_fast(name##_op op, T x) {                                      \
-        return T(fast);                                                                             \
-    }                                                                                               \
-    template <class T> FX_HD int outside(name##_op op, T x) {                                       \
-        return !(absolute(x) <= T(limit));                                                          \
-    }
-#define FX_TEST(name, dtypes, value)                                                                \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD uint8_t apply(name##_op op, T x) {                                     \
-        return uint8_t(bool(value));                                                                \
-    }
-#define FX_BINARY(name, dtypes, value)                                                              \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD T apply(name##_op op, T x, T y) {                                      \
-        T p0 = parameter<T>(op.p[0]), p1 = parameter<T>(op.p[1]), p2 = parameter<T>(op.p[2]);       \
-        (void)p0, (void)p1, (void)p2;                                                               \
-        return T(value);                                                                            \
-    }
-#define FX_COMPARE(name, dtypes, value)                                                             \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD uint8_t apply(name##_op op, T x, T y) {                                \
-        return uint8_t(bool(value));                                                                \
-    }
-#define FX_TERNARY(name, dtypes, value)                                                             \
-    struct name##_op : parameters {};                                                               \
-    template <class T> FX_HD T apply(name##_op op, T x, T y, T z) {                                 \
-        T p0 = parameter<T>(op.p[0]), p1 = parameter<T>(op.p[1]), p2 = parameter<T>(op.p[2]);       \
-        (void)p0, (void)p1, (void)p2;                                                               \
-        return T(value);                                                                            \
-    }
+#define FX_UNARY(name, dtypes, value)                                                                       \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD T apply(T x) const {                                                       \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
+            return T(value);                                                                                \
+        }                                                                                                   \
+    };
+#define FX_GUARDED(name, dtypes, value, fast, limit)                                                        \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD T apply(T x) const {                                                       \
+            return T(value);                                                                                \
+        }                                                                                                   \
+        template <class T> FX_HD T apply_fast(T x) const {                                                  \
+            return T(fast);                                                                                 \
+        }                                                                                                   \
+        template <class T> FX_HD int outside(T x) const {                                                   \
+            return !(absolute(x) <= T(limit));                                                              \
+        }                                                                                                   \
+    };
+#define FX_TEST(name, dtypes, value)                                                                        \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD uint8_t apply(T x) const {                                                 \
+            return uint8_t(bool(value));                                                                    \
+        }                                                                                                   \
+    };
+#define FX_BINARY(name, dtypes, value)                                                                      \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD T apply(T x, T y) const {                                                  \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
+            return T(value);                                                                                \
+        }                                                                                                   \
+    };
+#define FX_COMPARE(name, dtypes, value)                                                                     \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD uint8_t apply(T x, T y) const {                                            \
+            return uint8_t(bool(value));                                                                    \
+        }                                                                                                   \
+    };
+#define FX_TERNARY(name, dtypes, value)                                                                     \
+    struct name##_op : parameters {                                                                         \
+        template <class T> FX_HD T apply(T x, T y, T z) const {                                             \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
+            return T(value);                                                                                \
+        }                                                                                                   \
+    };
 #include "elementwise.h"
+
+/* Cython calls these with both template arguments given. */
+template <class Op, class T> FX_HD auto apply(const Op &op, T x) { return op.apply(x); }
+template <class Op, class T> FX_HD auto apply(const Op &op, T x, T y) { return op.apply(x, y); }
+template <class Op, class T> FX_HD auto apply(const Op &op, T x, T y, T z) { return op.apply(x, y, z); }
+template <class Op, class T> FX_HD T apply_fast(const Op &op, T x) { return op.apply_fast(x); }
+template <class Op, class T> FX_HD int outside(const Op &op, T x) { return op.outside(x); }
+
 } // namespace fx
 #endif

@@ -1,0 +1,201 @@
+/* Rows of arrays for kernels that work along one dimension: a row is read as contiguous float or double whatever the
+ * array's dtype and stride, and written back.  C++, host only, no Python.h.
+ */
+#ifndef FX_ROWS_H
+#define FX_ROWS_H
+#include <string.h>
+
+#include "abi.h"
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace fx {
+
+/* Branch-free, so that the loops below vectorise without F16C. */
+inline float from_half(uint16_t h) {
+    uint32_t magnitude = h & 0x7fffu, bits = (magnitude << 13) + 0x38000000u, small_bits;
+    float small = (float)(int32_t)magnitude * 5.9604644775390625e-8f, f;
+    memcpy(&small_bits, &small, 4);
+    bits += magnitude >= 0x7c00u ? 0x38000000u : 0u;
+    bits = (magnitude < 0x400u ? small_bits : bits) | (uint32_t)(h & 0x8000u) << 16;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+inline uint16_t to_half(float f) {
+    uint32_t bits, small_bits;
+    memcpy(&bits, &f, 4);
+    uint32_t magnitude = bits & 0x7fffffffu;
+    float small;
+    memcpy(&small, &magnitude, 4);
+    small += 0.5f; /* its last place is 2^-24, that of a subnormal half */
+    memcpy(&small_bits, &small, 4);
+    uint32_t h = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
+    h = magnitude < 0x38800000u ? small_bits - 0x3f000000u : h;
+    h = magnitude >= 0x47800000u ? 0x7c00u : h;
+    h = magnitude > 0x7f800000u ? 0x7e00u : h;
+    return (uint16_t)(h | (bits >> 16 & 0x8000u));
+}
+
+inline float from_bfloat(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+inline uint16_t to_bfloat(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16 | 0x40u) : rounded);
+}
+
+inline int dtype_of(const float *) { return FX_F32; }
+inline int dtype_of(const double *) { return FX_F64; }
+
+template <class T, class S, class F>
+inline void gather(T *o, const S *x, int64_t stride, int64_t n, F convert) {
+    if (stride == 1)
+        for (int64_t i = 0; i < n; i++) o[i] = (T)convert(x[i]);
+    else
+        for (int64_t i = 0; i < n; i++) o[i] = (T)convert(x[i * stride]);
+}
+
+/* n elements from `offset` on, `stride` apart: a pointer to them where they lie, or their copy in scratch. */
+template <class T>
+inline const T *load_row(const void *data, int dtype, int64_t offset, int64_t stride, int64_t n, T *scratch) {
+    if (dtype == dtype_of(scratch) && stride == 1) return (const T *)data + offset;
+    switch (dtype) {
+    case FX_F16: gather(scratch, (const uint16_t *)data + offset, stride, n, from_half); break;
+    case FX_BF16: gather(scratch, (const uint16_t *)data + offset, stride, n, from_bfloat); break;
+    case FX_F32: gather(scratch, (const float *)data + offset, stride, n, [](float v) { return v; }); break;
+    case FX_F64: gather(scratch, (const double *)data + offset, stride, n, [](double v) { return v; }); break;
+    }
+    return scratch;
+}
+
+template <class T, class D, class F>
+inline void scatter(D *o, const T *x, int64_t stride, int64_t n, F convert) {
+    if (stride == 1)
+        for (int64_t i = 0; i < n; i++) o[i] = convert(x[i]);
+    else
+        for (int64_t i = 0; i < n; i++) o[i * stride] = convert(x[i]);
+}
+
+template <class T>
+inline void store_row(const T *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n) {
+    switch (dtype) {
+    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return to_half((float)v); }); break;
+    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return to_bfloat((float)v); }); break;
+    case FX_F32: scatter((float *)data + offset, x, stride, n, [](T v) { return (float)v; }); break;
+    case FX_F64: scatter((double *)data + offset, x, stride, n, [](T v) { return (double)v; }); break;
+    }
+}
+
+template <class T> inline void load_one(T *v, const fx_array *a, int64_t i) {
+    T scratch;
+    *v = *load_row<T>(a->data, a->dtype, i, 1, 1, &scratch);
+}
+
+template <class T> inline void store_one(T v, const fx_array *a, int64_t i) {
+    store_row<T>(&v, a->data, a->dtype, i, 1, 1);
+}
+
+/* Where the row-major element number `flat` of an array lies, `skip` being a dimension left out of the count (or -1). */
+inline int64_t offset_of(const fx_array *a, int64_t flat, int skip) {
+    int64_t offset = 0;
+    for (int d = a->ndim - 1; d >= 0; d--) {
+        if (d == skip || a->dims[d] == 1) continue;
+        offset += flat % a->dims[d] * a->dims[a->ndim + d];
+        flat /= a->dims[d];
+    }
+    return offset;
+}
+
+/* The n elements from row-major number `start` on, of an array with any strides. */
+template <class T> inline const T *load_flat(const fx_array *a, int64_t start, int64_t n, T *scratch) {
+    if (a->flags & FX_CONTIGUOUS) return load_row<T>(a->data, a->dtype, start, 1, n, scratch);
+    const int64_t last = a->dims[a->ndim - 1], stride = a->dims[2 * a->ndim - 1];
+    if (last >= n && start % last + n <= last) return load_row<T>(a->data, a->dtype, offset_of(a, start, -1), stride, n, scratch);
+    for (int64_t done = 0; done < n;) {
+        int64_t run = last - (start + done) % last;
+        if (run > n - done) run = n - done;
+        const T *row = load_row<T>(a->data, a->dtype, offset_of(a, start + done, -1), stride, run, scratch + done);
+        if (row != scratch + done) memcpy(scratch + done, row, run * sizeof(T));
+        done += run;
+    }
+    return scratch;
+}
+
+/* The counterpart of load_flat for results; y may be where they lie already. */
+template <class T> inline void store_flat(const T *y, const fx_array *a, int64_t start, int64_t n) {
+    if (a->flags & FX_CONTIGUOUS) {
+        if (a->dtype != dtype_of(y) || y != (const T *)a->data + start) store_row<T>(y, a->data, a->dtype, start, 1, n);
+        return;
+    }
+    const int64_t last = a->dims[a->ndim - 1], stride = a->dims[2 * a->ndim - 1];
+    for (int64_t done = 0; done < n;) {
+        int64_t run = last - (start + done) % last;
+        if (run > n - done) run = n - done;
+        store_row<T>(y + done, a->data, a->dtype, offset_of(a, start + done, -1), stride, run);
+        done += run;
+    }
+}
+
+/* Copies past the cache, for outputs too large to be found there again. */
+inline void stream(void *to, const void *from, size_t bytes) {
+    char *o = (char *)to;
+    const char *x = (const char *)from;
+#if defined(__AVX512F__)
+    enum { STEP = 64 };
+#elif defined(__AVX__)
+    enum { STEP = 32 };
+#else
+    enum { STEP = 16 };
+#endif
+#if defined(__SSE2__)
+    size_t head = (size_t)(-(intptr_t)o & (STEP - 1));
+    if (head > bytes) head = bytes;
+    memcpy(o, x, head);
+    o += head, x += head, bytes -= head;
+    for (; bytes >= STEP; o += STEP, x += STEP, bytes -= STEP) {
+#if defined(__AVX512F__)
+        _mm512_stream_si512((__m512i *)o, _mm512_loadu_si512((const void *)x));
+#elif defined(__AVX__)
+        _mm256_stream_si256((__m256i *)o, _mm256_loadu_si256((const __m256i *)x));
+#else
+        _mm_stream_si128((__m128i *)o, _mm_loadu_si128((const __m128i *)x));
+#endif
+    }
+#endif
+    memcpy(o, x, bytes);
+}
+
+/* Where a row of results is made: in its place when it can be, else in scratch. */
+template <class T>
+inline T *target(const fx_array *o, int streamed, int64_t stride, int64_t start, T *scratch) {
+    return stride == 1 && !streamed && o->dtype == dtype_of(scratch) ? (T *)o->data + start : scratch;
+}
+
+/* Brings a row made in scratch to its place. */
+template <class T>
+inline void deliver(const fx_array *o, int streamed, int64_t stride, int64_t start, const T *y, int64_t n) {
+    if (streamed)
+        stream((T *)o->data + start, y, n * sizeof(T));
+    else if (stride != 1 || o->dtype != dtype_of(y))
+        store_row<T>(y, o->data, o->dtype, start, stride, n);
+}
+
+/* Orders streamed stores before what other threads may read next. */
+inline void stream_end() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+}  // namespace fx
+#endif
