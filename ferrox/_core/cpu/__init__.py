@@ -1,0 +1,18 @@
+"""The CPU backend.  Importing it registers its kernels, those of the best CPU level that this machine runs among them.
+
+FERROX_CPU_LEVEL (v2, v3, v4) overrides the choice, for tests and measurements.
+"""
+import importlib
+import os
+
+from ferrox._core.cpu.level import levels
+from ferrox._core.cpu.modules import LEVELED, PLAIN
+
+supported = levels()
+level = os.environ.get("FERROX_CPU_LEVEL") or supported[0]
+if level not in supported:
+    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this machine runs {', '.join(supported)}")
+for _name in PLAIN:
+    importlib.import_module(f"ferrox._core.cpu.{_name}")
+for _name in LEVELED:
+    importlib.import_module(f"ferrox._core.cpu.{level}.{_name}")

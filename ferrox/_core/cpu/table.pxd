@@ -14,5 +14,13 @@ cdef struct elementwise_entry:
 cdef elementwise_entry entries[MAX_KERNELS]
 # casts[to][from]: o[i] = (to) x[i]; the other arguments are ignored.
 cdef fx_loop casts[10][10]
+# By element size (1, 2, 4, 8).  selects: o[i] = x[i] ? y[i] : z[i], x bool (uint8); fills: o[i] = x[0].
+cdef fx_loop selects[9]
+cdef fx_loop fills[9]
 
 cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1
+# Whether y holds a zero: what an integer division (floor_divide, div_trunc, remainder, fmod) must ask before its loop, which
+# gives 0 there.  True for an integer dtype only.
+cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil
+# On bool, kernel `name` runs the uint8 loop of kernel `other`.
+cdef int alias_bool_loop(str name, str other) except -1

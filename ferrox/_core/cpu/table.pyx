@@ -1,5 +1,14 @@
 """The table that the levelled loop modules (cpu/v2, v3, v4) fill at import and the elementwise driver reads."""
-from ferrox._core.backend cimport kernel_id
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
+
+from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.backend cimport MAX_KERNELS, kernel_id, kernel_name
+
+ctypedef fused integer:
+    int8_t
+    int16_t
+    int32_t
+    int64_t
 
 
 cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1:
@@ -8,3 +17,74 @@ cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool)
     entries[kernel].n_in = n_in
     entries[kernel].to_bool = to_bool
     return 0
+
+
+cdef int alias_bool_loop(str name, str other) except -1:
+    entries[kernel_id(name)].loop[<int> FX_BOOL] = entries[kernel_id(other)].loop[<int> FX_U8]
+    return 0
+
+
+cdef bint has_zero(const integer *y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int found = 0
+    for i in range(n):
+        found |= y[i] == 0
+    return found
+
+
+cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        if kernel == _divisions[i]:
+            break
+    else:
+        return False
+    if dtype == FX_U8 or dtype == FX_I8:
+        return has_zero(<const int8_t *> y, n)
+    if dtype == FX_I16:
+        return has_zero(<const int16_t *> y, n)
+    if dtype == FX_I32:
+        return has_zero(<const int32_t *> y, n)
+    if dtype == FX_I64:
+        return has_zero(<const int64_t *> y, n)
+    return False
+
+
+def loop_names():
+    """Names and dtype numbers of the elementwise kernels that have loops: {name: (operands, to_bool, [dtype, ...])}."""
+    cdef elementwise_entry entry
+    cdef int kernel
+    found = {}
+    for kernel in range(MAX_KERNELS):
+        entry = entries[kernel]
+        dtypes = [i for i in range(10) if entry.loop[i] != NULL]
+        if dtypes:
+            found[kernel_name(kernel)] = (entry.n_in, bool(entry.to_bool), dtypes)
+    return found
+
+
+def run_loop(str name, int dtype, intptr_t o, intptr_t x, intptr_t y, intptr_t z, Py_ssize_t n, params=()):
+    """Run one contiguous loop over addresses; for tests and measurements.
+
+    Beside the kernels, `name` may be "cast" (dtype: 16 * to + from), "select" or "fill" (dtype: the element size).
+    """
+    cdef double p[4]
+    cdef fx_loop loop
+    cdef int i
+    for i in range(4):
+        p[i] = params[i] if i < len(params) else 0.0
+    if name == "cast":
+        loop = casts[dtype >> 4][dtype & 15]
+    elif name == "select":
+        loop = selects[dtype]
+    elif name == "fill":
+        loop = fills[dtype]
+    else:
+        loop = entries[kernel_id(name)].loop[dtype]
+    if loop == NULL:
+        raise ValueError(f"[{name}] has no loop for dtype number {dtype}")
+    with nogil:
+        loop(<void *> o, <void *> x, <void *> y, <void *> z, p, n)
+
+
+cdef int[4] _divisions = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]

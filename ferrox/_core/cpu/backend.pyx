@@ -1,0 +1,50 @@
+"""The CPU backend: its memory, and the modules that provide its kernels.  Importing this module registers both."""
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from ferrox._core.abi cimport FX_CPU, fx_backend
+from ferrox._core.backend cimport provide_backend
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+    int MADV_HUGEPAGE
+
+cdef enum:
+    HUGE = 1 << 21  # a huge page; large blocks are aligned to it and ask for them
+
+cdef fx_backend _backend
+
+
+cdef void *_allocate(size_t bytes, int device) noexcept nogil:
+    cdef void *block
+    if bytes < 2 * HUGE:
+        return aligned_alloc(64, (bytes + 63) & ~(<size_t> 63))
+    bytes = (bytes + HUGE - 1) & ~(<size_t> HUGE - 1)
+    block = aligned_alloc(HUGE, bytes)
+    if block != NULL:
+        madvise(block, bytes, MADV_HUGEPAGE)
+    return block
+
+
+cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
+    free(block)
+
+
+cdef int _copy(void *to, const void *from_, size_t bytes, int device) noexcept nogil:
+    memcpy(to, from_, bytes)
+    return 0
+
+
+cdef int _synchronise(int device) noexcept nogil:
+    return 0
+
+
+_backend.name = b"cpu"
+_backend.allocate = _allocate
+_backend.release = _release
+_backend.copy = _copy
+_backend.synchronise = _synchronise
+provide_backend(FX_CPU, &_backend)

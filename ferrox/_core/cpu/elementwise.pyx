@@ -1,0 +1,73 @@
+"""The one driver of every elementwise kernel: finds the contiguous loop in the table and feeds it.
+
+Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as doubles.
+"""
+from libc.stdint cimport uint8_t
+from libc.stdio cimport snprintf
+
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_OK, \
+    fx_array, fx_call
+from ferrox._core.backend cimport MAX_KERNELS, kernel_name, provide
+from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, item_size, move_tile, run_blocks
+from ferrox._core.cpu.table cimport casts, elementwise_entry, entries, fx_loop
+
+
+cdef int elementwise(fx_call *call) noexcept nogil:
+    cdef elementwise_entry *entry = &entries[call.kernel]
+    cdef int dtype = call.dtype, out_dtype, i
+    cdef fx_loop loop = entry.loop[dtype]
+    cdef fx_array *out = call.arrays[0]
+    cdef fx_array *x
+    cdef Py_ssize_t n = out.numel, size
+    cdef void *arg[4]
+    cdef double values[4]
+    cdef const double *p = <const double *> call.params
+    cdef uint8_t dtypes[4]
+    cdef char scratch[3][BLOCK_BYTES]
+    cdef char value[8]
+    if loop == NULL and (dtype == FX_F16 or dtype == FX_BF16):
+        dtype = FX_F32
+        loop = entry.loop[dtype]
+    if loop == NULL:
+        snprintf(call.message, sizeof(call.message), "not defined for this dtype")
+        return FX_ERROR_TYPE
+    if call.n_params < 4:
+        for i in range(4):
+            values[i] = call.params[i].f if i < call.n_params else 0
+        p = values
+    out_dtype = FX_BOOL if entry.to_bool else dtype
+    size = item_size(dtype)
+    # The everyday small call: contiguous, of the right dtype, or one value.
+    if out.flags & FX_CONTIGUOUS and out.dtype == out_dtype and n < PARALLEL_MIN:
+        arg[2] = arg[3] = NULL
+        for i in range(1, call.n_in + 1):
+            x = call.arrays[i]
+            if x.numel == n and x.dtype == dtype and x.flags & FX_CONTIGUOUS:
+                arg[i] = x.data
+            elif x.numel == 1 and n * size <= BLOCK_BYTES:
+                arg[i] = scratch[i - 1]
+                if x.dtype == dtype:
+                    move_tile(arg[i], 0, 1, x.data, 0, 0, 1, n, size)
+                else:
+                    casts[dtype][x.dtype](value, x.data, NULL, NULL, NULL, 1)
+                    move_tile(arg[i], 0, 1, value, 0, 0, 1, n, size)
+            else:
+                break
+        else:
+            loop(out.data, arg[1], arg[2], arg[3], p, n)
+            return FX_OK
+    dtypes[0] = out_dtype
+    for i in range(1, 4):
+        dtypes[i] = dtype
+    return run_blocks(call.arrays, call.n_in, loop, dtypes, p)
+
+
+def register():
+    """Provide every kernel that has loops in the table by now; called again after further loops were added."""
+    cdef int kernel
+    for kernel in range(MAX_KERNELS):
+        if entries[kernel].n_in:
+            provide(FX_CPU, kernel_name(kernel), elementwise)
+
+
+register()

@@ -1,0 +1,311 @@
+"""The CPU's matrix products at the door: matmul, addmm, linear, dot.
+
+They read operands where they lie, whatever the strides, and collapse leading dimensions into rows where that needs no
+copy.  A batch of products is shared out among the threads whole, or each product in itself, never both.
+"""
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from ferrox._core.abi cimport FX_CPU, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, \
+    FX_MAX_DIMS, FX_OK, fx_array, fx_call
+from ferrox._core.backend cimport provide
+from ferrox._core.threads cimport num_threads
+
+cdef extern from "fx/parallel.h" nogil:
+    ctypedef void (*fx_team_function)(int thread, int threads, void *argument) noexcept nogil
+    void fx_parallel(int threads, fx_team_function function, void *argument)
+
+# By fx_dtype; filled by the levelled modules at import.
+cdef gemm_function gemms[FX_DTYPES]
+cdef dot_function dots[FX_DTYPES]
+cdef int *sizes = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
+
+
+cdef int provide_gemm(int dtype, gemm_function function) except -1:
+    gemms[dtype] = function
+    return 0
+
+
+cdef int provide_dot(int dtype, dot_function function) except -1:
+    dots[dtype] = function
+    return 0
+
+
+cdef int multiply(int dtype, const gemm_product *p) noexcept nogil:
+    if gemms[dtype] == NULL:
+        return FX_ERROR_TYPE
+    return gemms[dtype](p)
+
+
+cdef int fx_gemm(int dtype, int64_t m, int64_t n, int64_t k, double alpha, const void *a, int64_t rsa, int64_t csa,
+                 const void *b, int64_t rsb, int64_t csb, double beta, void *c, int64_t ldc) noexcept nogil:
+    cdef gemm_product p
+    p.m, p.n, p.k, p.alpha, p.beta = m, n, k, alpha, beta
+    p.a, p.rsa, p.csa = a, rsa, csa
+    p.b, p.rsb, p.csb = b, rsb, csb
+    p.d, p.ldd = c, ldc
+    p.c, p.ldc = c, ldc
+    p.threads = num_threads
+    return multiply(dtype, &p)
+
+
+cdef int refuse(fx_call *call, int status, const char *message) noexcept nogil:
+    snprintf(call.message, sizeof(call.message), "%s", message)
+    return status
+
+
+cdef int check_dtypes(fx_call *call) noexcept nogil:
+    cdef int i
+    for i in range(call.n_out + call.n_in):
+        if call.arrays[i] != NULL and call.arrays[i].dtype != call.dtype:
+            return refuse(call, FX_ERROR_TYPE, "operands must have the dtype of the result")
+    if gemms[call.dtype] == NULL:
+        return refuse(call, FX_ERROR_TYPE, "not defined for bool")
+    return FX_OK
+
+
+cdef inline int64_t numel(const int64_t *dims, int ndim) noexcept nogil:
+    cdef int64_t n = 1
+    cdef int i
+    for i in range(ndim):
+        n *= dims[i]
+    return n
+
+
+cdef bint collapse(const int64_t *dims, const int64_t *strides, int ndim, int64_t *stride) noexcept nogil:
+    """Whether the dimensions are one with a single stride."""
+    cdef int i
+    cdef int64_t expected = 0
+    cdef bint seen = False
+    stride[0] = 0
+    for i in range(ndim - 1, -1, -1):
+        if dims[i] == 1:
+            continue
+        if not seen:
+            stride[0] = expected = strides[i]
+            seen = True
+        elif strides[i] != expected:
+            return False
+        expected *= dims[i]
+    return True
+
+
+cdef struct batch_plan:
+    gemm_product product
+    int dtype, ndim
+    int64_t count
+    const int64_t *dims
+    const int64_t *steps[4]  # strides over the batch of a, b, d, c, in elements; NULL for none
+    int status
+
+
+cdef void run_batch(int thread, int threads, void *argument) noexcept nogil:
+    """A thread's consecutive share of the products of a batch, by an odometer over the leading dimensions."""
+    cdef batch_plan *w = <batch_plan *> argument
+    cdef gemm_product p = w.product
+    cdef const char *base[4]
+    cdef int64_t offset[4]
+    cdef int64_t index[FX_MAX_DIMS]
+    cdef int64_t first = w.count * thread // threads, last = w.count * (thread + 1) // threads, i, rest = first
+    cdef int d, o, status, size = sizes[w.dtype]
+    base[0], base[1], base[2], base[3] = <const char *> p.a, <const char *> p.b, <const char *> p.d, <const char *> p.c
+    for o in range(4):
+        offset[o] = 0
+    for d in range(w.ndim - 1, -1, -1):
+        index[d] = rest % w.dims[d]
+        rest //= w.dims[d]
+        for o in range(4):
+            if w.steps[o] != NULL:
+                offset[o] += index[d] * w.steps[o][d]
+    for i in range(first, last):
+        p.a = base[0] + offset[0] * size
+        p.b = base[1] + offset[1] * size
+        p.d = base[2] + offset[2] * size
+        p.c = <void *> (base[3] + offset[3] * size)
+        status = gemms[w.dtype](&p)
+        if status != FX_OK:
+            w.status = status
+            return
+        for d in range(w.ndim - 1, -1, -1):
+            index[d] += 1
+            for o in range(4):
+                if w.steps[o] != NULL:
+                    offset[o] += w.steps[o][d]
+            if index[d] < w.dims[d]:
+                break
+            for o in range(4):
+                if w.steps[o] != NULL:
+                    offset[o] -= index[d] * w.steps[o][d]
+            index[d] = 0
+
+
+cdef int multiply_batch(batch_plan *w) noexcept nogil:
+    cdef double flops = 2.0 * <double> w.product.m * <double> w.product.n * <double> w.product.k
+    cdef int threads = 1
+    w.status = FX_OK
+    w.product.threads = num_threads
+    if w.count <= 0 or w.product.m <= 0 or w.product.n <= 0:
+        return FX_OK
+    if w.count == 1:
+        return gemms[w.dtype](&w.product)
+    # Whole products per thread when there are enough of them for even shares, or each is too small to be cut.
+    if w.count >= 4 * num_threads or (w.count > 1 and (w.count % num_threads == 0 or flops < 2e6)):
+        w.product.threads = 1
+        threads = <int> max(1.0, min(<double> min(<int64_t> num_threads, w.count), flops * w.count / 2e5))
+    fx_parallel(threads, run_batch, w)
+    return w.status
+
+
+cdef void fill_rows(fx_array *out, const fx_array *c) noexcept nogil:
+    """Copies c, expanded to out's shape, into the contiguous out, byte by byte of an element."""
+    cdef int size = sizes[out.dtype], d, n = out.ndim
+    cdef int64_t index[FX_MAX_DIMS]
+    cdef int64_t i, offset = 0
+    for d in range(n):
+        index[d] = 0
+    for i in range(out.numel):
+        memcpy(<char *> out.data + i * size, <const char *> c.data + offset * size, size)
+        for d in range(n - 1, -1, -1):
+            index[d] += 1
+            offset += c.dims[n + d]
+            if index[d] < out.dims[d]:
+                break
+            offset -= index[d] * c.dims[n + d]
+            index[d] = 0
+
+
+cdef int product_of(fx_call *call, fx_array *out, fx_array *c, fx_array *a, fx_array *b, double beta,
+                    double alpha) noexcept nogil:
+    """out (…, M, N) = alpha a (…, M, K) b (…, K, N) + beta c, batch dimensions expanded by the caller."""
+    cdef int nd = out.ndim, batch = out.ndim - 2
+    cdef int64_t stride = 0
+    cdef batch_plan w
+    if nd < 2 or a.ndim != nd or b.ndim != nd or (c != NULL and c.ndim != nd):
+        return refuse(call, FX_ERROR_VALUE, "operands must have at least two dimensions, and as many as the result")
+    cdef int64_t m = out.dims[nd - 2], n = out.dims[nd - 1], k = a.dims[nd - 1]
+    if b.dims[nd - 2] != k or a.dims[nd - 2] != m or b.dims[nd - 1] != n:
+        return refuse(call, FX_ERROR_VALUE, "shapes do not fit")
+    cdef int status = check_dtypes(call)
+    if status != FX_OK:
+        return status
+    w.dtype = call.dtype
+    w.product.m, w.product.n, w.product.k = m, n, k
+    w.product.alpha, w.product.beta = alpha, 0
+    w.product.a, w.product.rsa, w.product.csa = a.data, a.dims[2 * nd - 2], a.dims[2 * nd - 1]
+    w.product.b, w.product.rsb, w.product.csb = b.data, b.dims[2 * nd - 2], b.dims[2 * nd - 1]
+    w.product.c, w.product.ldc = out.data, n
+    w.product.d, w.product.ldd = out.data, n
+    w.ndim, w.count, w.dims = batch, numel(out.dims, batch), out.dims
+    w.steps[0], w.steps[1], w.steps[2], w.steps[3] = a.dims + nd, b.dims + nd, out.dims + nd, out.dims + nd
+    if c != NULL and beta != 0:
+        w.product.beta = beta
+        if c.data != out.data and (c.dims[2 * nd - 1] == 1 or n == 1):
+            w.product.d, w.product.ldd = c.data, c.dims[2 * nd - 2]
+            w.steps[2] = c.dims + nd
+        elif c.data != out.data:
+            fill_rows(out, c)
+    # One matrix b for the whole batch: its rows of a are one matrix, if they lie evenly.
+    if batch > 0 and w.count > 1 and collapse(b.dims, b.dims + nd, batch, &stride) and stride == 0 \
+            and (w.steps[2] == out.dims + nd or w.product.ldd == 0 and collapse(c.dims, c.dims + nd, batch, &stride)
+                 and stride == 0) \
+            and collapse(a.dims, a.dims + nd, nd - 1, &stride):
+        w.product.m = m * w.count
+        w.product.rsa = stride
+        w.ndim, w.count = 0, 1
+    return multiply_batch(&w)
+
+
+cdef int matmul(fx_call *call) noexcept nogil:
+    """out (…, M, N); a (…, M, K), b (…, K, N) with the batch dimensions of out (stride 0 where broadcast)."""
+    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1)
+
+
+cdef int addmm(fx_call *call) noexcept nogil:
+    """out (…, M, N); c expanded to out's shape, a, b as matmul.  params: beta f, alpha f; c is not read when beta is 0."""
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
+                      call.params[1].f)
+
+
+cdef int linear(fx_call *call) noexcept nogil:
+    """out (…, N); x (…, K), weight (N, K), bias (N) or NULL."""
+    cdef fx_array *out = call.arrays[0]
+    cdef fx_array *x = call.arrays[1]
+    cdef fx_array *weight = call.arrays[2]
+    cdef fx_array *bias = call.arrays[3] if call.n_in > 2 else NULL
+    cdef int nd = out.ndim, status, size
+    cdef int64_t stride = 0, n, k, j
+    cdef char *copied = NULL
+    cdef batch_plan w
+    if nd < 1 or x.ndim != nd or weight.ndim != 2 or (bias != NULL and bias.ndim != 1):
+        return refuse(call, FX_ERROR_VALUE, "expected x (..., K), weight (N, K), bias (N)")
+    n, k = weight.dims[0], weight.dims[1]
+    if x.dims[nd - 1] != k or out.dims[nd - 1] != n or (bias != NULL and bias.dims[0] != n):
+        return refuse(call, FX_ERROR_VALUE, "shapes do not fit")
+    status = check_dtypes(call)
+    if status != FX_OK:
+        return status
+    size = sizes[call.dtype]
+    w.dtype = call.dtype
+    w.product.n, w.product.k = n, k
+    w.product.alpha, w.product.beta = 1, 0
+    w.product.a, w.product.csa = x.data, x.dims[2 * nd - 1]
+    w.product.b, w.product.rsb, w.product.csb = weight.data, weight.dims[3], weight.dims[2]
+    w.product.c, w.product.ldc = out.data, n
+    w.product.d, w.product.ldd = NULL, 0
+    w.steps[0], w.steps[1], w.steps[2], w.steps[3] = x.dims + nd, NULL, NULL, out.dims + nd
+    if bias != NULL and out.numel > 0:
+        w.product.beta = 1
+        w.product.d = bias.data
+        if bias.dims[1] != 1 and n > 1:
+            copied = <char *> malloc(n * size)
+            if copied == NULL:
+                return FX_ERROR_MEMORY
+            for j in range(n):
+                memcpy(copied + j * size, <const char *> bias.data + j * bias.dims[1] * size, size)
+            w.product.d = copied
+    w.dims = out.dims
+    if collapse(x.dims, x.dims + nd, nd - 1, &stride):
+        w.product.m, w.product.rsa = numel(x.dims, nd - 1), stride
+        w.ndim, w.count = 0, 1
+    else:  # at least two leading dimensions: the last one is the rows
+        w.product.m, w.product.rsa = x.dims[nd - 2], x.dims[2 * nd - 2]
+        w.ndim, w.count = nd - 2, numel(x.dims, nd - 2)
+    status = multiply_batch(&w)
+    free(copied)
+    return status
+
+
+cdef int dot(fx_call *call) noexcept nogil:
+    """out 0-d; a (n), b (n)."""
+    cdef fx_array *out = call.arrays[0]
+    cdef fx_array *a = call.arrays[1]
+    cdef fx_array *b = call.arrays[2]
+    cdef gemm_product p
+    cdef double total
+    if out.numel != 1 or a.ndim != 1 or b.ndim != 1 or a.dims[0] != b.dims[0]:
+        return refuse(call, FX_ERROR_VALUE, "expected two vectors of one length")
+    cdef int status = check_dtypes(call)
+    if status != FX_OK:
+        return status
+    if dots[call.dtype] != NULL and a.dims[1] == 1 and b.dims[1] == 1:
+        total = dots[call.dtype](a.dims[0], a.data, b.data, num_threads)
+        if call.dtype == FX_F32:
+            (<float *> out.data)[0] = <float> total
+        else:
+            (<double *> out.data)[0] = total
+        return FX_OK
+    p.m, p.n, p.k, p.alpha, p.beta = 1, 1, a.dims[0], 1, 0
+    p.a, p.rsa, p.csa = a.data, 1, a.dims[1]
+    p.b, p.rsb, p.csb = b.data, b.dims[1], 1
+    p.d, p.ldd = NULL, 0
+    p.c, p.ldc = out.data, 1
+    p.threads = num_threads
+    return multiply(call.dtype, &p)
+
+
+provide(FX_CPU, "matmul", matmul)
+provide(FX_CPU, "addmm", addmm)
+provide(FX_CPU, "linear", linear)
+provide(FX_CPU, "dot", dot)

@@ -1,0 +1,192 @@
+"""Element types and their promotion, which is PyTorch's."""
+import sys
+
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+
+cdef tuple _names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+cdef tuple _sizes = (1, 1, 1, 2, 4, 8, 2, 2, 4, 8)
+default_dtype = FX_F32
+
+
+cdef class dtype:
+    """The type of a tensor's elements, such as `ferrox.float32`.
+
+    Attributes
+    ----------
+    name : str
+        "float32", …
+    itemsize : int
+        Bytes per element.
+    is_floating_point, is_signed, is_complex : bool
+    """
+
+    @property
+    def is_floating_point(self):
+        return categories[self.code] == FLOATING
+
+    @property
+    def is_signed(self):
+        return self.code not in (FX_BOOL, FX_U8)
+
+    @property
+    def is_complex(self):
+        return False
+
+    def to_numpy(self):
+        """The numpy dtype of the same layout; bfloat16 has none and raises TypeError."""
+        import numpy
+
+        if self.code == FX_BF16:
+            raise TypeError("numpy has no bfloat16; convert with .float() first")
+        return numpy.dtype(self.name)
+
+    def __repr__(self):
+        return "ferrox." + self.name
+
+    def __reduce__(self):
+        return _by_name, (self.name,)
+
+
+cdef list _objects = []
+
+
+def _by_name(str name):
+    return _objects[_names.index(name)]
+
+
+cdef dtype dtype_object(int code):
+    return <dtype> _objects[code]
+
+
+cdef str dtype_name(int code):
+    return <str> _names[code]
+
+
+cdef int as_dtype(object value) except -1:
+    """The number of a dtype given as a `ferrox.dtype`, a Python type, a name, or a numpy dtype."""
+    if type(value) is dtype:
+        return (<dtype> value).code
+    if value is float:
+        return default_dtype
+    if value is int:
+        return FX_I64
+    if value is bool:
+        return FX_BOOL
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.dtype, type)):
+        try:
+            value = numpy.dtype(value).name
+        except TypeError:
+            pass
+    if isinstance(value, str) and value in _names:
+        return _names.index(value)
+    raise TypeError(f"expected a dtype such as ferrox.float32, got {value!r}")
+
+
+cdef int _promote(int a, int b):
+    cdef int low = min(a, b), high = max(a, b)
+    if low == high or low == FX_BOOL:
+        return high
+    if categories[high] == FLOATING:
+        if low == FX_F16 and high == FX_BF16:
+            return FX_F32
+        return high
+    if low == FX_U8 and high == FX_I8:
+        return FX_I16
+    return high
+
+
+def promote_types(type1, type2):
+    """The smallest dtype that both are converted to in arithmetic, as `torch.promote_types`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.promote_types(fx.int32, fx.float16)
+    ferrox.float16
+    """
+    return dtype_object(promotions[as_dtype(type1)][as_dtype(type2)])
+
+
+def get_default_dtype():
+    """The dtype of floating-point tensors made without one; float32 unless set otherwise."""
+    return dtype_object(default_dtype)
+
+
+def set_default_dtype(d):
+    """Set the dtype of floating-point tensors made without one.
+
+    Raises
+    ------
+    TypeError
+        If `d` is not a floating-point dtype.
+    """
+    global default_dtype
+    cdef int code = as_dtype(d)
+    if categories[code] != FLOATING:
+        raise TypeError(f"[set_default_dtype] only floating-point types can be the default, got {dtype_object(code)}")
+    default_dtype = code
+
+
+def finfo(type=None):
+    """Limits of a floating-point dtype: `.bits .eps .max .min .tiny .smallest_normal .resolution`."""
+    return _FloatInfo(dtype_object(default_dtype) if type is None else dtype_object(as_dtype(type)))
+
+
+def iinfo(type):
+    """Limits of an integer dtype: `.bits .max .min`."""
+    return _IntInfo(dtype_object(as_dtype(type)))
+
+
+class _FloatInfo:
+    _table = {  # bits, mantissa bits, largest exponent, decimal digits
+        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6), "float64": (64, 52, 1023, 15),
+    }
+
+    def __init__(self, kind):
+        if kind.name not in self._table:
+            raise TypeError(f"[finfo] needs a floating-point dtype, got {kind}")
+        self.bits, mantissa, exponent, digits = self._table[kind.name]
+        self.dtype = kind.name
+        self.eps = 2.0 ** -mantissa
+        self.max = (2.0 - self.eps) * 2.0 ** exponent
+        self.min = -self.max
+        self.tiny = self.smallest_normal = 2.0 ** (1 - exponent)
+        self.resolution = float(f"1e-{digits}")
+
+    def __repr__(self):
+        return (f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, eps={self.eps}, "
+                f"smallest_normal={self.smallest_normal}, tiny={self.tiny}, dtype={self.dtype})")
+
+
+class _IntInfo:
+    def __init__(self, kind):
+        if categories[(<dtype> kind).code] != INTEGRAL:
+            raise TypeError(f"[iinfo] needs an integer dtype, got {kind}")
+        self.bits = 8 * kind.itemsize
+        self.dtype = kind.name
+        self.min = -(1 << (self.bits - 1)) if kind.is_signed else 0
+        self.max = (1 << (self.bits - kind.is_signed)) - 1
+
+    def __repr__(self):
+        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+
+
+cdef void _fill_tables():
+    cdef int i, j
+    cdef dtype kind
+    for i in range(FX_DTYPES):
+        itemsizes[i] = _sizes[i]
+        categories[i] = BOOLEAN if i == FX_BOOL else INTEGRAL if i <= FX_I64 else FLOATING
+        kind = dtype.__new__(dtype)
+        kind.code = i
+        kind.name = _names[i]
+        kind.itemsize = _sizes[i]
+        _objects.append(kind)
+    for i in range(FX_DTYPES):
+        for j in range(FX_DTYPES):
+            promotions[i][j] = _promote(i, j)
+
+
+_fill_tables()
+all_dtypes = tuple(_objects)

@@ -1,0 +1,25 @@
+"""Exceptions: a kernel's status and message become the exception that PyTorch would raise, with the operator's name."""
+from ferrox._core.abi cimport FX_ERROR_INDEX, FX_ERROR_LINALG, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE
+
+
+class OutOfMemoryError(RuntimeError):
+    """Memory could not be had; the message says how much was asked for, held and free."""
+
+
+class LinAlgError(RuntimeError):
+    """A matrix was singular, or an iteration did not converge."""
+
+
+cdef int raise_status(int status, str name, const char *message) except -1:
+    text = f"[{name}] {message.decode('utf-8', 'replace')}"
+    if status == FX_ERROR_INDEX:
+        raise IndexError(text)
+    if status == FX_ERROR_TYPE:
+        raise TypeError(text)
+    if status == FX_ERROR_VALUE:
+        raise ValueError(text)
+    if status == FX_ERROR_MEMORY:
+        raise OutOfMemoryError(text)
+    if status == FX_ERROR_LINALG:
+        raise LinAlgError(text)
+    raise RuntimeError(text)

@@ -1,0 +1,36 @@
+# Applying elementwise operators: dtype rule, broadcasting, output, record.  See elementwise.pyx.
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport fx_array, fx_scalar
+from ferrox._core.op cimport Op
+from ferrox._core.tensor cimport TensorBase
+
+# Dtype rules (Op.kind).
+cdef enum:
+    SAME = 0        # the promoted dtype of the inputs
+    REAL = 1        # the same, but integers become the default floating-point dtype
+    TEST = 2        # computed in the promoted dtype, the result is bool
+
+# What in-place changes of views need of the shape operators; they fill it in.
+cdef struct view_operators:
+    TensorBase (*conform)(TensorBase result, TensorBase target)
+    TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
+    TensorBase (*view_again)(TensorBase base, TensorBase geometry)
+
+cdef view_operators in_place_operators
+
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params, object kept)
+cdef TensorBase apply1(Op op, object x)
+cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept)
+cdef TensorBase apply2(Op op, object x, object y)
+cdef TensorBase apply2p(Op op, object x, object y, double p0, double p1, double p2, object kept)
+cdef TensorBase apply3(Op op, object x, object y, object z)
+cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept)
+cdef object apply_in_place(Op op, PyObject **inputs, int n)
+cdef object assign(Op op, TensorBase target, TensorBase result)
+cdef TensorBase shadow(TensorBase tensor)
+cdef TensorBase cast_to(TensorBase x, int dtype)
+cdef TensorBase as_operand(object value, str name)
+cdef bint is_number(object value) noexcept
+cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1

@@ -1,0 +1,496 @@
+"""Elementwise operators: what all of them share.
+
+`apply` finds the dtype and the shape of the result, hands the operands to the door as they are (kernels broadcast and
+cast on the way), and records.  `apply_in_place` does the same into the first input.
+
+Note [Dtypes].  As PyTorch: tensors with dimensions decide, then tensors without, then Python numbers; a later group
+counts only when its category (bool < integer < floating) is higher.
+
+Note [In place].  With no gradient involved the kernel writes over its first input.  Otherwise the operator is recorded
+out of place on a shadow of the target (same memory and history, so that the node does not own the tensor that owns it),
+the result is copied into the target's memory, and the target takes over the result's history.  When the target is a
+view, its base takes over a scatter of that result, and other views find out by `history` (graph.pyx).
+"""
+from cpython.bool cimport PyBool_Check
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.object cimport PyObject
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcmp
+
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, \
+    FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
+from ferrox._core.graph cimport Node, grad_enabled, note_change, record
+from ferrox._core.op cimport Op
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
+    offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
+
+cdef extern from "Python.h":
+    void Py_INCREF(PyObject *o)
+
+cdef enum:
+    MAX_INPUTS = 4
+
+cdef int _copy = kernel_id("copy")
+
+
+cdef bint is_number(object value) noexcept:
+    """A Python bool, int or float."""
+    return PyFloat_Check(value) or PyLong_Check(value)
+
+
+cdef inline int _scalar_dtype(object value) noexcept:
+    if PyFloat_Check(value):
+        return default_dtype
+    return FX_BOOL if PyBool_Check(value) else FX_I64
+
+
+cdef TensorBase as_operand(object value, str name):
+    """A tensor from what may stand where a tensor is expected; TypeError otherwise."""
+    if isinstance(value, TensorBase):
+        return <TensorBase> value
+    if coerce is not None:
+        made = coerce(value)
+        if made is not None:
+            return <TensorBase> made
+    raise TypeError(f"[{name}] expected a tensor or a number, got {type(value).__name__}")
+
+
+coerce = None   # set by interchange: a tensor or Python number from a NumPy array or scalar, None for anything else
+
+
+cdef int _fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1:
+    """Describe a Python number as an operand of the given compute dtype; its value is put into `room`."""
+    cdef long long whole = 0
+    cdef int overflow = 0
+    a.data = room
+    a.dims = NULL
+    a.numel = 1
+    a.ndim = 0
+    a.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
+    a.device_type = FX_CPU
+    a.device_index = 0
+    if categories[dtype] == FLOATING:
+        if dtype == FX_F64:
+            (<double *> room)[0] = PyFloat_AS_DOUBLE(value) if PyFloat_Check(value) else <double> value
+        else:
+            dtype = FX_F32      # float16 and bfloat16 are computed in float32
+            (<float *> room)[0] = <float> (PyFloat_AS_DOUBLE(value) if PyFloat_Check(value) else <double> value)
+        a.dtype = dtype
+        return 0
+    a.dtype = dtype
+    whole = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if dtype == FX_I64:
+        (<int64_t *> room)[0] = whole
+    elif dtype == FX_BOOL:
+        (<uint8_t *> room)[0] = whole != 0
+        return 0
+    elif dtype == FX_U8:
+        (<uint8_t *> room)[0] = <uint8_t> whole
+        overflow |= not -255 <= whole <= 255
+    elif dtype == FX_I8:
+        (<int8_t *> room)[0] = <int8_t> whole
+        overflow |= <int8_t> whole != whole
+    elif dtype == FX_I16:
+        (<int16_t *> room)[0] = <int16_t> whole
+        overflow |= <int16_t> whole != whole
+    else:
+        (<int32_t *> room)[0] = <int32_t> whole
+        overflow |= <int32_t> whole != whole
+    if overflow:
+        raise RuntimeError(f"[{name}] value {value} cannot be converted to type {dtype_name(dtype)} without overflow")
+    return 0
+
+
+cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1:
+    """The shape that two operands broadcast to; returns its number of dimensions."""
+    cdef int ndim = max(a.ndim, b.ndim), d, da, db
+    cdef int64_t sa, sb
+    for d in range(ndim):
+        da = d - (ndim - a.ndim)
+        db = d - (ndim - b.ndim)
+        sa = a.dims[da] if da >= 0 else 1
+        sb = b.dims[db] if db >= 0 else 1
+        if sa == sb or sb == 1:
+            shape[d] = sa
+        elif sa == 1:
+            shape[d] = sb
+        else:
+            raise RuntimeError(f"[{name}] The size of tensor a ({sa}) must match the size of tensor b ({sb}) at "
+                               f"non-singleton dimension {d}: a is {shape_tuple(a)}, b is {shape_tuple(b)}")
+    return ndim
+
+
+cdef int _promoted(PyObject **inputs, int n) except -1:
+    """The dtype of the arithmetic, by Note [Dtypes]."""
+    cdef int i, d, with_dims = -1, without = -1, dtype
+    cdef TensorBase t
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            t = <TensorBase> inputs[i]
+            d = t.a.dtype
+            if t.a.ndim:
+                with_dims = d if with_dims < 0 else promotions[with_dims][d]
+            else:
+                without = d if without < 0 else promotions[without][d]
+    dtype = with_dims
+    if dtype < 0:
+        dtype = without
+    elif without >= 0 and categories[without] > categories[dtype]:
+        dtype = promotions[dtype][without]
+    for i in range(n):
+        if not isinstance(<object> inputs[i], TensorBase):
+            d = _scalar_dtype(<object> inputs[i])
+            if dtype < 0:
+                dtype = d
+            elif categories[d] > categories[dtype]:
+                dtype = promotions[dtype][d]
+    return dtype
+
+
+cdef inline bint _apart(TensorBase out, TensorBase x) noexcept:
+    """Whether writing `out` while reading `x` is safe: no shared memory, or the very same window."""
+    if out.storage != x.storage:
+        return True
+    return (out.a.data == x.a.data and out.a.ndim == x.a.ndim and out.a.dtype == x.a.dtype
+            and memcmp(out.a.dims, x.a.dims, 16 * <size_t> out.a.ndim) == 0)
+
+
+cdef int _check_devices(str name, TensorBase a, TensorBase b) except -1:
+    raise RuntimeError(f"[{name}] Expected all tensors to be on the same device, but found at least two devices, "
+                       f"{a.device} and {b.device}!")
+
+
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params, object kept):
+    """Compute an elementwise operator over tensors and Python numbers.
+
+    `out` is written instead of a fresh tensor when given; `kept` goes to the node's params.
+    """
+    cdef fx_array *arrays[MAX_INPUTS + 1]
+    cdef fx_array scalars[MAX_INPUTS]
+    cdef int64_t rooms[MAX_INPUTS]
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef PyObject *tensors[MAX_INPUTS]
+    cdef TensorBase first = None, t, result
+    cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0
+    cdef bint same = True, grad = False
+    cdef list held = None
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            t = <TensorBase> inputs[i]
+        elif is_number(<object> inputs[i]):
+            same = False
+            continue
+        else:
+            t = as_operand(<object> inputs[i], op.name)
+            if held is None:
+                held = []
+            held.append(t)
+            inputs[i] = <PyObject *> t
+        n_tensors += 1
+        arrays[i + 1] = &t.a
+        if needs_grad(t):
+            grad = True
+        if first is None:
+            first = t
+            dtype = t.a.dtype
+        elif t.a.dtype != dtype or t.a.ndim != first.a.ndim \
+                or memcmp(t.a.dims, first.a.dims, 8 * <size_t> t.a.ndim) != 0:
+            same = False
+    if first is None:
+        raise TypeError(f"[{op.name}] expected a tensor, got only numbers")
+    if not same:
+        dtype = _promoted(inputs, n)
+    if op.kind == REAL and categories[dtype] != FLOATING:
+        dtype = default_dtype
+    out_dtype = FX_BOOL if op.kind == TEST else dtype
+    for i in range(n):
+        if not isinstance(<object> inputs[i], TensorBase):
+            _fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
+            arrays[i + 1] = &scalars[i]
+    if out is None:
+        if same or n_tensors == 1:
+            result = new_like(first, out_dtype)
+        else:
+            ndim = first.a.ndim
+            for i in range(ndim):
+                shape[i] = first.a.dims[i]
+            for i in range(n):
+                if isinstance(<object> inputs[i], TensorBase):
+                    ndim = _broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
+            for i in range(n):
+                if isinstance(<object> inputs[i], TensorBase):
+                    t = <TensorBase> inputs[i]
+                    if t.a.device_type != first.a.device_type or t.a.device_index != first.a.device_index:
+                        _check_devices(op.name, first, t)
+            result = new_tensor(ndim, shape, out_dtype, first.a.device_type, first.a.device_index)
+    else:
+        result = _prepared_out(op, inputs, n, out, out_dtype)
+    arrays[0] = &result.a
+    launch(op.name, op.kernel, dtype, arrays, 1, n, params, n_params)
+    if grad and grad_enabled():
+        record(op, inputs, n, result, kept)
+    return result
+
+
+cdef int _broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1:
+    """Broadcast `shape` with another operand, in place; returns the new number of dimensions."""
+    cdef int wide = max(ndim, t.a.ndim), d, at
+    cdef int64_t s
+    if wide > ndim:
+        for d in range(ndim - 1, -1, -1):
+            shape[d + wide - ndim] = shape[d]
+        for d in range(wide - ndim):
+            shape[d] = 1
+    for d in range(t.a.ndim):
+        at = d + wide - t.a.ndim
+        s = t.a.dims[d]
+        if shape[at] == 1:
+            shape[at] = s
+        elif s != 1 and s != shape[at]:
+            before = tuple([shape[k] for k in range(wide - ndim, wide)])
+            raise RuntimeError(f"[{name}] The size of tensor a ({shape[at]}) must match the size of tensor b ({s}) at "
+                               f"non-singleton dimension {at}: a is {before}, b is {shape_tuple(&t.a)}")
+    return wide
+
+
+cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, int dtype):
+    """Check `out=`: shape, dtype, memory; it is resized when empty."""
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int i, ndim = 0
+    cdef TensorBase fresh
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            ndim = _broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
+            if grad_enabled() and (needs_grad(<TensorBase> inputs[i]) or needs_grad(out)):
+                raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, "
+                                   "but one of the arguments requires grad.")
+    if categories[dtype] > categories[out.a.dtype]:
+        raise RuntimeError(f"[{op.name}] result type {dtype_name(dtype)} can't be cast to the desired output type "
+                           f"{dtype_name(out.a.dtype)}")
+    if out.a.ndim != ndim or memcmp(out.a.dims, shape, 8 * <size_t> ndim) != 0:
+        if out.a.numel == 0:
+            fresh = new_tensor(ndim, shape, out.a.dtype, out.a.device_type, out.a.device_index)
+            set_data(out, fresh)
+        else:
+            raise RuntimeError(f"[{op.name}] out has shape {shape_tuple(&out.a)}, the result has shape "
+                               f"{tuple([shape[i] for i in range(ndim)])}")
+    check_writable(out, op.name)
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase) and not _apart(out, <TensorBase> inputs[i]):
+            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the written-to "
+                               "tensor refer to a single memory location. Please clone() the tensor before performing the "
+                               "operation.")
+    note_change(out, op)
+    return out
+
+
+cdef TensorBase apply1(Op op, object x):
+    cdef PyObject *inputs[1]
+    inputs[0] = <PyObject *> x
+    return apply(op, inputs, 1, None, NULL, 0, None)
+
+
+cdef TensorBase apply2(Op op, object x, object y):
+    cdef PyObject *inputs[2]
+    inputs[0] = <PyObject *> x
+    inputs[1] = <PyObject *> y
+    return apply(op, inputs, 2, None, NULL, 0, None)
+
+
+cdef TensorBase apply3(Op op, object x, object y, object z):
+    return apply3p(op, x, y, z, 0, 0, 0, None)
+
+
+cdef inline void _set3(fx_scalar *params, double p0, double p1, double p2) noexcept:
+    params[0].f = p0
+    params[1].f = p1
+    params[2].f = p2
+    params[3].f = 0
+
+
+cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept):
+    """With up to three parameters of the kernel; `kept` is what the gradient rule finds in node.params."""
+    cdef PyObject *inputs[1]
+    cdef fx_scalar params[4]
+    inputs[0] = <PyObject *> x
+    _set3(params, p0, p1, p2)
+    return apply(op, inputs, 1, None, params, 4, kept)
+
+
+cdef TensorBase apply2p(Op op, object x, object y, double p0, double p1, double p2, object kept):
+    cdef PyObject *inputs[2]
+    cdef fx_scalar params[4]
+    inputs[0] = <PyObject *> x
+    inputs[1] = <PyObject *> y
+    _set3(params, p0, p1, p2)
+    return apply(op, inputs, 2, None, params, 4, kept)
+
+
+cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept):
+    cdef PyObject *inputs[3]
+    cdef fx_scalar params[4]
+    inputs[0] = <PyObject *> x
+    inputs[1] = <PyObject *> y
+    inputs[2] = <PyObject *> z
+    _set3(params, p0, p1, p2)
+    return apply(op, inputs, 3, None, params, 4, kept)
+
+
+cdef TensorBase cast_to(TensorBase x, int dtype):
+    """A contiguous copy in another dtype, unrecorded."""
+    cdef fx_array *arrays[2]
+    cdef TensorBase out = new_like(x, dtype)
+    arrays[0] = &out.a
+    arrays[1] = &x.a
+    launch("to", _copy, dtype, arrays, 1, 1, NULL, 0)
+    return out
+
+
+cdef TensorBase shadow(TensorBase tensor):
+    """The same memory with the same history: stands for `tensor` in the record of its own in-place change."""
+    cdef TensorBase made = alias(tensor)
+    made.requires_grad_ = tensor.requires_grad_
+    made.grad_fn = tensor.grad_fn
+    made.output = tensor.output
+    if made.grad_fn != NULL:
+        Py_INCREF(made.grad_fn)
+    made.base = tensor.base
+    made.base_history = tensor.base_history
+    if made.base != NULL:
+        Py_INCREF(made.base)
+    return made
+
+
+cdef int _check_leaf(TensorBase target) except -1:
+    if target.grad_fn == NULL and target.requires_grad_:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if target.base != NULL and (<TensorBase> target.base).grad_fn == NULL and (<TensorBase> target.base).requires_grad_:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    return 0
+
+
+cdef object apply_in_place(Op op, PyObject **inputs, int n):
+    """An elementwise operator into its first input; by Note [In place]."""
+    cdef TensorBase target = <TensorBase?> <object> inputs[0]
+    cdef TensorBase t, stand_in
+    cdef PyObject *shadowed[MAX_INPUTS]
+    cdef bint grad = needs_grad(target)
+    cdef bint apart = True
+    cdef int i
+    for i in range(1, n):
+        if isinstance(<object> inputs[i], TensorBase):
+            t = <TensorBase> inputs[i]
+            grad = grad or needs_grad(t)
+            apart = apart and _apart(target, t)
+    if apart and not (grad and grad_enabled()):
+        return _overwrite(op, inputs, n, target)
+    if grad and grad_enabled():
+        _check_leaf(target)
+    stand_in = shadow(target)
+    shadowed[0] = <PyObject *> stand_in
+    for i in range(1, n):
+        shadowed[i] = <PyObject *> stand_in if inputs[i] == inputs[0] else inputs[i]
+    return assign(op, target, apply(op, shadowed, n, None, NULL, 0, None))
+
+
+cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
+    cdef fx_array *arrays[MAX_INPUTS + 1]
+    cdef fx_array scalars[MAX_INPUTS]
+    cdef int64_t rooms[MAX_INPUTS]
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef list held = []
+    cdef TensorBase t
+    cdef int i, dtype, ndim = target.a.ndim
+    check_writable(target, op.name)
+    for i in range(n):
+        if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
+            held.append(as_operand(<object> inputs[i], op.name))
+            inputs[i] = <PyObject *> held[len(held) - 1]
+    dtype = _promoted(inputs, n)
+    if op.kind == REAL and categories[dtype] != FLOATING:
+        dtype = default_dtype
+    if categories[FX_BOOL if op.kind == TEST else dtype] > categories[target.a.dtype]:
+        raise RuntimeError(f"[{op.name}_] result type {dtype_name(dtype)} can't be cast to the desired output type "
+                           f"{dtype_name(target.a.dtype)}")
+    arrays[0] = &target.a
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            t = <TensorBase> inputs[i]
+            arrays[i + 1] = &t.a
+            if i and (t.a.ndim != ndim or memcmp(t.a.dims, target.a.dims, 8 * <size_t> ndim) != 0):
+                _check_expands(op.name, &t.a, &target.a, shape)
+            if t.a.device_type != target.a.device_type:
+                _check_devices(op.name, target, t)
+        else:
+            _fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
+            arrays[i + 1] = &scalars[i]
+    launch(op.name, op.kernel, dtype, arrays, 1, n, NULL, 0)
+    note_change(target, op)
+    return target
+
+
+cdef int _check_expands(str name, fx_array *a, fx_array *target, int64_t *shape) except -1:
+    cdef int ndim = broadcast(name, a, target, shape)
+    if ndim != target.ndim or memcmp(shape, target.dims, 8 * <size_t> ndim) != 0:
+        raise RuntimeError(f"[{name}_] output with shape {shape_tuple(target)} doesn't match the broadcast shape "
+                           f"{tuple([shape[d] for d in range(ndim)])}")
+    return 0
+
+
+cdef object assign(Op op, TensorBase target, TensorBase result):
+    """Put `result`, computed for `op` on a shadow of `target`, into `target`; by Note [In place]."""
+    cdef fx_array *arrays[2]
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef TensorBase cast
+    cdef bint grad = grad_enabled() and (needs_grad(result) or needs_grad(target))
+    check_writable(target, op.name)
+    if categories[result.a.dtype] > categories[target.a.dtype]:
+        raise RuntimeError(f"[{op.name}] result type {dtype_name(result.a.dtype)} can't be cast to the desired output type "
+                           f"{dtype_name(target.a.dtype)}")
+    _check_expands(op.name, &result.a, &target.a, shape)
+    if grad:
+        _check_leaf(target)
+        if result.a.dtype != target.a.dtype or result.a.ndim != target.a.ndim \
+                or memcmp(result.a.dims, target.a.dims, 8 * <size_t> target.a.ndim) != 0:
+            cast = conform(result, target)
+            return assign(op, target, cast)
+    arrays[0] = &target.a
+    arrays[1] = &result.a
+    launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
+    note_change(target, op)
+    if grad:
+        rebase(target, result)
+    return target
+
+
+cdef TensorBase conform(TensorBase result, TensorBase target):
+    """`result` expanded and cast to `target`'s shape and dtype, recorded."""
+    return in_place_operators.conform(result, target)
+
+
+cdef int rebase(TensorBase target, TensorBase result) except -1:
+    """Give `target` the history of `result`, and its base a scatter of it."""
+    cdef TensorBase base, again
+    if target.base != NULL:
+        base = <TensorBase> target.base
+        again = in_place_operators.scatter_view(base, target, result)
+        _take_history(base, again)
+        again = in_place_operators.view_again(base, target)
+        _take_history(target, again)
+        target.base_history = base.history
+        return 0
+    return _take_history(target, result)
+
+
+cdef int _take_history(TensorBase target, TensorBase source) except -1:
+    drop(target.grad_fn)
+    target.grad_fn = source.grad_fn
+    target.output = source.output
+    if target.grad_fn != NULL:
+        Py_INCREF(target.grad_fn)
+    target.history += 1
+    return 0

@@ -1,0 +1,144 @@
+"""Families of operators: one constructor per family, one entry from Python per family.
+
+A row of an elementwise operator is one call:
+
+    EXP = unary("exp", REAL, rule(exp_vjp), "o", "np.exp(x)", "t(3, 4)", "e to the power of each element.")
+
+that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (graph.pyx, Note [Saved values]), NumPy
+reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`, the method `exp`, the
+in-place method `exp_`, the stub, the docs table and the tests all come from it.
+"""
+from cpython.object cimport PyObject
+
+from ferrox._core.op cimport Op, entry_fn, registry
+from ferrox._core.op import row
+from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow
+from ferrox._core.tensor cimport TensorBase
+
+cdef extern from "Python.h":
+    void Py_INCREF(PyObject *o)
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *names) except NULL
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+
+cdef tuple ARGUMENTS = ((), ("input",), ("input", "other"), ("input", "tensor1", "tensor2"))
+
+
+cdef inline PyObject *_owned(object value) noexcept:
+    Py_INCREF(<PyObject *> value)
+    return <PyObject *> value
+
+
+cdef int _parse(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObject **inputs, PyObject **out) except -1:
+    """Sort positional and keyword arguments into inputs and out; 1 when the row's function has to look at the call."""
+    cdef int i, n = op.inputs
+    cdef tuple arguments = <tuple> op.row["arguments"]
+    out[0] = NULL
+    if given > n:
+        raise TypeError(f"{op.name}() takes {n} positional arguments but {given} were given")
+    for i in range(n):
+        inputs[i] = args[i] if i < given else NULL
+    if names != NULL:
+        i = <int> given
+        for name in <tuple> names:
+            if name == "out":
+                out[0] = args[i]
+            elif name in arguments and inputs[arguments.index(name)] == NULL:
+                inputs[<int> arguments.index(name)] = args[i]
+            elif op.function is not None:
+                return 1
+            else:
+                raise TypeError(f"{op.name}() got an unexpected keyword argument {name!r}")
+            i += 1
+    for i in range(n):
+        if inputs[i] == NULL:
+            raise TypeError(f"{op.name}() missing argument {arguments[i]!r}")
+    if out[0] == <PyObject *> None:
+        out[0] = NULL
+    if out[0] != NULL and not isinstance(<object> out[0], TensorBase):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(<object> out[0]).__name__}")
+    return 0
+
+
+cdef PyObject *elementwise_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
+    """`op(*inputs, out=None)`."""
+    cdef Op op = <Op> self
+    cdef PyObject *inputs[4]
+    cdef PyObject *out = NULL
+    cdef Py_ssize_t given = <Py_ssize_t> (nargs & ~PY_VECTORCALL_ARGUMENTS_OFFSET)
+    cdef int i
+    if names == NULL and given == op.inputs:
+        for i in range(<int> given):
+            inputs[i] = args[i]
+    elif _parse(op, args, given, names, inputs, &out):
+        return PyObject_Vectorcall(<PyObject *> op.function, args, nargs, names)
+    if out == NULL:
+        return _owned(apply(op, inputs, op.inputs, None, NULL, 0, None))
+    return _owned(apply(op, inputs, op.inputs, <TensorBase> out, NULL, 0, None))
+
+
+cdef PyObject *in_place_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
+    """`op_(self, …)`: the operator `op` into its first argument."""
+    cdef Op op = <Op> (<Op> self).function
+    cdef PyObject *inputs[4]
+    cdef PyObject *out = NULL
+    cdef Py_ssize_t given = <Py_ssize_t> (nargs & ~PY_VECTORCALL_ARGUMENTS_OFFSET)
+    cdef int i
+    if given == 0 or not isinstance(<object> args[0], TensorBase):
+        raise TypeError(f"{op.name}_() is a method of a tensor")
+    if op.entry == <entry_fn> elementwise_entry and not _parse_or_defer(op, args, given, names, inputs, &out):
+        if out != NULL:
+            raise TypeError(f"{op.name}_() got an unexpected keyword argument 'out'")
+        return _owned(apply_in_place(op, inputs, op.inputs))
+    # An operator with arguments of its own: compute it on a shadow and assign.
+    cdef list stand_ins = [shadow(<TensorBase> args[0])]
+    for i in range(1, <int> given):
+        stand_ins.append(<object> args[i])
+    cdef dict keywords = {}
+    if names != NULL:
+        for i in range(<int> len(<tuple> names)):
+            keywords[(<tuple> names)[i]] = <object> args[given + i]
+    return _owned(assign(op, <TensorBase> args[0], <TensorBase?> op(*stand_ins, **keywords)))
+
+
+cdef int _parse_or_defer(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObject **inputs,
+                         PyObject **out) except -1:
+    return _parse(op, args, given, names, inputs, out)
+
+
+cdef Op _elementwise(str name, int inputs, int kind, object rule, object needs, str reference, str sample, str doc):
+    cdef Op op = row(name, inputs=inputs, kind=kind, rule=rule, needs=(needs,) if isinstance(needs, str) else needs,
+                     reference=reference, sample=sample, doc=doc, arguments=ARGUMENTS[inputs], method=True,
+                     inplace=True, family="elementwise")
+    op.entry = elementwise_entry
+    return op
+
+
+cdef Op unary(str name, int kind, object rule, object needs, str reference, str sample, str doc):
+    return _elementwise(name, 1, kind, rule, needs, reference, sample, doc)
+
+
+cdef Op binary(str name, int kind, object rule, object needs, str reference, str sample, str doc):
+    return _elementwise(name, 2, kind, rule, needs, reference, sample, doc)
+
+
+cdef Op inner(str name, int inputs, int kind, object rule, object needs):
+    """An elementwise operator that only gradient rules call (a fused gradient), tested through the gradients it serves."""
+    cdef Op op = row(name, inputs=inputs, kind=kind, rule=rule, needs=(needs,) if isinstance(needs, str) else needs,
+                     doc="A fused gradient; see the operator it is named after.",
+                     arguments=("grad", "input", "other")[:inputs], public=False, family="inner")
+    op.entry = elementwise_entry
+    return op
+
+
+def in_place(Op op):
+    """The in-place method of an operator, `op_`."""
+    cdef Op made = Op(op.name + "_")
+    made.function = op
+    made.entry = in_place_entry
+    made.row["doc"] = f"In-place version of `{op.name}`."
+    return made
+
+
+def alias_row(str name, Op op):
+    """A second public name for an operator (`multiply` for `mul`)."""
+    registry[name] = op

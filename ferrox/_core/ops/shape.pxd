@@ -1,0 +1,18 @@
+# Views and movement, for gradient rules and the layers above.  See shape.pyx.
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.op cimport Op
+from ferrox._core.tensor cimport TensorBase
+
+# A view of x recorded under op; params go to its node.
+cdef TensorBase view_as(Op op, TensorBase x, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset,
+                        object params)
+cdef int read_sizes(str name, object sizes, int64_t *into) except -1
+cdef int read_dim(object dim, int ndim) except -1
+cdef TensorBase contiguous(TensorBase x)
+cdef TensorBase reshape(TensorBase x, object shape)
+cdef TensorBase permute(TensorBase x, object dims)
+cdef TensorBase transpose(TensorBase x, int dim0, int dim1)
+cdef TensorBase expand(TensorBase x, object shape)
+cdef TensorBase to_dtype(TensorBase x, int dtype)

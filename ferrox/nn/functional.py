@@ -1,0 +1,371 @@
+"""Functions of neural networks, under PyTorch's names.
+
+Operators of the engine are taken over by the loop at the end; the others are compositions of them.
+"""
+
+import ferrox as fx
+from ferrox._core import ops as _ops
+
+# Taken from the engine where it has them; a name it lacks and that is not composed here stays absent.
+_ENGINE = [
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "hardtanh",
+    "hardsigmoid",
+    "hardswish",
+    "logsigmoid",
+    "tanhshrink",
+    "softshrink",
+    "hardshrink",
+    "threshold",
+    "sigmoid",
+    "tanh",
+    "softmax",
+    "log_softmax",
+    "linear",
+    "embedding",
+    "embedding_bag",
+    "layer_norm",
+    "batch_norm",
+    "dropout",
+    "scaled_dot_product_attention",
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "max_pool1d",
+    "max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "interpolate",
+    "pad",
+    "pixel_shuffle",
+    "fold",
+    "unfold",
+    "multi_head_attention_forward",
+    "relu_",
+    "glu",
+    "softmin",
+    "normalize",
+    "one_hot",
+    "group_norm",
+    "rms_norm",
+    "instance_norm",
+]
+
+
+def _from_engine(name):
+    """Return the engine's operator `name`, or None where it has none."""
+    return getattr(_ops, name, None)
+
+
+def softmin(input, dim=None, _stacklevel=3, dtype=None):
+    """Return the softmax of ``-input`` along `dim`."""
+    return softmax(-input, dim=dim, dtype=dtype)  # noqa: F821
+
+
+def glu(input, dim=-1):
+    """Split `input` in two along `dim` and return ``first * sigmoid(second)``.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.nn.functional.glu(fx.tensor([2.0, 0.0])).tolist()
+    [1.0]
+    """
+    if input.ndim == 0:
+        raise RuntimeError("glu does not support 0-dimensional tensors")
+    size = input.shape[dim]
+    if size % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {size}")
+    first, second = input.chunk(2, dim)
+    return first * second.sigmoid()
+
+
+def relu_(input):
+    """Apply `relu` in place."""
+    return input.relu_()
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    """Divide `input` by its `p`-norm along `dim` (by `eps` where the norm is smaller).
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.nn.functional.normalize(fx.tensor([[3.0, 4.0]])).tolist()  # doctest: +ELLIPSIS
+    [[0.6..., 0.8...]]
+    """
+    result = input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    return result if out is None else out.copy_(result)
+
+
+def one_hot(tensor, num_classes=-1):
+    """Return int64 vectors with a one at each index of `tensor`, along a new last dimension.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.nn.functional.one_hot(fx.tensor([0, 2]), 3).tolist()
+    [[1, 0, 0], [0, 0, 1]]
+    """
+    if tensor.dtype != fx.int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return fx.zeros(*tensor.shape, num_classes, dtype=fx.int64, device=tensor.device)
+    if int(tensor.min()) < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    largest = int(tensor.max())
+    if num_classes == -1:
+        num_classes = largest + 1
+    elif num_classes < 1:
+        raise RuntimeError("num_classes should be positive")
+    elif largest >= num_classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    classes = fx.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).to(fx.int64)
+
+
+def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
+    """Draw from the Gumbel-softmax distribution of `logits`.
+
+    Parameters
+    ----------
+    logits : Tensor
+        Unnormalised log probabilities.
+    tau : float, default 1
+        Temperature.
+    hard : bool, default False
+        Return one-hot samples, whose gradient is that of the soft ones.
+    dim : int, default -1
+        The dimension along which the probabilities sum to one.
+
+    Notes
+    -----
+    E. Jang, S. Gu, B. Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017.
+    """
+    gumbels = -fx.empty_like(logits).exponential_().log()
+    soft = ((logits + gumbels) / tau).softmax(dim)
+    if not hard:
+        return soft
+    index = soft.max(dim, keepdim=True)[1]
+    sample = fx.zeros_like(logits).scatter_(dim, index, 1.0)
+    return sample - soft.detach() + soft
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """Return ``input1 @ weight[k] @ input2 + bias[k]`` for every k, over the last dimension."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError(
+            f"bilinear(): input batch dimensions do not match: got {tuple(input1.shape)} and {tuple(input2.shape)}"
+        )
+    for i, input in ((1, input1), (2, input2)):
+        if input.shape[-1] != weight.shape[i]:
+            raise RuntimeError(
+                f"bilinear(): input{i} size does not match weight size: got {input.shape[-1]} but expected "
+                f"{weight.shape[i]}"
+            )
+    out_features, in1, in2 = weight.shape
+    # input1 against all weights at once, then a product and a sum with input2.
+    left = input1 @ weight.permute(1, 0, 2).reshape(in1, out_features * in2)
+    left = left.reshape(*input1.shape[:-1], out_features, in2)
+    output = (left @ input2.unsqueeze(-1)).squeeze(-1)
+    return output if bias is None else output + bias
+
+
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    """Normalise each of `num_groups` groups of channels of every sample, then scale and shift per channel.
+
+    Notes
+    -----
+    Y. Wu, K. He, "Group normalization", ECCV 2018.
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+    batch, channels = input.shape[:2]
+    if num_groups <= 0 or channels % num_groups:
+        raise RuntimeError(
+            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}"
+        )
+    if input.numel() == 0:
+        return input * 1
+    grouped = input.reshape(batch, num_groups, -1)
+    output = layer_norm(grouped, (grouped.shape[2],), None, None, eps).reshape(input.shape)  # noqa: F821
+    return _per_channel(output, weight, bias)
+
+
+def instance_norm(
+    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
+):
+    """Normalise every channel of every sample, then scale and shift per channel."""
+    batch, channels = input.shape[:2]
+    count = input[0, 0].numel() if batch and channels else 0
+    if use_input_stats and count == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
+    if use_input_stats and running_mean is None:
+        return _per_channel(group_norm(input, channels, None, None, eps), weight, bias)
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)  # noqa: F821
+    flat = input.reshape(batch, channels, -1)
+    with fx.no_grad():
+        running_mean.copy_(running_mean.lerp(flat.mean((0, 2)).to(running_mean.dtype), momentum))
+        running_var.copy_(running_var.lerp(flat.var(2).mean(0).to(running_var.dtype), momentum))
+    return _per_channel(group_norm(input, channels, None, None, eps), weight, bias)
+
+
+def _per_channel(output, weight, bias):
+    shape = (1, -1) + (1,) * (output.ndim - 2)
+    if weight is not None:
+        output = output * weight.reshape(shape)
+    return output if bias is None else output + bias.reshape(shape)
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """Divide `input` by the root of its mean square over the last ``len(normalized_shape)`` dimensions.
+
+    Notes
+    -----
+    `eps` defaults to the machine epsilon of the input's dtype.
+    B. Zhang, R. Sennrich, "Root mean square layer normalization", NeurIPS 2019.
+    """
+    normalized_shape = tuple(normalized_shape)
+    count = len(normalized_shape)
+    if count == 0 or tuple(input.shape[-count:]) != normalized_shape:
+        raise RuntimeError(
+            f"Given normalized_shape={list(normalized_shape)}, expected input with shape [*, "
+            f"{', '.join(map(str, normalized_shape))}], but got input of size{list(input.shape)}"
+        )
+    # Half precisions are squared and averaged in float32, as the fused kernels do.
+    values = input.float() if input.dtype in (fx.float16, fx.bfloat16) else input
+    if eps is None:
+        eps = fx.finfo(values.dtype).eps
+    output = values * (values.square().mean(tuple(range(-count, 0)), keepdim=True) + eps).rsqrt()
+    if weight is not None:
+        output = output * weight
+    return output.to(input.dtype)
+
+
+# ---- dropout
+
+
+def _check_probability(p):
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def _channel_mask(input, p):
+    """Return a mask over the first two dimensions: zero with probability `p`, one otherwise."""
+    shape = tuple(input.shape[:2]) + (1,) * (input.ndim - 2)
+    return fx.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+
+
+def _feature_dropout(input, p, training, inplace):
+    if not training or p == 0 or input.numel() == 0:
+        return input if inplace else input * 1
+    # p == 1 would divide by zero: everything is dropped.
+    mask = _channel_mask(input, p).div_(1 - p) if p < 1 else fx.zeros((), dtype=input.dtype, device=input.device)
+    return input.mul_(mask) if inplace else input * mask
+
+
+def dropout1d(input, p=0.5, training=True, inplace=False):
+    """Zero whole channels of a ``(N, C, L)`` or ``(C, L)`` input with probability `p` and scale the others."""
+    _check_probability(p)
+    if input.ndim not in (2, 3):
+        raise RuntimeError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d exists to "
+            "provide channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, and an optional "
+            "batch dimension (i.e. 2D or 3D inputs)."
+        )
+    if input.ndim == 3:
+        return _feature_dropout(input, p, training, inplace)
+    result = _feature_dropout(input.unsqueeze(0), p, training, inplace)
+    return input if inplace else result.squeeze(0)
+
+
+def dropout2d(input, p=0.5, training=True, inplace=False):
+    """Zero whole channels of a ``(N, C, H, W)`` input with probability `p` and scale the others."""
+    _check_probability(p)
+    if input.ndim < 2:
+        raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, got {input.ndim}D")
+    return _feature_dropout(input, p, training, inplace)
+
+
+def dropout3d(input, p=0.5, training=True, inplace=False):
+    """Zero whole channels of a ``(N, C, D, H, W)`` input with probability `p` and scale the others."""
+    return dropout2d(input, p, training, inplace)
+
+
+_SELU_NEGATIVE_LIMIT = -1.7580993408473766  # -scale * alpha of SELU
+
+
+def _alpha_dropout(input, keep, p, inplace):
+    # Dropped units take SELU's negative limit; the affine map keeps mean 0 and variance 1.
+    a = ((_SELU_NEGATIVE_LIMIT**2 * p + 1) * (1 - p)) ** -0.5
+    shift = (keep - 1) * (-_SELU_NEGATIVE_LIMIT * a) - _SELU_NEGATIVE_LIMIT * a * p
+    scale = keep * a
+    return input.mul_(scale).add_(shift) if inplace else input * scale + shift
+
+
+def alpha_dropout(input, p=0.5, training=False, inplace=False):
+    """Dropout that keeps mean and variance of self-normalising networks.
+
+    Notes
+    -----
+    G. Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017.
+    """
+    return _alpha_dropout_of(input, p, training, inplace, fx.empty_like)
+
+
+def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
+    """`alpha_dropout` of whole channels."""
+
+    def empty(like):
+        return fx.empty(tuple(like.shape[:2]) + (1,) * (like.ndim - 2), dtype=like.dtype, device=like.device)
+
+    return _alpha_dropout_of(input, p, training, inplace, empty)
+
+
+def _alpha_dropout_of(input, p, training, inplace, empty):
+    _check_probability(p)
+    if not training or p == 0 or input.numel() == 0:
+        return input if inplace else input * 1
+    if p == 1:
+        return input.mul_(0.0) if inplace else input * fx.zeros((), dtype=input.dtype, device=input.device)
+    with fx.no_grad():
+        keep = empty(input).bernoulli_(1 - p)
+    return _alpha_dropout(input, keep, p, inplace)
+
+
+for _name in _ENGINE:
+    _function = _from_engine(_name)
+    if _function is not None:
+        globals()[_name] = _function
+del _name, _function
+
+__all__ = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))

@@ -1,0 +1,56 @@
+"""Parameters: tensors that a module registers and an optimiser trains."""
+
+import ferrox as fx
+from ferrox._core.tensor import as_subclass
+
+__all__ = ["Parameter"]
+
+
+def _rebuild(cls, data, requires_grad):
+    return cls(data, requires_grad)
+
+
+class Parameter(fx.Tensor):
+    """A tensor that a module registers as trainable when it is assigned as an attribute.
+
+    Parameters
+    ----------
+    data : Tensor, optional
+        The values; the parameter shares their storage.  Default: an empty tensor.
+    requires_grad : bool, default True
+        Whether gradients are accumulated for it.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> weight = fx.nn.Parameter(fx.zeros(2, 3))
+    >>> weight.requires_grad, weight.is_leaf
+    (True, True)
+    """
+
+    def __new__(cls, data=None, requires_grad=True):
+        if data is None:
+            data = fx.empty(0)
+        elif not isinstance(data, fx.Tensor):
+            raise TypeError(f"cannot make a Parameter from {type(data).__name__!r} (a Tensor is expected)")
+        return as_subclass(data.detach(), cls).requires_grad_(requires_grad)
+
+    def __init__(self, data=None, requires_grad=True):
+        # __new__ did the work: the base class's __init__ must not run again on the same storage.
+        pass
+
+    def __deepcopy__(self, memo):
+        if id(self) in memo:
+            return memo[id(self)]
+        result = type(self)(self.detach().clone(), self.requires_grad)
+        memo[id(self)] = result
+        return result
+
+    def __reduce_ex__(self, protocol):
+        data = self.detach()
+        if type(data) is not fx.Tensor:
+            data = as_subclass(data, fx.Tensor)
+        return _rebuild, (type(self), data, self.requires_grad)
+
+    def __repr__(self, **kwargs):
+        return "Parameter containing:\n" + super().__repr__(**kwargs)

@@ -1,0 +1,205 @@
+"""Adam and AdamW."""
+
+import ferrox as fx
+from ferrox._core.ops import optim as _kernels
+from ferrox.optim.optimizer import check_finite, check_lr
+from ferrox.optim.planned import PlannedOptimizer, zeros_like
+
+__all__ = ["Adam", "AdamW"]
+
+_adam_step = _kernels.adam_step
+
+
+class Adam(PlannedOptimizer):
+    """Adam: steps scaled by running averages of the gradient and of its square.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, pairs of name and parameter, or groups; see `Optimizer`.
+    lr : float, default 1e-3
+        Learning rate.
+    betas : pair of float, default (0.9, 0.999)
+        Decay of the two averages.
+    eps : float, default 1e-8
+        Added to the root of the second average.
+    weight_decay : float, default 0
+        Adds ``weight_decay * parameter`` to the gradient.
+    amsgrad : bool, default False
+        Use the largest second average so far.
+    maximize : bool, default False
+        Ascend.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters by ``lr * weight_decay`` instead, as `AdamW`.
+
+    Other Parameters
+    ----------------
+    foreach, capturable, fused : bool, optional
+        Accepted for PyTorch's sake: a step is always one call for all tensors.
+
+    Notes
+    -----
+    D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015; S. J. Reddi, S. Kale, S. Kumar, "On
+    the convergence of Adam and beyond", ICLR 2018 (amsgrad).
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> model = fx.nn.Linear(4, 1)
+    >>> optimizer = fx.optim.Adam(model.parameters(), lr=0.01)
+    >>> loss = model(fx.ones(2, 4)).square().mean()
+    >>> loss.backward()
+    >>> optimizer.step()
+    >>> optimizer.zero_grad()
+    """
+
+    _flag = "amsgrad"
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0,
+        amsgrad=False,
+        *,
+        foreach=None,
+        maximize=False,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+        decoupled_weight_decay=False,
+    ):
+        if differentiable:
+            raise ValueError(f"[{type(self).__name__}] differentiable=True is not supported")
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        self._check_group(defaults)
+        super().__init__(params, defaults)
+
+    def _check_group(self, group):
+        check_lr(group["lr"])
+        check_finite("Invalid epsilon value", group["eps"])
+        for i, beta in enumerate(group["betas"]):
+            check_finite(f"Invalid beta parameter at index {i}", beta, high=1.0, high_included=False)
+        check_finite("Invalid weight_decay value", group["weight_decay"])
+
+    def _batch_key(self, param, group):
+        return float(self._state[param].get("step", 0))
+
+    def _fill(self, plan):
+        states = [self._state[param] for param in plan.params]
+        plan.step = int(states[0].get("step", 0))
+        plan.step_tensor = fx.tensor(float(plan.step), dtype=fx.float32)
+        buffers = {"exp_avg": [], "exp_avg_sq": [], "max_exp_avg_sq": []}
+        if not plan.flag:
+            del buffers["max_exp_avg_sq"]
+        for param, state in zip(plan.params, states, strict=True):
+            state["step"] = plan.step_tensor
+            for name, tensors in buffers.items():
+                if name not in state:
+                    state[name] = zeros_like(param)
+                tensors.append(state[name])
+        plan.buffers = (buffers["exp_avg"], buffers["exp_avg_sq"], buffers.get("max_exp_avg_sq"))
+
+    def step(self, closure=None):
+        """Update the parameters once.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Evaluated first, with gradients enabled; its result is returned.
+        """
+        loss = None if closure is None else self._evaluate(closure)
+        for plan, grads in self._ready():
+            group = plan.group
+            exp_avgs, exp_avg_sqs, max_exp_avg_sqs = plan.buffers
+            beta1, beta2 = group["betas"]
+            step = plan.step + 1
+            _adam_step(
+                plan.params,
+                grads,
+                exp_avgs,
+                exp_avg_sqs,
+                max_exp_avg_sqs,
+                step,
+                group["lr"],
+                beta1,
+                beta2,
+                group["eps"],
+                group["weight_decay"],
+                plan.flag,
+                group["maximize"],
+                group["decoupled_weight_decay"],
+            )
+            plan.step = step
+            plan.step_tensor.fill_(step)
+        return loss
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: each step first shrinks the parameters by ``lr * weight_decay``.
+
+    Parameters
+    ----------
+    weight_decay : float, default 1e-2
+        The decay; all other parameters are those of `Adam`.
+
+    Notes
+    -----
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> optimizer = fx.optim.AdamW(fx.nn.Linear(4, 1).parameters())
+    >>> optimizer.param_groups[0]["weight_decay"]
+    0.01
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=1e-2,
+        amsgrad=False,
+        *,
+        maximize=False,
+        foreach=None,
+        capturable=False,
+        differentiable=False,
+        fused=None,
+    ):
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+        )
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True

@@ -1,0 +1,113 @@
+"""Optimisers whose step is one call of a multi-tensor operator per batch of parameters.
+
+A *plan* keeps the lists of one such call between steps: parameters of one group that share dtype, device and the state
+that the operator takes as scalars.  Each step collects the gradients anew and checks that the plans still fit; anything
+that a plan was made from (the groups, which gradients are there, the state) makes new plans when it changes.
+"""
+
+import ferrox as fx
+from ferrox.optim.optimizer import Optimizer
+
+
+class Plan:
+    """The lists of one call."""
+
+    __slots__ = (
+        "buffers",
+        "count",
+        "flag",
+        "group",
+        "params",
+        "skipped",
+        "source",
+        "source_count",
+        "step",
+        "step_tensor",
+    )
+
+    def __init__(self, group, params, skipped, flag):
+        self.group = group
+        self.source = group["params"]
+        self.source_count = len(self.source)
+        self.params = params
+        self.count = len(params)
+        self.skipped = skipped  # parameters of the group that had no gradient
+        self.flag = flag
+        self.buffers = None
+        self.step = 0
+        self.step_tensor = None
+
+
+class PlannedOptimizer(Optimizer):
+    """Base of `SGD`, `Adam` and `AdamW`."""
+
+    _flag = None  # the hyperparameter on which the kind of state depends
+
+    def _batch_key(self, param, group):
+        """Return what parameters of one call must have in common, besides dtype and device."""
+        raise NotImplementedError
+
+    def _fill(self, plan):
+        """Take the plan's buffers from the state, making those that are not there yet."""
+        raise NotImplementedError
+
+    def _ready(self):
+        """Return pairs of plan and gradients for this step."""
+        plans = self._plans
+        if plans is None or self.param_groups is not plans[0] or len(self.param_groups) != plans[1]:
+            return self._replan()
+        flag = self._flag
+        ready = []
+        for plan in plans[2]:
+            group = plan.group
+            source = group["params"]
+            grads = [grad for param in plan.params if (grad := param.grad) is not None]
+            if (
+                len(grads) != plan.count
+                or source is not plan.source
+                or len(source) != plan.source_count
+                or bool(group[flag]) is not plan.flag
+            ):
+                return self._replan()
+            for param in plan.skipped:
+                if param.grad is not None:
+                    return self._replan()
+            if grads:
+                ready.append((plan, grads))
+        return ready
+
+    def _replan(self):
+        if self._plans is not None:
+            self._release_plans()
+        plans = []
+        for group in self.param_groups:
+            flag = bool(group[self._flag])
+            batches = {}
+            skipped = []
+            for param in group["params"]:
+                if param.grad is None:
+                    skipped.append(param)
+                else:
+                    key = (param.dtype, str(param.device), self._batch_key(param, group))
+                    batches.setdefault(key, []).append(param)
+            for params in batches.values():
+                plan = Plan(group, params, (), flag)
+                self._fill(plan)
+                plans.append(plan)
+            if skipped or not batches:
+                plans.append(Plan(group, [], skipped, flag))
+        self._plans = (self.param_groups, len(self.param_groups), plans)
+        return [(plan, [param.grad for param in plan.params]) for plan in plans if plan.params]
+
+    def _release_plans(self):
+        plans, self._plans = self._plans[2], None
+        for plan in plans:
+            if plan.step_tensor is not None:
+                # Within a plan one tensor counts the steps of all its parameters.
+                for param in plan.params:
+                    self._state[param]["step"] = plan.step_tensor.clone()
+
+
+def zeros_like(param):
+    """Return a buffer of zeros for `param`, laid out as it is."""
+    return fx.zeros_like(param.detach())

@@ -1,0 +1,469 @@
+/* Reductions of contiguous rows and of columns, with explicit lanes.
+ *
+ * A state is two cells of eight bytes, a and b: double for floating dtypes, int64 for integers (indices always int64).
+ *     row(state, x, n, done)                        folds n contiguous items into one state
+ *     fold(a, b, x, stride, rows, n, done)          folds rows of n items into n states
+ *     combine(a, b, a2, b2, n, count, count2)       folds n states of count2 items into n states of count items
+ * `done` is how many items a state holds already.  The order of the additions depends on n and rows alone, so that
+ * every level and every number of threads gives the same bits.
+ */
+#ifndef FX_REDUCE_H
+#define FX_REDUCE_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <limits>
+#include <type_traits>
+#include "abi.h"
+#include "reduce_table.h"
+#include "scalar.h"
+
+namespace fx {
+namespace reduce {
+
+typedef ptrdiff_t size;
+
+/* A row is summed in pieces of SPAN items, columns in pieces of DEPTH rows; what leaves a piece is double or int64. */
+enum { SPAN = 4096, DEPTH = 64, STRIP = 256, LANE_BYTES = 256 };
+
+#if defined(__AVX512F__)
+enum { WIDTH = 64 };
+#elif defined(__AVX__)
+enum { WIDTH = 32 };
+#else
+enum { WIDTH = 16 };
+#endif
+
+template <class T> struct vector {
+    typedef T type __attribute__((vector_size(WIDTH)));
+    typedef T loose __attribute__((vector_size(WIDTH), aligned(sizeof(T)), may_alias));
+    typedef T half __attribute__((vector_size(WIDTH / 2), aligned(sizeof(T)), may_alias));
+};
+
+template <class T> using whole = std::is_integral<T>;
+/* What a state is made of. */
+template <class T> using cell = std::conditional_t<whole<T>::value, int64_t, double>;
+
+template <class A> static inline typename vector<A>::type load(const A *x) {
+    return *(const typename vector<A>::loose *)x;
+}
+static inline vector<double>::type load_wide(const float *x) {
+    return __builtin_convertvector(*(const vector<float>::half *)x, vector<double>::type);
+}
+template <class A, class T> static inline typename vector<A>::type load_as(const T *x) {
+    if constexpr (std::is_same<A, T>::value)
+        return load(x);
+    else
+        return load_wide(x);
+}
+
+/* ---- operators: step takes an item into an accumulator of type A, merge two accumulators; both on vectors too ---- */
+
+struct sum {
+    template <class A> static constexpr A start = 0;
+    template <class T> using within = T; /* the accumulator inside a piece */
+    template <class V> static V step(V a, V x, const double *) { return a + x; }
+    template <class V> static V merge(V a, V b) { return a + b; }
+};
+struct nansum : sum {
+    template <class V> static V step(V a, V x, const double *) { return x == x ? a + x : a; }
+};
+struct sum_abs : sum {
+    template <class V> static V step(V a, V x, const double *) { return a + (x < 0 ? -x : x); }
+};
+struct sum_squares : sum {
+    template <class T> using within = double; /* float squares overflow and lose digits */
+    template <class V> static V step(V a, V x, const double *) { return a + x * x; }
+};
+struct product {
+    template <class A> static constexpr A start = 1;
+    template <class T> using within = double;
+    template <class V> static V step(V a, V x, const double *) { return a * x; }
+    template <class V> static V merge(V a, V b) { return a * b; }
+};
+/* NaN wins. */
+struct largest {
+    template <class A> static constexpr A start =
+        std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
+    template <class T> using within = T;
+    template <class V> static V step(V a, V x, const double *) { return (x > a) | (x != x) ? x : a; }
+    template <class V> static V merge(V a, V b) { return (b > a) | (b != b) ? b : a; }
+    template <class A> static bool beats(A x, A a) { return x > a; }
+};
+struct smallest {
+    template <class A> static constexpr A start =
+        std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
+    template <class T> using within = T;
+    template <class V> static V step(V a, V x, const double *) { return (x < a) | (x != x) ? x : a; }
+    template <class V> static V merge(V a, V b) { return (b < a) | (b != b) ? b : a; }
+    template <class A> static bool beats(A x, A a) { return x < a; }
+};
+struct largest_abs : largest {
+    template <class A> static constexpr A start = 0;
+    template <class V> static V step(V a, V x, const double *p) { return largest::step(a, x < 0 ? -x : x, p); }
+};
+struct smallest_abs : smallest {
+    template <class V> static V step(V a, V x, const double *p) { return smallest::step(a, x < 0 ? -x : x, p); }
+};
+struct sum_powers : sum {
+    template <class T> using within = double;
+    static double step(double a, double x, const double *p) { return a + ::pow(x < 0 ? -x : x, p[0]); }
+};
+
+/* ---- rows ---- */
+
+template <class Op, class A, class T> static A piece(const T *x, size n, const double *p) {
+    if constexpr (whole<T>::value || std::is_same<Op, sum_powers>::value) {
+        A a = Op::template start<A>;
+        for (size i = 0; i < n; i++) a = Op::step(a, A(x[i]), p);
+        return a;
+    } else {
+        typedef typename vector<A>::type V;
+        constexpr int wide = WIDTH / sizeof(A), count = LANE_BYTES / WIDTH, lanes = wide * count;
+        V v[count];
+        size i = 0;
+#pragma GCC unroll 16
+        for (int k = 0; k < count; k++) v[k] = V{} + Op::template start<A>;
+        for (; i + lanes <= n; i += lanes)
+#pragma GCC unroll 16
+            for (int k = 0; k < count; k++) v[k] = Op::step(v[k], load_as<A>(x + i + k * wide), p);
+        A lane[lanes];
+        memcpy(lane, v, sizeof lane);
+        for (int k = 0; i < n; i++, k++) lane[k] = Op::step(lane[k], A(x[i]), p);
+        cell<A> total[lanes];
+        for (int k = 0; k < lanes; k++) total[k] = lane[k];
+        for (int half = lanes / 2; half; half /= 2)
+            for (int k = 0; k < half; k++) total[k] = Op::merge(total[k], total[k + half]);
+        return A(total[0]);
+    }
+}
+/* As piece, but a float sum comes out in double: the lanes are added in double. */
+template <class Op, class T> static cell<T> piece_cell(const T *x, size n, const double *p) {
+    typedef std::conditional_t<whole<T>::value, std::conditional_t<sizeof(T) < 4, int32_t, int64_t>,
+                               typename Op::template within<T>> A;
+    if constexpr (whole<T>::value && !std::is_base_of<sum, Op>::value && !std::is_same<Op, product>::value)
+        return piece<Op, T>(x, n, p); /* extremes stay in their own width */
+    else if constexpr (whole<T>::value && std::is_same<Op, product>::value)
+        return piece<Op, int64_t>(x, n, p);
+    else if constexpr (whole<T>::value || std::is_same<A, double>::value || !std::is_base_of<sum, Op>::value)
+        return piece<Op, A>(x, n, p);
+    else {
+        /* float lanes, each at most SPAN / 64 items deep */
+        typedef vector<float>::type V;
+        constexpr int wide = WIDTH / 4, count = LANE_BYTES / WIDTH, lanes = wide * count;
+        V v[count];
+        size i = 0;
+#pragma GCC unroll 16
+        for (int k = 0; k < count; k++) v[k] = V{};
+        for (; i + lanes <= n; i += lanes)
+#pragma GCC unroll 16
+            for (int k = 0; k < count; k++) v[k] = Op::step(v[k], load(x + i + k * wide), p);
+        float lane[lanes];
+        memcpy(lane, v, sizeof lane);
+        for (int k = 0; i < n; i++, k++) lane[k] = Op::step(lane[k], x[i], p);
+        double total[lanes];
+        for (int k = 0; k < lanes; k++) total[k] = lane[k];
+        for (int half = lanes / 2; half; half /= 2)
+            for (int k = 0; k < half; k++) total[k] += total[k + half];
+        return total[0];
+    }
+}
+
+template <class Op, class T> static void row(void *state, const void *from, size n, size, const double *p) {
+    typedef cell<T> C;
+    const T *x = (const T *)from;
+    C a = *(C *)state;
+    for (size i = 0; i < n; i += SPAN) a = Op::merge(a, C(piece_cell<Op, T>(x + i, n - i < SPAN ? n - i : SPAN, p)));
+    *(C *)state = a;
+}
+
+/* ---- columns ---- */
+
+template <class Op, class T>
+static void fold(void *states, void *, const void *from, size stride, size rows, size n, size, const double *p) {
+    typedef cell<T> C;
+    typedef std::conditional_t<whole<T>::value, int64_t, typename Op::template within<T>> A;
+    C *__restrict__ a = (C *)states;
+    const T *x = (const T *)from;
+    A t[STRIP];
+    for (size c0 = 0; c0 < n; c0 += STRIP) {
+        size m = n - c0 < STRIP ? n - c0 : STRIP;
+        for (size r0 = 0; r0 < rows; r0 += DEPTH) {
+            size r = r0, last = rows - r0 < DEPTH ? rows : r0 + DEPTH;
+            for (size c = 0; c < m; c++) t[c] = Op::template start<A>;
+            for (; r + 4 <= last; r += 4) {
+                const T *x0 = x + r * stride + c0, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+#pragma GCC ivdep
+                for (size c = 0; c < m; c++)
+                    t[c] = Op::step(Op::step(Op::step(Op::step(t[c], A(x0[c]), p), A(x1[c]), p), A(x2[c]), p), A(x3[c]), p);
+            }
+            for (; r < last; r++) {
+                const T *x0 = x + r * stride + c0;
+#pragma GCC ivdep
+                for (size c = 0; c < m; c++) t[c] = Op::step(t[c], A(x0[c]), p);
+            }
+            for (size c = 0; c < m; c++) a[c0 + c] = Op::merge(a[c0 + c], C(t[c]));
+        }
+    }
+}
+
+template <class Op, class C>
+static void combine(void *states, void *, const void *others, const void *, size n, size, size) {
+    C *a = (C *)states;
+    const C *b = (const C *)others;
+    for (size i = 0; i < n; i++) a[i] = Op::merge(a[i], b[i]);
+}
+
+/* ---- how many are not zero; all and any follow from it ---- */
+
+template <class T> static void row_count(void *state, const void *from, size n, size, const double *) {
+    const T *x = (const T *)from;
+    int64_t total = 0;
+    for (size i = 0; i < n; i += SPAN) {
+        int32_t part = 0;
+        for (size j = i; j < n && j < i + SPAN; j++) part += x[j] != T(0);
+        total += part;
+    }
+    *(int64_t *)state += total;
+}
+template <class T>
+static void fold_count(void *states, void *, const void *from, size stride, size rows, size n, size, const double *) {
+    int64_t *__restrict__ a = (int64_t *)states;
+    for (size r = 0; r < rows; r++) {
+        const T *x = (const T *)from + r * stride;
+        for (size c = 0; c < n; c++) a[c] += x[c] != T(0);
+    }
+}
+
+/* ---- extreme and where it is: a the value, b its index, -1 before the first ---- */
+
+template <class Op, class T> static void row_arg(void *state, const void *from, size n, size done, const double *p) {
+    typedef cell<T> C;
+    const T *x = (const T *)from;
+    C best = *(C *)state;
+    int64_t index = ((int64_t *)state)[1];
+    for (size i = 0; i < n; i += SPAN) {
+        size m = n - i < SPAN ? n - i : SPAN;
+        T value = T(piece_cell<Op, T>(x + i, m, p));
+        if (!(index < 0 || Op::beats(C(value), best) || (value != value && best == best))) continue;
+        size k = i;
+        bool nan = value != value;
+        for (; k + 64 <= i + m; k += 64) {
+            int hits = 0;
+            for (int j = 0; j < 64; j++) hits |= nan ? x[k + j] != x[k + j] : x[k + j] == value;
+            if (hits) break;
+        }
+        while (!(nan ? x[k] != x[k] : x[k] == value)) k++;
+        best = C(value);
+        index = int64_t(done + k);
+    }
+    *(C *)state = best;
+    ((int64_t *)state)[1] = index;
+}
+
+template <class Op, class T>
+static void fold_arg(void *states, void *indices, const void *from, size stride, size rows, size n, size done,
+                     const double *) {
+    typedef cell<T> C;
+    C *__restrict__ a = (C *)states;
+    int64_t *__restrict__ index = (int64_t *)indices;
+    for (size r = 0; r < rows; r++) {
+        const T *x = (const T *)from + r * stride;
+        int64_t here = int64_t(done + r);
+        for (size c = 0; c < n; c++) {
+            C v = C(x[c]), old = a[c];
+            int64_t i = index[c];
+            bool take = bool(i < 0) | Op::beats(v, old) | (bool(v != v) & bool(old == old));
+            a[c] = take ? v : old;
+            index[c] = take ? here : i;
+        }
+    }
+}
+
+template <class Op, class C>
+static void combine_arg(void *states, void *indices, const void *others, const void *other_indices, size n, size count,
+                        size) {
+    C *a = (C *)states;
+    int64_t *index = (int64_t *)indices;
+    const C *b = (const C *)others;
+    const int64_t *other = (const int64_t *)other_indices;
+    for (size i = 0; i < n; i++)
+        if (other[i] >= 0 && (index[i] < 0 || Op::beats(b[i], a[i]) || (b[i] != b[i] && a[i] == a[i])))
+            a[i] = b[i], index[i] = other[i] + int64_t(count);
+}
+
+/* ---- mean and the sum of squared deviations (Chan, Golub and LeVeque 1983): a and b ---- */
+
+static inline void join(double *mean, double *m2, double mean2, double m22, double count, double count2) {
+    double delta = mean2 - *mean, share = count2 / (count + count2);
+    *mean += delta * share;
+    *m2 += m22 + delta * delta * count * share;
+}
+
+struct deviation : sum {
+    template <class V> static V step(V a, V x, const double *mean) { return a + (x - *mean) * (x - *mean); }
+};
+
+template <class T> static void row_var(void *state, const void *from, size n, size done, const double *) {
+    const T *x = (const T *)from;
+    double *s = (double *)state;
+    for (size i = 0; i < n; i += SPAN) {
+        size m = n - i < SPAN ? n - i : SPAN;
+        double mean = piece<sum, double>(x + i, m, nullptr) / double(m);
+        join(s, s + 1, mean, piece<deviation, double>(x + i, m, &mean), double(done + i), double(m));
+    }
+}
+
+template <class T>
+static void fold_var(void *means, void *squares, const void *from, size stride, size rows, size n, size done,
+                     const double *) {
+    enum { GROUP = 16 };
+    double *__restrict__ a = (double *)means, *__restrict__ b = (double *)squares;
+    double mean[STRIP], m2[STRIP];
+    for (size c0 = 0; c0 < n; c0 += STRIP) {
+        size m = n - c0 < STRIP ? n - c0 : STRIP;
+        for (size r0 = 0; r0 < rows; r0 += GROUP) {
+            size last = rows - r0 < GROUP ? rows : r0 + GROUP;
+            double inverse = 1.0 / double(last - r0);
+            for (size c = 0; c < m; c++) mean[c] = m2[c] = 0;
+            for (size r = r0; r < last; r++) {
+                const T *x = (const T *)from + r * stride + c0;
+                for (size c = 0; c < m; c++) mean[c] += double(x[c]);
+            }
+            for (size c = 0; c < m; c++) mean[c] *= inverse;
+            for (size r = r0; r < last; r++) {
+                const T *x = (const T *)from + r * stride + c0;
+                for (size c = 0; c < m; c++) m2[c] += (double(x[c]) - mean[c]) * (double(x[c]) - mean[c]);
+            }
+            double count = double(done + r0), count2 = double(last - r0);
+            for (size c = 0; c < m; c++) join(&a[c0 + c], &b[c0 + c], mean[c], m2[c], count, count2);
+        }
+    }
+}
+
+static void combine_var(void *means, void *squares, const void *others, const void *other_squares, size n, size count,
+                        size count2) {
+    if (count2 == 0) return;
+    for (size i = 0; i < n; i++)
+        join((double *)means + i, (double *)squares + i, ((const double *)others)[i], ((const double *)other_squares)[i],
+             double(count), double(count2));
+}
+
+/* ---- log of the sum of exponentials: a the maximum, b the sum of exp(x - shift(a)) ---- */
+
+template <class A> static inline A shift(A m) { return m - m == A(0) ? m : A(0); }
+
+struct exponentials : sum {
+    /* x - m is exact enough in the dtype of x; the exponentials vectorise in it. */
+    template <class T> static double row(const T *x, size n, T m) {
+        constexpr int lanes = 64;
+        T lane[lanes], e[lanes];
+        for (int k = 0; k < lanes; k++) lane[k] = 0;
+        size i = 0;
+        for (; i + lanes <= n; i += lanes) {
+            for (int k = 0; k < lanes; k++) e[k] = fx::exp(x[i + k] - m);
+            for (int k = 0; k < lanes; k++) lane[k] += e[k];
+        }
+        for (int k = 0; i < n; i++, k++) lane[k] += fx::exp(x[i] - m);
+        double total = 0;
+        for (int k = 0; k < lanes; k++) total += double(lane[k]);
+        return total;
+    }
+};
+
+template <class T> static void row_logsumexp(void *state, const void *from, size n, size, const double *p) {
+    const T *x = (const T *)from;
+    double *s = (double *)state;
+    for (size i = 0; i < n; i += SPAN) {
+        size m = n - i < SPAN ? n - i : SPAN;
+        double top = largest::merge(s[0], double(piece<largest, T>(x + i, m, p)));
+        if (s[1] != 0) s[1] *= ::exp(shift(s[0]) - shift(top));
+        s[0] = top;
+        s[1] += exponentials::row(x + i, m, T(shift(top)));
+    }
+}
+
+template <class T>
+static void fold_logsumexp(void *tops, void *sums, const void *from, size stride, size rows, size n, size,
+                           const double *p) {
+    enum { GROUP = 16 };
+    double *__restrict__ a = (double *)tops, *__restrict__ b = (double *)sums;
+    T top[STRIP], part[STRIP];
+    for (size c0 = 0; c0 < n; c0 += STRIP) {
+        size m = n - c0 < STRIP ? n - c0 : STRIP;
+        for (size r0 = 0; r0 < rows; r0 += GROUP) {
+            size last = rows - r0 < GROUP ? rows : r0 + GROUP;
+            for (size c = 0; c < m; c++) top[c] = T(a[c0 + c]), part[c] = 0;
+            for (size r = r0; r < last; r++) {
+                const T *x = (const T *)from + r * stride + c0;
+                for (size c = 0; c < m; c++) top[c] = largest::step(top[c], x[c], p);
+            }
+            for (size c = 0; c < m; c++) {
+                double scaled = b[c0 + c] * fx::exp(shift(a[c0 + c]) - double(shift(top[c])));
+                b[c0 + c] = b[c0 + c] != 0 ? scaled : 0;
+                a[c0 + c] = double(top[c]);
+                top[c] = shift(top[c]);
+            }
+            for (size r = r0; r < last; r++) {
+                const T *x = (const T *)from + r * stride + c0;
+                for (size c = 0; c < m; c++) part[c] += fx::exp(x[c] - top[c]);
+            }
+            for (size c = 0; c < m; c++) b[c0 + c] += double(part[c]);
+        }
+    }
+}
+
+static void combine_logsumexp(void *tops, void *sums, const void *other_tops, const void *other_sums, size n, size, size) {
+    double *a = (double *)tops, *b = (double *)sums;
+    const double *a2 = (const double *)other_tops, *b2 = (const double *)other_sums;
+    for (size i = 0; i < n; i++) {
+        double top = largest::merge(a[i], a2[i]), left = 0, right = 0;
+        if (b[i] != 0) left = b[i] * ::exp(shift(a[i]) - shift(top));
+        if (b2[i] != 0) right = b2[i] * ::exp(shift(a2[i]) - shift(top));
+        a[i] = top, b[i] = left + right;
+    }
+}
+
+/* ---- the table ---- */
+
+template <class Op, class T> static fx_reduce_entry plain() { return {row<Op, T>, fold<Op, T>, combine<Op, cell<T>>}; }
+template <class Op, class T> static fx_reduce_entry arg() {
+    return {row_arg<Op, T>, fold_arg<Op, T>, combine_arg<Op, cell<T>>};
+}
+template <class T> static fx_reduce_entry count() { return {row_count<T>, fold_count<T>, combine<sum, int64_t>}; }
+
+template <class T> static void fill_common(fx_reduce_entry (*table)[10], int dtype) {
+    table[FX_SUM][dtype] = plain<sum, T>();
+    table[FX_PROD][dtype] = plain<product, T>();
+    table[FX_AMAX][dtype] = plain<largest, T>();
+    table[FX_AMIN][dtype] = plain<smallest, T>();
+    table[FX_COUNT][dtype] = count<T>();
+    table[FX_ARGMAX][dtype] = arg<largest, T>();
+    table[FX_ARGMIN][dtype] = arg<smallest, T>();
+}
+template <class T> static void fill_floating(fx_reduce_entry (*table)[10], int dtype) {
+    fill_common<T>(table, dtype);
+    table[FX_NANSUM][dtype] = plain<nansum, T>();
+    table[FX_SUM_ABS][dtype] = plain<sum_abs, T>();
+    table[FX_SUM_SQUARES][dtype] = plain<sum_squares, T>();
+    table[FX_MAX_ABS][dtype] = plain<largest_abs, T>();
+    table[FX_MIN_ABS][dtype] = plain<smallest_abs, T>();
+    table[FX_SUM_POWERS][dtype] = plain<sum_powers, T>();
+    table[FX_VAR][dtype] = {row_var<T>, fold_var<T>, combine_var};
+    table[FX_LOGSUMEXP][dtype] = {row_logsumexp<T>, fold_logsumexp<T>, combine_logsumexp};
+}
+static void fill_table(fx_reduce_entry (*table)[10]) {
+    fill_common<uint8_t>(table, FX_BOOL); /* holds 0 or 1 */
+    fill_common<uint8_t>(table, FX_U8);
+    fill_common<int8_t>(table, FX_I8);
+    fill_common<int16_t>(table, FX_I16);
+    fill_common<int32_t>(table, FX_I32);
+    fill_common<int64_t>(table, FX_I64);
+    fill_floating<float>(table, FX_F32);
+    fill_floating<double>(table, FX_F64);
+}
+
+}  // namespace reduce
+}  // namespace fx
+#endif

@@ -1,0 +1,53 @@
+"""Complete a Cython loop module with what the operator lines of elementwise.h say: tags, fused types, registration.
+
+    loops_table.py elementwise.h loops_unary.pyx loops_unary_real.pyx
+
+The generated text takes the place of the line `include "loops_table.pxi"`.  The output's name says the family of lines
+(unary, guarded, binary, ternary) and the class of dtypes (real, integer) that the module instantiates its loops for.
+"""
+import re
+import sys
+from pathlib import Path
+
+DTYPES = {"real": {"f32p": "FX_F32", "f64p": "FX_F64"},
+          "integer": {"u8p": "FX_U8", "i8p": "FX_I8", "i16p": "FX_I16", "i32p": "FX_I32", "i64p": "FX_I64"}}
+CLASSES = {"REAL": "real", "NUMBER": "real integer", "ANY": "real integer bool", "INTEGER": "integer",
+           "BITS": "integer bool"}
+# family -> {macro: (fused loop, operands, result is bool)}
+FAMILIES = {"unary": {"UNARY": ("unary", 1, False), "TEST": ("test", 1, True)},
+            "guarded": {"GUARDED": ("guarded", 1, False)},
+            "binary": {"BINARY": ("binary", 2, False), "COMPARE": ("compare", 2, True)},
+            "ternary": {"TERNARY": ("ternary", 3, False)}}
+LINE = re.compile(r"^FX_(\w+)\((\w+), (\w+)", re.M)
+
+
+def main(header, source, output):
+    family, dtype_class = Path(output).stem.split("_")[1:]
+    lines = LINE.findall(Path(header).read_text())
+    pointers = DTYPES[dtype_class]
+    declare, fuse, register = [], [], []
+    for macro, (loop, n_in, to_bool) in FAMILIES[family].items():
+        tags = []
+        for name, classes in ((name, CLASSES[dtypes].split()) for kind, name, dtypes in lines if kind == macro):
+            if dtype_class not in classes:
+                continue
+            tags.append(f"{name}_op")
+            places = list(pointers.items())
+            if "bool" in classes and dtype_class == "integer":
+                places.append(("u8p", "FX_BOOL"))
+            register += [f'    provide_loop("{name}", {dtype}, <fx_loop> {loop}[{pointer}, {name}_op], {n_in}, {to_bool})'
+                         for pointer, dtype in places]
+        declare += [f"    cppclass {tag}:\n        pass" for tag in tags]
+        fuse += [f"ctypedef fused {loop}_op:"] + [f"    {tag}" for tag in tags]
+    aliases = [f'    alias_bool_loop("{name}", "{other}")' for kind, name, other in lines if kind == "BOOL"]
+    if family == "binary" and dtype_class == "integer":
+        register += aliases
+    text = ['cdef extern from "fx/loops.h" namespace "fx" nogil:', *declare,
+            "ctypedef fused operand:", *(f"    {pointer}" for pointer in pointers), *fuse,
+            "cdef int register() except -1:", *register, "    return 0", ""]
+    module = Path(source).read_text().replace('include "loops_table.pxi"\n', "\n".join(text))
+    Path(output).write_text(module)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
