@@ -211,9 +211,7 @@ def test_kill_while_saving(tmp_path):
         """
     )
     for round_ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         for _ in range(2):
             last = int(process.stdout.readline())
         time.sleep(0.003 * round_)
