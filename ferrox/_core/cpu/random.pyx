@@ -34,6 +34,7 @@ cdef extern from "fx/philox.h" namespace "fx" nogil:
     cppclass normal_pair[T]:
         T first
         T second
+    philox_words philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
     philox_words philox_block(uint64_t seed, uint64_t block)
     uint64_t join(uint32_t low, uint32_t high)
     float unit32 "fx::unit"(uint32_t w, int bits)
@@ -86,7 +87,7 @@ cdef struct fill_job:
 
 
 cdef void draw(uint32_t *w, uint64_t seed, uint64_t block, int blocks) noexcept nogil:
-    cdef int i
+    cdef Py_ssize_t i
     cdef philox_words words
     for i in range(blocks):
         words = philox_block(seed, block + <uint64_t> i)
@@ -121,7 +122,8 @@ cdef void uniform_values(const fill_job *job, int64_t first, int n, const uint32
     cdef double *o = <double *> job.out + first
     cdef float low = <float> job.a, high = <float> job.b
     cdef double low64 = job.a, high64 = job.b
-    cdef int i, bits = 11 if job.dtype == FX_F16 else 8 if job.dtype == FX_BF16 else 24
+    cdef Py_ssize_t i
+    cdef int bits = 11 if job.dtype == FX_F16 else 8 if job.dtype == FX_BF16 else 24
     if job.wide:
         for i in range(n):
             o[i] = uniform(unit64(join(w[2 * i], w[2 * i + 1])), low64, high64)
@@ -129,6 +131,11 @@ cdef void uniform_values(const fill_job *job, int64_t first, int n, const uint32
     for i in range(n):
         y[i] = uniform(unit32(w[i], bits), low, high)
     store(job, first, n, y, FX_F32)
+    if bits < 24:  # rounded to 16 bits, a value may have reached high
+        casts[<int> FX_F32][job.dtype](y, job.out + first * job.size, NULL, NULL, NULL, n)
+        for i in range(n):
+            y[i] = y[i] if y[i] < high else low
+        store(job, first, n, y, FX_F32)
 
 
 cdef void normal_values(const fill_job *job, int64_t first, int n, const uint32_t *w) noexcept nogil:
@@ -138,7 +145,7 @@ cdef void normal_values(const fill_job *job, int64_t first, int n, const uint32_
     cdef double mean64 = job.a, std64 = job.b
     cdef normal_pair[float] pair
     cdef normal_pair[double] pair64
-    cdef int i, pairs = (n + 1) // 2
+    cdef Py_ssize_t i, pairs = (n + 1) // 2
     if job.wide:
         for i in range(pairs):
             pair64 = box_muller[double, uint64_t](join(w[4 * i], w[4 * i + 1]), join(w[4 * i + 2], w[4 * i + 3]))
@@ -158,7 +165,7 @@ cdef void exponential_values(const fill_job *job, int64_t first, int n, const ui
     cdef double *o = <double *> job.out + first
     cdef double scale64 = 1 / job.a
     cdef float scale = <float> scale64
-    cdef int i
+    cdef Py_ssize_t i
     if job.wide:
         for i in range(n):
             o[i] = mul64(minus_log64(above64(join(w[2 * i], w[2 * i + 1]))), scale64)
@@ -172,7 +179,7 @@ cdef void bernoulli_values(const fill_job *job, int64_t first, int n, const uint
     cdef uint8_t[CHUNK] y
     cdef const double *p = <const double *> job.x
     cdef double same = job.a
-    cdef int i
+    cdef Py_ssize_t i
     if p == NULL:
         for i in range(n):
             y[i] = happens(w[i], same)
@@ -187,7 +194,7 @@ cdef void integer_values(const fill_job *job, int64_t first, int n, const uint32
     cdef int64_t[CHUNK] y
     cdef uint64_t low = <uint64_t> job.low, span = job.range
     cdef uint32_t narrow = <uint32_t> span
-    cdef int i
+    cdef Py_ssize_t i
     if job.wide:
         for i in range(n):
             y[i] = <int64_t> (low + below64(join(w[2 * i], w[2 * i + 1]), span))
@@ -207,7 +214,7 @@ cdef void dropout_values(const fill_job *job, int64_t first, int n, const uint32
     cdef float scale = <float> scale64
     cdef uint8_t *mask = job.mask + first
     cdef const double *x = <const double *> job.x + first
-    cdef int i
+    cdef Py_ssize_t i
     for i in range(n):
         mask[i] = happens(w[i], keep)
     if job.dtype == FX_F64:
@@ -379,3 +386,9 @@ provide(FX_CPU, "random_bernoulli", random_bernoulli)
 provide(FX_CPU, "random_integers", random_integers)
 provide(FX_CPU, "random_permutation", random_permutation)
 provide(FX_CPU, "dropout", dropout)
+
+
+def philox4x32(counter, key):
+    """Four words of Philox4x32-10 from a counter of four words and a key of two; for tests."""
+    cdef philox_words words = philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])
+    return words.w[0], words.w[1], words.w[2], words.w[3]

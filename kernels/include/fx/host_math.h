@@ -76,7 +76,8 @@ template <class T> FX_HD T exp2(T x) {
 
 /* y - 1 of y = exp(x), as 2 (2^(n-1) p + 2^(n-1) - 1/2): no overflow before the result's own. */
 template <class T> FX_HD T expm1(T x) {
-    T t = x > exp_top<T> ? exp_top<T> : x;
+    constexpr T top = T(sizeof(T) == 4 ? 89 : 710); /* overflows */
+    T t = x > top ? top : x;
     t = t < T(-50) ? T(-50) : t;
     reduced<T> a = reduce_ln2(t);
     T p = a.r + madd(a.r * a.r, exp_tail(a.r), a.c), s = power_of_two(a.n - T(1));
@@ -160,7 +161,7 @@ template <class T> constexpr T ln2_lo = T(sizeof(T) == 4 ? 1.428606820309417e-06
 
 template <class T> FX_HD T log(T x) {
     logarithm<T> a = split_log(x);
-    T y = a.k * ln2_hi<T> - ((a.half_square - (a.tail + a.k * ln2_lo<T>)) - a.f);
+    T y = madd(a.k, ln2_hi<T>, a.f - (a.half_square - madd(a.k, ln2_lo<T>, a.tail)));
     return log_specials(x, y);
 }
 
@@ -169,7 +170,7 @@ template <class T> FX_HD T log1p(T x) {
     logarithm<T> a = split_log(u);
     T lost = x < T(1) ? x - (u - T(1)) : T(1) - (u - x); /* of the addition, exactly */
     T c = lost / u;
-    T y = a.k * ln2_hi<T> - ((a.half_square - (a.tail + (a.k * ln2_lo<T> + c))) - a.f);
+    T y = madd(a.k, ln2_hi<T>, a.f - (a.half_square - (a.tail + madd(a.k, ln2_lo<T>, c))));
     y = log_specials(u, y);
     return absolute(x) < T(sizeof(T) == 4 ? 0x1p-25 : 0x1p-54) ? x : y;
 }
@@ -179,7 +180,7 @@ FX_HD double log_in_base(double x, double inv_hi, double inv_lo, double k_hi, do
     logarithm<double> a = split_log(x);
     double hi = bit_cast<double>(bit_cast<uint64_t>(a.f - a.half_square) & 0xffffffff00000000u);
     double lo = ((a.f - hi) - a.half_square) + a.tail;
-    double head = hi * inv_hi, tail = a.k * k_lo + (lo + hi) * inv_lo + lo * inv_hi, whole = a.k * k_hi, w = whole + head;
+    double head = hi * inv_hi, tail = madd(lo, inv_hi, madd(lo + hi, inv_lo, a.k * k_lo)), whole = a.k * k_hi, w = whole + head;
     return log_specials(x, (tail + ((whole - w) + head)) + w);
 }
 FX_HD double log2(double x) { return log_in_base(x, 1.44269504072144627571e+00, 1.67517131648865118353e-10, 1.0, 0.0); }
@@ -204,7 +205,7 @@ FX_HD angle reduce_angle(double x) {
     double w = n * 6.07710050630396597660e-11, u = t - w, lost = (t - u) - w;                        /* 66 bits */
     double w2 = n * 2.02226624871116645580e-21, v = u - w2;                                          /* 99 bits */
     lost += (u - v) - w2;
-    lost -= n * 8.47842766036889956997e-32;
+    lost = madd(-n, 8.47842766036889956997e-32, lost);
     double r = v + lost;
     return {r, (v - r) + lost, bit_cast<uint64_t>(shifted)};
 }

@@ -57,7 +57,7 @@ FX_HD philox_words philox_block(uint64_t seed, uint64_t block) {
 
 FX_HD uint64_t join(uint32_t low, uint32_t high) { return uint64_t(high) << 32 | low; }
 
-/* [0, 1): the top 24 or 53 bits, fewer for float16 (11) and bfloat16 (8), whose rounding must not reach 1. */
+/* [0, 1): the top 24 or 53 bits, fewer for float16 (11) and bfloat16 (8), which hold no more. */
 FX_HD float unit(uint32_t w, int bits = 24) { return mul(float(int32_t(w >> 8 >> (24 - bits))), 1.0f / float(1 << bits)); }
 FX_HD double unit(uint64_t w) {
     /* 52 bits below one as a mantissa, the 53rd added: no conversion of 64-bit integers, which AVX2 lacks */

@@ -93,12 +93,13 @@ template <class T> FX_HD T clamp(T x, T low, T high) { return minimum(maximum(x,
 template <class T> FX_HD T sign(T x) { return T((x > T(0)) - (x < T(0))); }
 
 /* Division.  An integer divided by zero gives 0 here: the caller looks for zero divisors and raises. */
+template <class T> FX_HD bool is_minus_one(T y) { return y < T(0) && y == T(-1); } /* not the 255 of uint8 */
 template <class T> FX_HD T div_trunc(T x, T y) {
-    return y == T(0) ? T(0) : y == T(-1) ? T(0 - uint64_t(x)) : T(x / (y == T(0) ? T(1) : y));
+    return y == T(0) ? T(0) : is_minus_one(y) ? T(0 - uint64_t(x)) : T(x / (y == T(0) ? T(1) : y));
 }
 FX_HD float div_trunc(float x, float y) { return trunc(x / y); }
 FX_HD double div_trunc(double x, double y) { return trunc(x / y); }
-template <class T> FX_HD T fmod(T x, T y) { return y == T(0) || y == T(-1) ? T(0) : T(x % (y == T(0) ? T(1) : y)); }
+template <class T> FX_HD T fmod(T x, T y) { return y == T(0) || is_minus_one(y) ? T(0) : T(x % (y == T(0) ? T(1) : y)); }
 template <class T> FX_HD T remainder(T x, T y) {
     T r = fmod(x, y);
     return r != T(0) && (r < T(0)) != (y < T(0)) ? T(r + y) : r;
@@ -121,7 +122,7 @@ FX_HD double floor_divide(double x, double y) { return floor_divide_reals(x, y);
 
 /* Integers to integer powers; a negative power is 0 but of 1 and -1. */
 template <class T> FX_HD T pow(T x, T y) {
-    if (y < T(0)) return x == T(1) ? T(1) : x == T(-1) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
+    if (y < T(0)) return x == T(1) ? T(1) : is_minus_one(x) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
     T r = T(1);
     for (T n = y; n != T(0); n = T(n >> 1)) {
         r = (n & 1) != 0 ? T(r * x) : r;
