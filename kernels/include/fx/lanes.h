@@ -9,6 +9,9 @@
 
 namespace fx {
 
+template <class T> struct plain_type { using type = T; };
+template <class T> using given = typename plain_type<T>::type; /* takes no part in the deduction of T */
+
 enum { LANES = 32, SHORT_LANES = 8, SUM_BLOCK = 4096 };
 
 template <class T> inline T fold_short(const T *s) {
@@ -51,12 +54,12 @@ template <class T> inline double dot_row(const T *x, const T *y, int64_t n) {
 }
 
 /* Sum of (x - centre)^2. */
-template <class T> inline double square_sum(const T *x, T centre, int64_t n) {
+template <class T> inline double square_sum(const T *x, given<T> centre, int64_t n) {
     return lane_sum<T>(n, [=](int64_t i) { return (x[i] - centre) * (x[i] - centre); });
 }
 
 /* Sum of g (x - centre). */
-template <class T> inline double dot_centred(const T *g, const T *x, T centre, int64_t n) {
+template <class T> inline double dot_centred(const T *g, const T *x, given<T> centre, int64_t n) {
     return lane_sum<T>(n, [=](int64_t i) { return g[i] * (x[i] - centre); });
 }
 
@@ -84,7 +87,7 @@ template <class T> inline T row_max(const T *x, int64_t n) {
 }
 
 /* y = exp(x - top), top being the largest element; returns its sum.  y and x do not overlap. */
-template <class T> inline double exp_row(const T *x, T top, T *y, int64_t n) {
+template <class T> inline double exp_row(const T *x, given<T> top, T *y, int64_t n) {
     T s[LANES];
     double total = 0;
     int64_t i = 0;
@@ -112,16 +115,16 @@ template <class T> inline double exp_row(const T *x, T top, T *y, int64_t n) {
     return total + fold_short(s);
 }
 
-template <class T> inline double exp_sum(const T *x, T top, int64_t n) {
+template <class T> inline double exp_sum(const T *x, given<T> top, int64_t n) {
     T block[256];
     double total = 0;
-    for (int64_t i = 0; i < n; i += 256) total += exp_row(x + i, top, block, n - i < 256 ? n - i : 256);
+    for (int64_t i = 0; i < n; i += 256) total += exp_row<T>(x + i, top, block, n - i < 256 ? n - i : 256);
     return total;
 }
 
 /* Sums of g w and of g w (x - centre); w may be NULL for ones. */
 template <class T>
-inline void gradient_sums(const T *g, const T *x, const T *w, T centre, int64_t n, double *plain, double *product) {
+inline void gradient_sums(const T *g, const T *x, const T *w, given<T> centre, int64_t n, double *plain, double *product) {
     T s[LANES], p[LANES];
     auto sums = [&](auto weighted) {
         *plain = *product = 0;

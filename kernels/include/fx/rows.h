@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "abi.h"
+#include "half.h"
 #if defined(__AVX__)
 #include <immintrin.h>
 #elif defined(__SSE2__)
@@ -13,46 +14,6 @@
 #endif
 
 namespace fx {
-
-/* Branch-free, so that the loops below vectorise without F16C. */
-inline float from_half(uint16_t h) {
-    uint32_t magnitude = h & 0x7fffu, bits = (magnitude << 13) + 0x38000000u, small_bits;
-    float small = (float)(int32_t)magnitude * 5.9604644775390625e-8f, f;
-    memcpy(&small_bits, &small, 4);
-    bits += magnitude >= 0x7c00u ? 0x38000000u : 0u;
-    bits = (magnitude < 0x400u ? small_bits : bits) | (uint32_t)(h & 0x8000u) << 16;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-inline uint16_t to_half(float f) {
-    uint32_t bits, small_bits;
-    memcpy(&bits, &f, 4);
-    uint32_t magnitude = bits & 0x7fffffffu;
-    float small;
-    memcpy(&small, &magnitude, 4);
-    small += 0.5f; /* its last place is 2^-24, that of a subnormal half */
-    memcpy(&small_bits, &small, 4);
-    uint32_t h = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
-    h = magnitude < 0x38800000u ? small_bits - 0x3f000000u : h;
-    h = magnitude >= 0x47800000u ? 0x7c00u : h;
-    h = magnitude > 0x7f800000u ? 0x7e00u : h;
-    return (uint16_t)(h | (bits >> 16 & 0x8000u));
-}
-
-inline float from_bfloat(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-inline uint16_t to_bfloat(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16 | 0x40u) : rounded);
-}
 
 inline int dtype_of(const float *) { return FX_F32; }
 inline int dtype_of(const double *) { return FX_F64; }
@@ -70,8 +31,8 @@ template <class T>
 inline const T *load_row(const void *data, int dtype, int64_t offset, int64_t stride, int64_t n, T *scratch) {
     if (dtype == dtype_of(scratch) && stride == 1) return (const T *)data + offset;
     switch (dtype) {
-    case FX_F16: gather(scratch, (const uint16_t *)data + offset, stride, n, from_half); break;
-    case FX_BF16: gather(scratch, (const uint16_t *)data + offset, stride, n, from_bfloat); break;
+    case FX_F16: gather(scratch, (const uint16_t *)data + offset, stride, n, float16_to_float); break;
+    case FX_BF16: gather(scratch, (const uint16_t *)data + offset, stride, n, bfloat16_to_float); break;
     case FX_F32: gather(scratch, (const float *)data + offset, stride, n, [](float v) { return v; }); break;
     case FX_F64: gather(scratch, (const double *)data + offset, stride, n, [](double v) { return v; }); break;
     }
@@ -89,15 +50,15 @@ inline void scatter(D *o, const T *x, int64_t stride, int64_t n, F convert) {
 template <class T>
 inline void store_row(const T *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n) {
     switch (dtype) {
-    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return to_half((float)v); }); break;
-    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return to_bfloat((float)v); }); break;
+    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_float16((float)v); }); break;
+    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_bfloat16((float)v); }); break;
     case FX_F32: scatter((float *)data + offset, x, stride, n, [](T v) { return (float)v; }); break;
     case FX_F64: scatter((double *)data + offset, x, stride, n, [](T v) { return (double)v; }); break;
     }
 }
 
 template <class T> inline void load_one(T *v, const fx_array *a, int64_t i) {
-    T scratch;
+    T scratch = 0;
     *v = *load_row<T>(a->data, a->dtype, i, 1, 1, &scratch);
 }
 
