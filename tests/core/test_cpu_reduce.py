@@ -69,7 +69,7 @@ def reduce(name, x, axes, *params, out=None, dtype=None):
 
 
 def wide(x):
-    return x.astype("float64")
+    return np.asarray(x).astype("longdouble")
 
 
 @settings(max_examples=300, deadline=None)

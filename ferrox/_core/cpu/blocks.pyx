@@ -440,6 +440,7 @@ cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dt
     plan.loop = loop
     plan.p = p
     plan.n_in = n_in
+    plan.dims[0] = total
     for i in range(operands):
         array = arrays[i]
         a = &plan.operands[i]
@@ -452,7 +453,6 @@ cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dt
         flat = flat and (total == 1 or array.flags & FX_CONTIGUOUS and (array.numel == total or array.numel == 1))
     if flat:
         plan.ndim = 1
-        plan.dims[0] = total
         for i in range(operands):
             plan.operands[i].stride[0] = arrays[i].numel == total
     else:
