@@ -80,12 +80,8 @@ FX_WRAP(int16_t, float)
 FX_WRAP(int16_t, double)
 #undef FX_WRAP
 
-<<<<<<< HEAD
 template <class To, class From> FX_HD void convert_to(To *o, From x) { *o = conversion<To, From>::convert(x); }
 template <class Pointer, class From> FX_HD void convert(Pointer o, ptrdiff_t i, From x) { convert_to(o + i, x); }
-=======
-template <class To, class From> FX_HD void convert(To *o, From x) { *o = conversion<To, From>::convert(x); }
->>>>>>> rows
 
 } // namespace fx
 #endif
