@@ -1,15 +1,14 @@
 """CPU kernels of masks, counts, runs and searches: against NumPy and PyTorch."""
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 import ferrox._core.cpu.search
 import ferrox._core.cpu.select
 import ferrox._core.cpu.sort  # noqa: F401  (the imports register the kernels)
+import numpy as np
+import pytest
 from ferrox._core.backend import run_kernel
 from ferrox._core.cpu.box import set_grain
 from ferrox._core.threads import set_num_threads
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -90,10 +89,7 @@ def test_masks(dtype, seed):
     assert np.array_equal(out, where)
 
     mask = rng.random(shape) < rng.choice([0, 0.05, 0.5, 1])
-    if shape and rng.random() < 0.4:
-        mask = np.broadcast_to(mask[:1], shape)
-    else:
-        mask = strided(rng, mask)
+    mask = np.broadcast_to(mask[:1], shape) if shape and rng.random() < 0.4 else strided(rng, mask)
     run_kernel("count_true", [count, mask], 1)
     assert count == mask.sum()
     out = np.empty(int(mask.sum()), x.dtype)

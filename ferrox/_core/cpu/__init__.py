@@ -16,3 +16,7 @@ for _name in PLAIN:
     importlib.import_module(f"ferrox._core.cpu.{_name}")
 for _name in LEVELED:
     importlib.import_module(f"ferrox._core.cpu.{level}.{_name}")
+
+from ferrox._core.cpu import elementwise  # noqa: E402
+
+elementwise.register()

@@ -14,13 +14,11 @@ cdef enum:
 
 # FX_ERROR_INDEX with a message if an index is outside [0, size), or [-size, size) where negative ones wrap;
 # `negative` tells whether there are any.
-cdef int check_index(fx_call *call, const fx_array *index, int64_t size, int dim, bint wrap, bint *negative) noexcept nogil
+cdef int check_index(fx_call *call, const fx_array *index, int64_t size, int dim, bint wrap,
+                     bint *negative) noexcept nogil
 
 # The box holds the operands y, x, index in this order; x moves by index * scale bytes besides its strides.
 # Accumulating actions have no float16 and bfloat16: their callers widen.
 # READ checks indices against [0, limit) unless limit is -1, and stops at a bad one with false; the others take only
 # indices that were checked.
 cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t limit, double alpha) noexcept nogil
-
-# Writes the message of an index that is out of bounds.
-cdef int index_error(fx_call *call, int64_t index, int dim, int64_t size) noexcept nogil

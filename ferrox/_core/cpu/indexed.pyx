@@ -14,8 +14,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport (FX_BOOL, FX_ERROR_INDEX, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8,
-                               fx_array, fx_call)
+from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call
 from ferrox._core.cpu.box cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
                                    fx_box, itemsize, threads_for)
 
@@ -39,7 +38,7 @@ ctypedef fused number:
 ctypedef bint (*inner_loop)(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil
 
 
-cdef int index_error(fx_call *call, int64_t index, int dim, int64_t size) noexcept nogil:
+cdef int _index_error(fx_call *call, int64_t index, int dim, int64_t size) noexcept nogil:
     snprintf(call.message, sizeof(call.message), b"index %lld is out of bounds for dimension %d with size %lld",
              <long long> index, dim, <long long> size)
     return FX_ERROR_INDEX
@@ -78,10 +77,10 @@ cdef int check_index(fx_call *call, const fx_array *index, int64_t size, int dim
                 signs |= v
         if bad < 0:
             p = b.data[0]
-            for i in range(n):
+            for _ in range(n):
                 v = (<const int64_t *> p)[0]
                 if v < low or v >= size:
-                    return index_error(call, v, dim, size)
+                    return _index_error(call, v, dim, size)
                 p += stride
         if not box_next(&b, counter, 1):
             break
@@ -111,7 +110,7 @@ cdef inline bint _in_range(const char *k, int64_t stride, int64_t n, int64_t siz
 
 cdef bint _read(word zero, const fx_box *b, int64_t scale, int64_t limit) noexcept nogil:
     cdef int last = b.ndim - 1, d = b.ndim - 2
-    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), i, j, v
+    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), j, v
     cdef int64_t ys = b.strides[0][last], xs = b.strides[1][last], ks = b.strides[2][last]
     cdef char *y = b.data[0]
     cdef const char *x = b.data[1]
@@ -120,7 +119,7 @@ cdef bint _read(word zero, const fx_box *b, int64_t scale, int64_t limit) noexce
     cdef bint whole = ys == size and xs == size and n * size > 32, checked = limit >= 0
     if checked and ks != 0 and b.strides[2][d] == 0 and not _in_range(k, ks, n, limit):
         return False
-    for i in range(rows):
+    for _ in range(rows):
         if ks == 0:
             v = (<const int64_t *> k)[0]
             if checked and (v < 0 or v >= limit):

@@ -10,14 +10,15 @@ strides; it is left as it was when an index is out of range.
 - index_add: x in place | index, src; dim, alpha (float)
 - index_copy: x in place | index, src; dim.  index_fill: x in place | index, value (a scalar); dim
 - index_get: out | x, k index arrays of one shape; k, at, then for each dim of x the number of its index array or -1
-- index_put: x in place | values (result shape, by strides, or a scalar), k index arrays; k, at, accumulate, then as above
+- index_put: x in place | values (result shape, by strides, or a scalar), k index arrays; k, at, accumulate, then the
+  same
 
 The result of index_get has the index dims after the first `at` kept dims.  index_get, index_put and index_fill wrap
 negative indices.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16,
+from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16,
                                FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call,
                                fx_scalar)
 from ferrox._core.backend cimport provide
@@ -111,7 +112,8 @@ cdef void _identity(void *to, int dtype, int mode) noexcept nogil:
     cdef int64_t bits = 8 * itemsize[dtype], least = -(<int64_t> 1 << (bits - 1))
     cdef int64_t v
     if dtype == FX_F32:
-        (<float *> to)[0] = <float> (1 if mode == PRODUCT else -inf if mode == GREATEST else inf if mode == LEAST else 0)
+        (<float *> to)[0] = <float> (
+            1 if mode == PRODUCT else -inf if mode == GREATEST else inf if mode == LEAST else 0)
     elif dtype == FX_F64:
         (<double *> to)[0] = 1 if mode == PRODUCT else -inf if mode == GREATEST else inf if mode == LEAST else 0
     else:
@@ -137,7 +139,6 @@ cdef void _divide(number zero, fx_array *x, int64_t *counts) noexcept nogil:
     cdef int64_t counter[64]
     cdef int64_t i, n
     cdef number *p
-    cdef number divisor, quotient
     box_over(&b, x)
     box_add(&b, x)
     box_add_strided(&b, counts, 8)

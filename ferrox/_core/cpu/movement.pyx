@@ -106,7 +106,7 @@ cdef void _triangle(fx_call *call, bint upper) noexcept nogil:
     """Copies row by row what is kept, and clears the rest."""
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x = call.arrays[1]
-    cdef int64_t k = call.params[0].i, size = itemsize[out.dtype], rows, columns, i, bound, first, last, xs, j
+    cdef int64_t k = call.params[0].i, size = itemsize[out.dtype], rows, columns, i, bound, first, last, xs
     cdef fx_box b
     cdef int64_t counter[64]
     cdef char *to = <char *> out.data

@@ -15,7 +15,6 @@ cdef key_kind kind_of(int dtype, bint descending) noexcept nogil
 # Returns which bits of the keys (not of the packed words) differ anywhere.  Positions count from `first`.
 cdef uint64_t load_keys(const char *x, int64_t stride, int64_t n, const key_kind *kind, uint64_t *to, int form,
                         int64_t first) noexcept nogil
-cdef uint64_t load_key(const char *x, const key_kind *kind) noexcept nogil
 
 # Stable radix sort of words by their bits 32 and up, of which `differ` (shifted down by 32) tells the ones that matter.
 # Returns where the result is: `words` or `spare`.  `counts` holds threads * 2048 numbers.

@@ -18,6 +18,9 @@ ctypedef fused raw:
     uint32_t
     uint64_t
 
+cdef enum:
+    SHORT = 256  # words up to which merging beats the radix sort
+
 cdef extern from *:
     int highest_bit "63 - __builtin_clzll" (unsigned long long v) nogil
     int lowest_bit "__builtin_ctzll" (unsigned long long v) nogil
@@ -94,12 +97,6 @@ cdef uint64_t load_keys(const char *x, int64_t stride, int64_t n, const key_kind
     return _load[uint64_t](0, x, stride, n, kind, to, form, first)
 
 
-cdef uint64_t load_key(const char *x, const key_kind *kind) noexcept nogil:
-    cdef uint64_t key
-    load_keys(x, 0, 1, kind, &key, PLAIN, 0)
-    return key
-
-
 cdef void _insertion_sort(uint64_t *words, int64_t n) noexcept nogil:
     cdef int64_t i, j
     cdef uint64_t w
@@ -110,6 +107,49 @@ cdef void _insertion_sort(uint64_t *words, int64_t n) noexcept nogil:
             words[j] = words[j - 1]
             j -= 1
         words[j] = w
+
+
+cdef void _merge(const uint64_t *a, const uint64_t *a_end, const uint64_t *b, const uint64_t *b_end,
+                 uint64_t *to) noexcept nogil:
+    cdef uint64_t u, v
+    cdef bint second
+    while a < a_end and b < b_end:
+        u = a[0]
+        v = b[0]
+        second = v < u  # no branch that could be mispredicted
+        to[0] = v if second else u
+        to += 1
+        a += not second
+        b += second
+    while a < a_end:
+        to[0] = a[0]
+        to += 1
+        a += 1
+    while b < b_end:
+        to[0] = b[0]
+        to += 1
+        b += 1
+
+
+cdef uint64_t *_merge_sort(uint64_t *words, uint64_t *spare, int64_t n) noexcept nogil:
+    cdef int64_t i, width = 8, middle, end
+    cdef uint64_t *other
+    i = 0
+    while i < n:
+        _insertion_sort(words + i, n - i if n - i < width else width)
+        i += width
+    while width < n:
+        i = 0
+        while i < n:
+            middle = i + width if i + width < n else n
+            end = middle + width if middle + width < n else n
+            _merge(words + i, words + middle, words + middle, words + end, spare + i)
+            i = end
+        other = words
+        words = spare
+        spare = other
+        width *= 2
+    return words
 
 
 cdef void _count(const uint64_t *words, int64_t n, int shift, uint64_t mask, int64_t *counts) noexcept nogil:
@@ -137,9 +177,8 @@ cdef uint64_t *sort_words(uint64_t *words, uint64_t *spare, int64_t n, uint64_t 
     cdef uint64_t *other
     if differ == 0:
         return words
-    if n <= 48:
-        _insertion_sort(words, n)
-        return words
+    if n <= SHORT:
+        return _merge_sort(words, spare, n)
     low = lowest_bit(differ)
     high = highest_bit(differ) + 1
     # Few digits for many words; small tables, which cost their clearing, for few.

@@ -18,10 +18,10 @@ cdef extern from "fx/reduce_table.h" nogil:
         FX_LOGSUMEXP
         FX_REDUCTIONS
     ctypedef struct fx_reduce_entry:
-        void (*row)(void *state, const void *x, Py_ssize_t n, Py_ssize_t done, const double *p) noexcept
+        void (*row)(void *state, const void *x, Py_ssize_t n, Py_ssize_t done, const double *p) noexcept nogil
         void (*fold)(void *a, void *b, const void *x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t n,
-                     Py_ssize_t done, const double *p) noexcept
+                     Py_ssize_t done, const double *p) noexcept nogil
         void (*combine)(void *a, void *b, const void *a2, const void *b2, Py_ssize_t n, Py_ssize_t count,
-                        Py_ssize_t count2) noexcept
+                        Py_ssize_t count2) noexcept nogil
 
 cdef fx_reduce_entry reducers[15][10]   # by reduction and dtype; NULL where there is none

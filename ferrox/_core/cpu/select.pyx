@@ -13,16 +13,16 @@ Arrays (outputs | inputs; parameters).  "mask" is bool; where a kernel takes x o
 - unique: values (count), inverse (n) or absent, counts (count) or absent | sorted values (1-D), indices from sort, or
   absent for unique_consecutive
 """
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
 from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32,
-                               FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call)
+                               FX_F64, FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call)
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.box cimport (box_add, box_collapse, box_next, box_over, box_reset, fx_box, half_to_float,
                                    itemsize, pack, scratch, scratch_free)
-from ferrox._core.cpu.indexed cimport check_index, index_error
+from ferrox._core.cpu.indexed cimport check_index
 
 ctypedef fused word:
     uint8_t

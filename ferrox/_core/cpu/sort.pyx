@@ -14,14 +14,12 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport (FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_BF16, FX_BOOL, FX_F32, FX_F64,
-                               FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call)
+from ferrox._core.abi cimport (FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F32, FX_F64, FX_I8, FX_I16,
+                               FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call)
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.box cimport (box_add, box_axis, box_next, box_numel, box_over, box_part, box_remove, box_reset,
-                                   fx_box, scratch, scratch_free, size_of, stride_of, threads_for)
-from ferrox._core.cpu.box cimport itemsize
-from ferrox._core.cpu.order cimport (PACKED, PLAIN, key_kind, kind_of, load_key, load_keys, order_keys, select_key,
-                                     sort_words)
+                                   fx_box, itemsize, scratch, scratch_free, size_of, stride_of, threads_for)
+from ferrox._core.cpu.order cimport (PACKED, PLAIN, key_kind, kind_of, load_keys, order_keys, select_key, sort_words)
 
 # What a row is read from and written to; a stride of an absent output does not matter.
 cdef struct row_job:
@@ -176,6 +174,9 @@ cdef bint _worth_a_look(const row_job *job, const char *x, int64_t n, const char
     return True
 
 
+cdef enum:
+    FEW = 24  # so many candidates are kept by insertion
+
 cdef inline int64_t _room(int64_t k) noexcept nogil:
     """How many candidates are gathered before all but k are dropped."""
     return 2 * k + 512
@@ -197,6 +198,33 @@ cdef int64_t _best(int64_t *positions, uint64_t *keys, uint64_t *spare, int64_t 
     return m
 
 
+cdef int64_t _candidates_few(const row_job *job, const char *x, int64_t begin, int64_t end, int64_t *positions,
+                             uint64_t *keys) noexcept nogil:
+    """The same for few: they are kept in order, and a better one is inserted."""
+    cdef uint64_t block[64]
+    cdef int64_t i, j, at, m = 0, length
+    cdef const char *p
+    i = begin
+    while i < end:
+        length = end - i if end - i < 64 else 64
+        p = x + i * job.xs
+        if m < job.k or _worth_a_look(job, p, length, x + positions[m - 1] * job.xs):
+            load_keys(p, job.xs, length, &job.kind, block, PLAIN, 0)
+            for j in range(length):
+                if m == job.k and block[j] >= keys[m - 1]:
+                    continue
+                at = m if m < job.k else m - 1
+                m = at + 1
+                while at > 0 and keys[at - 1] > block[j]:
+                    keys[at] = keys[at - 1]
+                    positions[at] = positions[at - 1]
+                    at -= 1
+                keys[at] = block[j]
+                positions[at] = i + j
+        i += length
+    return m
+
+
 cdef int64_t _candidates(const row_job *job, const char *x, int64_t begin, int64_t end, int64_t *positions,
                          uint64_t *keys, uint64_t *spare) noexcept nogil:
     """The k first of x[begin:end] in the order asked for, as positions and keys, not yet sorted."""
@@ -205,6 +233,8 @@ cdef int64_t _candidates(const row_job *job, const char *x, int64_t begin, int64
     cdef uint64_t bound = ~<uint64_t> 0
     cdef const char *bound_at = NULL
     cdef const char *p
+    if job.k <= FEW:
+        return _candidates_few(job, x, begin, end, positions, keys)
     i = begin
     while i < end:
         length = end - i if end - i < 64 else 64

@@ -1,1 +1,7 @@
-"""Operators.  Importing the modules of this folder fills the registry; `ferrox/_core/face.py` hands it out."""
+"""Operators.  Importing this package fills the registry with every row of its modules."""
+import importlib
+
+from ferrox._core.ops.modules import MODULES
+
+for _name in MODULES:
+    importlib.import_module(f"ferrox._core.ops.{_name}")

@@ -271,24 +271,27 @@ template <class T> static inline void pack_rows(T *to, int64_t rows, const T *a,
         for (int64_t i = 0; i < rows; i++) to[l * rows + i] = a[i * rsa + l];
 }
 
-/* Tiles of A out of adjacent columns, `count` side by side (the first `extra` a row taller than `low`), so that whole
- * cache lines are read: tile t holds to_t[l * rows + i] = a_t[l * csa + i] for l < k. */
+template <class T, int R> static void copy_columns(T *to, const T *a, int64_t csa, int64_t k) {
+    for (; k > 0; k--, to += R, a += csa) memcpy(to, a, R * sizeof(T));
+}
+template <class T> struct column_copies {
+    static constexpr void (*table[FX_NARROW_ROWS + 1])(T *, const T *, int64_t, int64_t) = {
+        0, copy_columns<T, 1>, copy_columns<T, 2>, copy_columns<T, 3>, copy_columns<T, 4>, copy_columns<T, 5>,
+        copy_columns<T, 6>, copy_columns<T, 7>, copy_columns<T, 8>, copy_columns<T, 9>, copy_columns<T, 10>,
+        copy_columns<T, 11>, copy_columns<T, 12>};
+};
+
+/* Tiles of A out of adjacent columns, `count` side by side (the first `extra` a row taller than `low`): tile t holds
+ * to_t[l * rows + i] = a_t[l * csa + i] for l < k.  A few columns at a time, as all of them need not fit in a cache
+ * when their pitch is a power of two. */
 template <class T>
 static inline void pack_columns(T *to, int64_t count, int64_t low, int64_t extra, const T *a, int64_t csa, int64_t k) {
-    constexpr int Q = 16 / sizeof(T);
-    typedef T quad __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
-    for (int64_t l = 0; l < k; l++, a += csa) {
-        const T *from = a;
+    for (int64_t l = 0; l < k; l += 8) {
+        const T *from = a + l * csa;
         T *tile = to;
         for (int64_t t = 0; t < count; t++) {
             const int64_t rows = low + (t < extra);
-            T *o = tile + l * rows;
-            if (rows < Q) {
-                for (int64_t i = 0; i < rows; i++) o[i] = from[i];
-            } else {
-                for (int64_t i = 0; i + Q < rows; i += Q) *(quad *)(o + i) = *(const quad *)(from + i);
-                *(quad *)(o + rows - Q) = *(const quad *)(from + rows - Q);
-            }
+            column_copies<T>::table[rows](tile + l * rows, from, csa, k - l < 8 ? k - l : 8);
             from += rows;
             tile += rows * k;
         }

@@ -17,6 +17,9 @@ static inline void fx_parallel(int threads, fx_team_function function, void *arg
     function(omp_get_thread_num(), omp_get_num_threads(), argument);
 }
 
+/* How many threads a team asked for here is sure to get. */
+static inline int fx_team_limit(void) { return omp_in_parallel() || omp_get_dynamic() ? 1 : omp_get_thread_limit(); }
+
 /* Inside fx_parallel, by every thread of the team. */
 static inline void fx_barrier(int threads) {
     if (threads > 1) {

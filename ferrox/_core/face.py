@@ -1,0 +1,20 @@
+"""Hands the registry out: public functions, Tensor methods and in-place methods, each from its row."""
+import ferrox._core.cpu
+import ferrox._core.ops  # noqa: F401
+from ferrox._core import tensorclass
+from ferrox._core.op import operators
+from ferrox._core.ops.family import in_place
+
+
+def install():
+    """Put every row into the Tensor class; returns the public functions by name."""
+    functions = {}
+    for name, op in operators().items():
+        row = op.row
+        if row.get("public", True):
+            functions[name] = op
+        if row.get("method"):
+            tensorclass.install(name, op)
+        if row.get("inplace"):
+            tensorclass.install(name + "_", in_place(op))
+    return functions
