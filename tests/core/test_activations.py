@@ -1,8 +1,10 @@
 """Activations, losses and their fused gradients: values, kinks and special values as PyTorch has them."""
-import ferrox._core.cpu  # noqa: F401
+
 import numpy as np
 import pytest
 from ferrox._core.cpu.table import run_loop
+
+import ferrox._core.cpu  # noqa: F401
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -19,21 +21,34 @@ def run(name, *operands, p=()):
 
 # name: (PyTorch's function, params, what the gradient kernel takes: "x" input, "y" output)
 ACTIVATIONS = {
-    "relu": (F.relu, (), "y", "threshold"), "leaky_relu": (lambda x: F.leaky_relu(x, 0.1), (0.1,), "x", None),
-    "elu": (lambda x: F.elu(x, 1.3), (1.3, 1.0, 1.0), "x", None), "celu": (lambda x: F.celu(x, 1.3), (1.3,), "x", None),
-    "gelu_erf": (F.gelu, (), "x", None), "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), (), "x", None),
-    "silu": (F.silu, (), "x", None), "mish": (F.mish, (), "x", None),
-    "softplus": (lambda x: F.softplus(x, 1.5, 12.0), (1.5, 12.0), "x", None), "softsign": (F.softsign, (), "x", None),
-    "hardtanh": (lambda x: F.hardtanh(x, -2.0, 3.0), (-2.0, 3.0), "x", None), "hardsigmoid": (F.hardsigmoid, (), "x", None),
-    "hardswish": (F.hardswish, (), "x", None), "logsigmoid": (F.logsigmoid, (), "x", None),
+    "relu": (F.relu, (), "y", "threshold"),
+    "leaky_relu": (lambda x: F.leaky_relu(x, 0.1), (0.1,), "x", None),
+    "elu": (lambda x: F.elu(x, 1.3), (1.3, 1.0, 1.0), "x", None),
+    "celu": (lambda x: F.celu(x, 1.3), (1.3,), "x", None),
+    "gelu_erf": (F.gelu, (), "x", None),
+    "gelu_tanh": (lambda x: F.gelu(x, approximate="tanh"), (), "x", None),
+    "silu": (F.silu, (), "x", None),
+    "mish": (F.mish, (), "x", None),
+    "softplus": (lambda x: F.softplus(x, 1.5, 12.0), (1.5, 12.0), "x", None),
+    "softsign": (F.softsign, (), "x", None),
+    "hardtanh": (lambda x: F.hardtanh(x, -2.0, 3.0), (-2.0, 3.0), "x", None),
+    "hardsigmoid": (F.hardsigmoid, (), "x", None),
+    "hardswish": (F.hardswish, (), "x", None),
+    "logsigmoid": (F.logsigmoid, (), "x", None),
     "softshrink": (lambda x: F.softshrink(x, 0.5), (0.5,), "x", None),
     "hardshrink": (lambda x: F.hardshrink(x, 0.5), (0.5,), "x", None),
     "threshold": (lambda x: F.threshold(x, 0.5, 20.0), (0.5, 20.0), "x", "threshold"),
-    "tanh": (torch.tanh, (), "y", None), "sigmoid": (torch.sigmoid, (), "y", None), "abs": (torch.abs, (), "x", None),
-    "sqrt": (torch.sqrt, (), "y", None), "rsqrt": (torch.rsqrt, (), "y", None), "reciprocal": (torch.reciprocal, (), "y", None),
-    "expm1": (torch.expm1, (), "y", None), "log1p": (torch.log1p, (), "x", None),
+    "tanh": (torch.tanh, (), "y", None),
+    "sigmoid": (torch.sigmoid, (), "y", None),
+    "abs": (torch.abs, (), "x", None),
+    "sqrt": (torch.sqrt, (), "y", None),
+    "rsqrt": (torch.rsqrt, (), "y", None),
+    "reciprocal": (torch.reciprocal, (), "y", None),
+    "expm1": (torch.expm1, (), "y", None),
+    "log1p": (torch.log1p, (), "x", None),
     "clamp_scalar": (lambda x: torch.clamp(x, -2.0, 3.0), (-2.0, 3.0), "x", "clamp"),
-    "relu6": (F.relu6, (), None, None), "tanhshrink": (F.tanhshrink, (), None, None),
+    "relu6": (F.relu6, (), None, None),
+    "tanhshrink": (F.tanhshrink, (), None, None),
 }
 SINGLE = {"celu", "hardsigmoid"}  # PyTorch rounds a constant of these to float32 even in float64
 KINKS = [0.0, -0.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 6.0, 1.0, -1.0, 8.0, 20.0, 25.0, -25.0, 60.0, -60.0]
@@ -68,9 +83,12 @@ def test_activation(name, dtype):
 
 
 LOSSES = {
-    "mse": (F.mse_loss, ()), "l1": (F.l1_loss, ()), "smooth_l1": (lambda x, t, reduction: F.smooth_l1_loss(x, t, reduction=reduction, beta=0.7), (0.7,)),
+    "mse": (F.mse_loss, ()),
+    "l1": (F.l1_loss, ()),
+    "smooth_l1": (lambda x, t, reduction: F.smooth_l1_loss(x, t, reduction=reduction, beta=0.7), (0.7,)),
     "huber": (lambda x, t, reduction: F.huber_loss(x, t, reduction=reduction, delta=0.7), (0.7,)),
-    "bce": (F.binary_cross_entropy, ()), "bce_with_logits": (F.binary_cross_entropy_with_logits, ()),
+    "bce": (F.binary_cross_entropy, ()),
+    "bce_with_logits": (F.binary_cross_entropy_with_logits, ()),
 }
 
 
@@ -94,7 +112,9 @@ def test_loss(name, dtype):
     y.backward(torch.from_numpy(g))
     dx = run(f"{name}_backward", g, x, target, p=params)
     np.testing.assert_allclose(dx[6:], t.grad.numpy()[6:], **tolerance)
-    np.testing.assert_allclose(dx[:6], t.grad.numpy()[:6], rtol=1e-6)  # PyTorch's 1e-12 in bce's denominator is a float32
+    np.testing.assert_allclose(
+        dx[:6], t.grad.numpy()[:6], rtol=1e-6
+    )  # PyTorch's 1e-12 in bce's denominator is a float32
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0, -1.0, 0.5, 2.5])

@@ -1,15 +1,17 @@
-"""The random stream: Philox's known answers, the mapping of elements to bits, distributions, independence of threads and levels."""
+"""The random stream: known answers, how elements map to bits, distributions, independence of threads and levels."""
+
 import importlib
 import os
 import subprocess
 import sys
 
-import ferrox._core.cpu as cpu
 import numpy as np
 import pytest
 from ferrox._core.backend import run_kernel
 from ferrox._core.threads import get_num_threads, set_num_threads
 from scipy import stats
+
+import ferrox._core.cpu as cpu
 
 random = importlib.import_module(f"ferrox._core.cpu.{cpu.level}.random")
 
@@ -46,8 +48,11 @@ def fill(name, n, dtype, *params, seed=1, offset=0):
 KNOWN_ANSWERS = [  # Random123's kat_vectors
     ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
     ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
-    ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0],
-     [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]),
+    (
+        [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+        [0xA4093822, 0x299F31D0],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ),
 ]
 
 
@@ -71,15 +76,23 @@ def test_mapping(n, seed, offset):
     w = words64(n, seed, offset)
     got = fill("random_uniform", n, np.float64, 0.0, 1.0, seed=as_signed, offset=offset)
     np.testing.assert_array_equal(got, (w >> np.uint64(11)).astype(np.float64) * 2.0**-53)
-    got = fill("random_integers", n, np.int64, -2**63, 2**63 - 1, seed=as_signed, offset=offset)
+    got = fill("random_integers", n, np.int64, -(2**63), 2**63 - 1, seed=as_signed, offset=offset)
     np.testing.assert_array_equal(got, [(int(v) * (2**64 - 1) >> 64) - 2**63 for v in w])
 
 
-@pytest.mark.parametrize(("name", "dtype", "params", "per_block"), [
-    ("random_uniform", np.float32, (-1.0, 3.0), 4), ("random_uniform", np.float64, (-1.0, 3.0), 2),
-    ("random_normal", np.float32, (0.0, 1.0), 4), ("random_normal", np.float64, (0.0, 1.0), 2),
-    ("random_exponential", np.float32, (2.0,), 4), ("random_bernoulli", np.float32, (0.3,), 4),
-    ("random_integers", np.int32, (0, 10), 4), ("random_integers", np.int64, (0, 2**40), 2)])
+@pytest.mark.parametrize(
+    ("name", "dtype", "params", "per_block"),
+    [
+        ("random_uniform", np.float32, (-1.0, 3.0), 4),
+        ("random_uniform", np.float64, (-1.0, 3.0), 2),
+        ("random_normal", np.float32, (0.0, 1.0), 4),
+        ("random_normal", np.float64, (0.0, 1.0), 2),
+        ("random_exponential", np.float32, (2.0,), 4),
+        ("random_bernoulli", np.float32, (0.3,), 4),
+        ("random_integers", np.int32, (0, 10), 4),
+        ("random_integers", np.int64, (0, 2**40), 2),
+    ],
+)
 def test_offset_and_threads(name, dtype, params, per_block):
     n = 100_003
     before = get_num_threads()
@@ -108,14 +121,14 @@ def test_distributions(dtype):
         assert stats.kstest(u, "uniform", (2, 3)).pvalue > 1e-9
         assert stats.kstest(z, "norm", (1, 2)).pvalue > 1e-9
         assert stats.kstest(e, "expon", (0, 2)).pvalue > 1e-9
-    assert abs(z.mean() - 1) < 6 * 2 / n**0.5 and abs(z.std() - 2) < 6 * 2 / (2 * n)**0.5
+    assert abs(z.mean() - 1) < 6 * 2 / n**0.5 and abs(z.std() - 2) < 6 * 2 / (2 * n) ** 0.5
     assert abs(e.mean() - 2) < 6 * 2 / n**0.5
     # The two values of a pair are independent, neighbours of different pairs too, and all four quadrants come up alike.
     z = (z - 1) / 2
-    assert abs(np.corrcoef(z[0::2], z[1::2])[0, 1]) < 6 / (n / 2)**0.5
-    assert abs(np.corrcoef(z[1:-1:2], z[2::2])[0, 1]) < 6 / (n / 2)**0.5
+    assert abs(np.corrcoef(z[0::2], z[1::2])[0, 1]) < 6 / (n / 2) ** 0.5
+    assert abs(np.corrcoef(z[1:-1:2], z[2::2])[0, 1]) < 6 / (n / 2) ** 0.5
     quadrants = np.bincount((z[0::2] > 0) * 2 + (z[1::2] > 0), minlength=4)
-    assert abs(quadrants - n / 8).max() < 6 * (n / 8)**0.5
+    assert abs(quadrants - n / 8).max() < 6 * (n / 8) ** 0.5
 
 
 def test_uniform_stays_below_high():
@@ -157,10 +170,17 @@ def test_dropout(dtype, p):
     np.testing.assert_array_equal(y, np.where(mask, x.astype(compute) * scale, compute(0)).astype(dtype))
 
 
-@pytest.mark.parametrize(("name", "params", "error"), [
-    ("random_uniform", (2.0, 1.0), ValueError), ("random_normal", (0.0, -1.0), ValueError),
-    ("random_normal", (0.0, float("nan")), ValueError), ("random_exponential", (0.0,), ValueError),
-    ("random_bernoulli", (1.5,), ValueError), ("random_integers", (3, 3), ValueError)])
+@pytest.mark.parametrize(
+    ("name", "params", "error"),
+    [
+        ("random_uniform", (2.0, 1.0), ValueError),
+        ("random_normal", (0.0, -1.0), ValueError),
+        ("random_normal", (0.0, float("nan")), ValueError),
+        ("random_exponential", (0.0,), ValueError),
+        ("random_bernoulli", (1.5,), ValueError),
+        ("random_integers", (3, 3), ValueError),
+    ],
+)
 def test_refused_params(name, params, error):
     with pytest.raises(error):
         fill(name, 4, np.float32, *params)
@@ -188,7 +208,14 @@ for dtype in (np.float32, np.float64):
 
 
 def test_same_bits_on_every_level():
-    outputs = [subprocess.run([sys.executable, "-c", SCRIPT], env={**os.environ, "FERROX_CPU_LEVEL": level},
-                              capture_output=True, check=True).stdout for level in cpu.supported]
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "FERROX_CPU_LEVEL": level},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for level in cpu.supported
+    ]
     assert len(outputs[0]) == 3 * 5003 * 12
     assert all(output == outputs[0] for output in outputs)

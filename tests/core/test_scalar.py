@@ -1,13 +1,15 @@
 """The elementwise loops: accuracy against mpmath, special values, every dtype against NumPy and PyTorch."""
+
 import os
 import subprocess
 import sys
 
-import ferrox._core.cpu as cpu
 import mpmath
 import numpy as np
 import pytest
 from ferrox._core.cpu.table import loop_names, run_loop
+
+import ferrox._core.cpu as cpu
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
@@ -41,20 +43,38 @@ def phi(x):
 
 # name: (reference, low, high, ulps of float32, ulps of float64); sampled uniformly in [low, high] and by magnitude.
 ACCURACY = {
-    "exp": (mpmath.exp, -110, 95, 1, 1), "exp2": (lambda x: mpmath.power(2, x), -155, 130, 1, 1),
-    "expm1": (mpmath.expm1, -40, 95, 1.5, 1.5), "log": (mpmath.log, 0, 10, 1, 1),
-    "log2": (lambda x: mpmath.log(x, 2), 0, 10, 0.51, 1), "log10": (mpmath.log10, 0, 10, 0.51, 1),
-    "log1p": (mpmath.log1p, -1, 3, 1, 1), "sin": (mpmath.sin, -300, 300, 1.5, 1), "cos": (mpmath.cos, -300, 300, 1.5, 1),
-    "tan": (mpmath.tan, -300, 300, 0.51, 2), "asin": (mpmath.asin, -1, 1, 0.51, 1.5), "acos": (mpmath.acos, -1, 1, 0.51, 1.5),
-    "atan": (mpmath.atan, -10, 10, 0.51, 1.5), "sinh": (mpmath.sinh, -90, 90, 2, 2), "cosh": (mpmath.cosh, -90, 90, 1.5, 1.5),
-    "tanh": (mpmath.tanh, -10, 10, 1.5, 2), "asinh": (mpmath.asinh, -10, 10, 0.51, 2),
-    "acosh": (mpmath.acosh, 1, 20, 0.51, 2), "atanh": (mpmath.atanh, -1, 1, 0.51, 2),
-    "sigmoid": (sigmoid, -105, 40, 1.5, 1.5), "erf": (mpmath.erf, -5, 5, 1.5, 1.5), "erfc": (mpmath.erfc, -6, 26, 0.51, 3),
-    "erfinv": (mpmath.erfinv, -1, 1, 0.51, 3), "sinc": (mpmath.sincpi, -20, 20, 0.51, 3),
-    "rsqrt": (lambda x: 1 / mpmath.sqrt(x), 0, 10, 1.5, 1.5), "reciprocal": (lambda x: 1 / x, -5, 5, 0.51, 0.51),
-    "sqrt": (mpmath.sqrt, 0, 10, 0.51, 0.51), "lgamma": (lambda x: mpmath.loggamma(x).real, 0.01, 40, 0.51, 4),
-    "digamma": (mpmath.digamma, 2, 30, 0.51, 4), "trigamma": (lambda x: mpmath.psi(1, x), -4, 30, 0.51, 8),
-    "gelu_erf": (lambda x: x * phi(x), -9, 9, 6, 6), "silu": (lambda x: x * sigmoid(x), -80, 80, 3, 3),
+    "exp": (mpmath.exp, -110, 95, 1, 1),
+    "exp2": (lambda x: mpmath.power(2, x), -155, 130, 1, 1),
+    "expm1": (mpmath.expm1, -40, 95, 1.5, 1.5),
+    "log": (mpmath.log, 0, 10, 1, 1),
+    "log2": (lambda x: mpmath.log(x, 2), 0, 10, 0.51, 1),
+    "log10": (mpmath.log10, 0, 10, 0.51, 1),
+    "log1p": (mpmath.log1p, -1, 3, 1, 1),
+    "sin": (mpmath.sin, -300, 300, 1.5, 1),
+    "cos": (mpmath.cos, -300, 300, 1.5, 1),
+    "tan": (mpmath.tan, -300, 300, 0.51, 2),
+    "asin": (mpmath.asin, -1, 1, 0.51, 1.5),
+    "acos": (mpmath.acos, -1, 1, 0.51, 1.5),
+    "atan": (mpmath.atan, -10, 10, 0.51, 1.5),
+    "sinh": (mpmath.sinh, -90, 90, 2, 2),
+    "cosh": (mpmath.cosh, -90, 90, 1.5, 1.5),
+    "tanh": (mpmath.tanh, -10, 10, 1.5, 2),
+    "asinh": (mpmath.asinh, -10, 10, 0.51, 2),
+    "acosh": (mpmath.acosh, 1, 20, 0.51, 2),
+    "atanh": (mpmath.atanh, -1, 1, 0.51, 2),
+    "sigmoid": (sigmoid, -105, 40, 1.5, 1.5),
+    "erf": (mpmath.erf, -5, 5, 1.5, 1.5),
+    "erfc": (mpmath.erfc, -6, 26, 0.51, 3),
+    "erfinv": (mpmath.erfinv, -1, 1, 0.51, 3),
+    "sinc": (mpmath.sincpi, -20, 20, 0.51, 3),
+    "rsqrt": (lambda x: 1 / mpmath.sqrt(x), 0, 10, 1.5, 1.5),
+    "reciprocal": (lambda x: 1 / x, -5, 5, 0.51, 0.51),
+    "sqrt": (mpmath.sqrt, 0, 10, 0.51, 0.51),
+    "lgamma": (lambda x: mpmath.loggamma(x).real, 0.01, 40, 0.51, 4),
+    "digamma": (mpmath.digamma, 2, 30, 0.51, 4),
+    "trigamma": (lambda x: mpmath.psi(1, x), -4, 30, 0.51, 8),
+    "gelu_erf": (lambda x: x * phi(x), -9, 9, 6, 6),
+    "silu": (lambda x: x * sigmoid(x), -80, 80, 3, 3),
     "mish": (lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))), -80, 30, 4, 4),
     "logsigmoid": (lambda x: -mpmath.log1p(mpmath.exp(-x)), -80, 80, 2, 2),
 }
@@ -105,10 +125,19 @@ def test_float_functions_densely(dtype):
     if dtype == np.float64:
         pytest.skip("needs a wider reference")
     rng = np.random.default_rng(5)
-    bounds = {"exp": (np.exp, -87, 88), "log": (np.log, 1e-3, 100), "sin": (np.sin, -5e5, 5e5), "cos": (np.cos, -5e5, 5e5),
-              "tanh": (np.tanh, -10, 10), "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -87, 20), "expm1": (np.expm1, -20, 80)}
+    bounds = {
+        "exp": (np.exp, -87, 88),
+        "log": (np.log, 1e-3, 100),
+        "sin": (np.sin, -5e5, 5e5),
+        "cos": (np.cos, -5e5, 5e5),
+        "tanh": (np.tanh, -10, 10),
+        "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -87, 20),
+        "expm1": (np.expm1, -20, 80),
+    }
     for name, (reference, low, high) in bounds.items():
-        x = np.concatenate([rng.uniform(low, high, 300_000), rng.uniform(max(low, -3), min(high, 3), 300_000)]).astype(dtype)
+        x = np.concatenate([rng.uniform(low, high, 300_000), rng.uniform(max(low, -3), min(high, 3), 300_000)]).astype(
+            dtype
+        )
         exact = reference(x.astype(np.float64))
         error = np.abs(run(name, x) - exact) / np.spacing(np.abs(exact).astype(dtype)).astype(np.float64)
         assert error.max() <= (1.55 if cpu.level not in ("v2", "base") else 2.3), (name, error.max(), x[error.argmax()])
@@ -119,7 +148,9 @@ def test_float_functions_densely(dtype):
 def test_huge_angles(name, dtype):
     rng = np.random.default_rng(3)
     near = np.arange(1, 300_000, 997) * np.pi / 2
-    x = np.concatenate([near, -near, np.exp(rng.uniform(10, np.log(np.finfo(dtype).max), 300)), [499999.9, 500000.5]]).astype(dtype)
+    x = np.concatenate(
+        [near, -near, np.exp(rng.uniform(10, np.log(np.finfo(dtype).max), 300)), [499999.9, 500000.5]]
+    ).astype(dtype)
     with mpmath.workprec(1200):
         exact = [getattr(mpmath, name)(mpmath.mpf(v)) for v in x.astype(float).tolist()]
         got = run(name, x)
@@ -135,22 +166,35 @@ SPECIAL = {
     "log2": [(0, -inf), (8, 3), (0.25, -2), (inf, inf), (-1, nan)],
     "log10": [(0, -inf), (1000, 3), (inf, inf), (-1, nan)],
     "log1p": [(0, 0), (-0.0, -0.0), (-1, -inf), (-2, nan), (inf, inf), (-inf, nan)],
-    "sin": [(0, 0), (-0.0, -0.0), (inf, nan), (-inf, nan)], "cos": [(0, 1), (inf, nan)],
-    "tan": [(0, 0), (-0.0, -0.0), (inf, nan)], "asin": [(0, 0), (-0.0, -0.0), (1, np.pi / 2), (1.5, nan), (-inf, nan)],
+    "sin": [(0, 0), (-0.0, -0.0), (inf, nan), (-inf, nan)],
+    "cos": [(0, 1), (inf, nan)],
+    "tan": [(0, 0), (-0.0, -0.0), (inf, nan)],
+    "asin": [(0, 0), (-0.0, -0.0), (1, np.pi / 2), (1.5, nan), (-inf, nan)],
     "acos": [(1, 0), (-1, np.pi), (0, np.pi / 2), (1.5, nan), (-1.5, nan)],
     "atan": [(0, 0), (-0.0, -0.0), (inf, np.pi / 2), (-inf, -np.pi / 2), (1, np.pi / 4)],
-    "sinh": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -inf)], "cosh": [(0, 1), (inf, inf), (-inf, inf)],
+    "sinh": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -inf)],
+    "cosh": [(0, 1), (inf, inf), (-inf, inf)],
     "tanh": [(0, 0), (-0.0, -0.0), (inf, 1), (-inf, -1), (50, 1)],
-    "asinh": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -inf)], "acosh": [(1, 0), (inf, inf), (0.5, nan), (-2, nan), (-inf, nan)],
+    "asinh": [(0, 0), (-0.0, -0.0), (inf, inf), (-inf, -inf)],
+    "acosh": [(1, 0), (inf, inf), (0.5, nan), (-2, nan), (-inf, nan)],
     "atanh": [(0, 0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan)],
-    "sigmoid": [(0, 0.5), (inf, 1), (-inf, 0)], "erf": [(0, 0), (-0.0, -0.0), (inf, 1), (-inf, -1)],
-    "erfc": [(0, 1), (inf, 0), (-inf, 2)], "erfinv": [(0, 0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan)],
-    "sqrt": [(0, 0), (-0.0, -0.0), (inf, inf), (-1, nan)], "rsqrt": [(0, inf), (inf, 0), (-1, nan)],
-    "reciprocal": [(0, inf), (-0.0, -inf), (inf, 0), (-inf, -0.0)], "sign": [(0, 0), (-3, -1), (inf, 1)],
-    "round": [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, -0.0), (inf, inf)], "trunc": [(-1.7, -1), (1.7, 1), (-0.3, -0.0)],
-    "sinc": [(0, 1), (1, 0), (inf, 0)], "gelu_erf": [(0, 0), (20, 20), (-50, -0.0)], "silu": [(0, 0), (100, 100)],
-    "lgamma": [(1, 0), (2, 0), (0, inf), (-1, inf), (inf, inf)], "digamma": [(0, -inf), (-0.0, inf), (-1, nan), (inf, inf)],
-    "relu": [(-0.0, -0.0), (-1, 0), (inf, inf), (-inf, 0)], "relu6": [(7, 6), (-1, 0)],
+    "sigmoid": [(0, 0.5), (inf, 1), (-inf, 0)],
+    "erf": [(0, 0), (-0.0, -0.0), (inf, 1), (-inf, -1)],
+    "erfc": [(0, 1), (inf, 0), (-inf, 2)],
+    "erfinv": [(0, 0), (-0.0, -0.0), (1, inf), (-1, -inf), (1.5, nan)],
+    "sqrt": [(0, 0), (-0.0, -0.0), (inf, inf), (-1, nan)],
+    "rsqrt": [(0, inf), (inf, 0), (-1, nan)],
+    "reciprocal": [(0, inf), (-0.0, -inf), (inf, 0), (-inf, -0.0)],
+    "sign": [(0, 0), (-3, -1), (inf, 1)],
+    "round": [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, -0.0), (inf, inf)],
+    "trunc": [(-1.7, -1), (1.7, 1), (-0.3, -0.0)],
+    "sinc": [(0, 1), (1, 0), (inf, 0)],
+    "gelu_erf": [(0, 0), (20, 20), (-50, -0.0)],
+    "silu": [(0, 0), (100, 100)],
+    "lgamma": [(1, 0), (2, 0), (0, inf), (-1, inf), (inf, inf)],
+    "digamma": [(0, -inf), (-0.0, inf), (-1, nan), (inf, inf)],
+    "relu": [(-0.0, -0.0), (-1, 0), (inf, inf), (-inf, 0)],
+    "relu6": [(7, 6), (-1, 0)],
 }
 
 
@@ -160,7 +204,9 @@ def test_special_values(name, dtype):
     x, y = (np.array(v, dtype) for v in zip(*SPECIAL[name], strict=True))
     got = run(name, np.tile(x, 5)).reshape(5, -1)  # in the vector part and in the tail
     for row in got:
-        np.testing.assert_allclose(row, y, rtol=1e-15 if dtype == np.float64 else 2e-7, atol=1e-15 if name == "sinc" else 0)
+        np.testing.assert_allclose(
+            row, y, rtol=1e-15 if dtype == np.float64 else 2e-7, atol=1e-15 if name == "sinc" else 0
+        )
         zero = y == 0
         if name != "sinc":
             np.testing.assert_array_equal(np.signbit(row[zero]), np.signbit(y[zero]))
@@ -205,8 +251,12 @@ for name, (n_in, to_bool, dtypes) in sorted(loop_names().items()):
 
 def test_levels_agree():
     def values(level):
-        result = subprocess.run([sys.executable, "-c", SCRIPT], env={**os.environ, "FERROX_CPU_LEVEL": level},
-                                capture_output=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "FERROX_CPU_LEVEL": level},
+            capture_output=True,
+            check=True,
+        )
         return np.frombuffer(result.stdout).reshape(-1, 308)
 
     first = values(cpu.supported[-1])
@@ -215,5 +265,5 @@ def test_levels_agree():
     for level in cpu.supported[:-1]:
         for (name, n), a, b in zip(names, first, values(level), strict=True):
             eps = 1.2e-7 if n == 8 else 2.3e-16
-            # Sums that cancel (x - y, 1 - y^2, ...) differ by the rounding of their terms, which are of the order of one to a thousand.
+            # Sums that cancel (x - y, 1 - y^2, ...) differ by the rounding of their terms.
             np.testing.assert_allclose(a, b, rtol=8 * eps, atol=100 * eps, err_msg=f"{name} {n} {level}")

@@ -1,17 +1,18 @@
 """Random fills on Philox4x32-10: the same bits on any number of threads, any CPU level, and the GPU.
 
-Every output is contiguous.  params begin with seed.i, offset.i; offset counts Philox blocks, and a fill of n elements uses
-up (n + 3) / 4 of them with 32-bit draws and (n + 1) / 2 with 64-bit draws (see fx/philox.h for the mapping).
+Every output is contiguous.  params begin with seed.i, offset.i; offset counts Philox blocks, and a fill of n elements
+uses up (n + 3) / 4 of them with 32-bit draws and (n + 1) / 2 with 64-bit draws (see fx/philox.h for the mapping).
 
 kernel              arrays              further params       draws
 random_uniform      out                 low.f, high.f        64-bit for float64, otherwise 32-bit
 random_normal       out                 mean.f, std.f        64-bit for float64, otherwise 32-bit
 random_exponential  out                 lambda.f             64-bit for float64, otherwise 32-bit
 random_bernoulli    out [, p: float64]  p.f (without p)      32-bit
-random_integers     out                 low.i, high.i        32-bit for high - low <= 2^32, otherwise 64-bit
+random_integers     out                 low.i, high.i        32-bit for high - low <= 2^32, else 64-bit
 random_permutation  out: int64          none                 64-bit
-dropout             y, mask: bool; x    p.f                  32-bit; y = x mask / (1 - p), mask true with probability 1 - p
-Uniform, normal and exponential fill real dtypes (float16 and bfloat16 from float32); bernoulli and integers any dtype.
+dropout             y, mask: bool; x    p.f                  32-bit
+dropout: y = x mask / (1 - p), mask true with probability 1 - p.  Uniform, normal and exponential fill real dtypes
+(float16 and bfloat16 from float32); bernoulli and integers any dtype.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -61,7 +62,9 @@ cdef extern from *:
     struct keyed {
         uint64_t key;
         int64_t index;
-        bool operator<(const keyed &other) const { return key < other.key || (key == other.key && index < other.index); }
+        bool operator<(const keyed &other) const {
+            return key < other.key || (key == other.key && index < other.index);
+        }
     };
     """
     cppclass keyed:
@@ -300,14 +303,16 @@ cdef int random_exponential(fx_call *call) noexcept nogil:
 
 cdef int random_bernoulli(fx_call *call) noexcept nogil:
     cdef fill_job job
+    cdef fx_array *p
     cdef bint given = call.n_in > 0 and call.arrays[1] != NULL
     cdef int status = begin(call, &job, False, 2 if given else 3)
     if status != FX_OK:
         return status
     if given:
-        if call.arrays[1].dtype != FX_F64 or not call.arrays[1].flags & FX_CONTIGUOUS or call.arrays[1].numel != job.numel:
+        p = call.arrays[1]
+        if p.dtype != FX_F64 or not p.flags & FX_CONTIGUOUS or p.numel != job.numel:
             return refuse(call, FX_ERROR_VALUE, b"the probabilities must be contiguous float64, one for each element")
-        job.x = <const char *> call.arrays[1].data
+        job.x = <const char *> p.data
     else:
         job.a = call.params[2].f
         if not 0 <= job.a <= 1:
