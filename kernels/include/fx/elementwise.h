@@ -196,11 +196,12 @@ FX_BINARY(rsqrt_backward, REAL, T(-0.5) * x * (y * y * y))
 FX_BINARY(reciprocal_backward, REAL, -x * (y * y))
 FX_BINARY(expm1_backward, REAL, x * (y + T(1)))
 
-/* Elementwise losses: x the prediction, y the target; gradients: x the incoming gradient, y the prediction, z the target */
+/* Elementwise losses: x the prediction, y the target.
+ * Their gradients: x the incoming gradient, y the prediction, z the target. */
 FX_BINARY(mse, REAL, (x - y) * (x - y))
 FX_BINARY(l1, REAL, fx::absolute(x - y))
-FX_BINARY(smooth_l1, REAL, fx::absolute(x - y) < p0 ? T(0.5) * (x - y) * (x - y) / p0 : fx::absolute(x - y) - T(0.5) * p0)
-FX_BINARY(huber, REAL, fx::absolute(x - y) < p0 ? T(0.5) * (x - y) * (x - y) : p0 * (fx::absolute(x - y) - T(0.5) * p0))
+FX_BINARY(smooth_l1, REAL, fx::smooth_l1(x - y, p0))
+FX_BINARY(huber, REAL, fx::huber(x - y, p0))
 FX_BINARY(bce, REAL, fx::bce(x, y))
 FX_BINARY(bce_with_logits, REAL, (T(1) - y) * x + fx::softplus(-x))
 FX_TERNARY(mse_backward, REAL, T(2) * (y - z) * x)
