@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
+/* FX_WIDE: the shapes of AVX-512 in pairs of registers, to test them on machines without it. */
+#if defined(__AVX512F__) || defined(FX_WIDE)
 #define FX_VECTOR_BYTES 64
 #define FX_TILE_ROWS 12
 #define FX_TILE_VECTORS 2
@@ -62,7 +63,7 @@ template <class T> static inline typename simd<T>::vec load_part(const T *p, int
         v = (typename simd<T>::vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
     else
         v = (typename simd<T>::vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && FX_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4)
         v = (typename simd<T>::vec)_mm256_maskload_ps(
             (const float *)p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
@@ -212,7 +213,8 @@ static inline void transpose_lanes(T *to, int64_t ld_to, const T *from, int64_t 
                 for (int i = 0; i < 4; i++) {
                     const float *p = (const float *)from + (half + i) * ld_from + r, *q = p + 4 * ld_from;
                     x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q), 1);
-                    x[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 4)), _mm_loadu_ps(q + 4), 1);
+                    x[i + 4] = _mm256_castps128_ps256(_mm_loadu_ps(p + 4));
+                    x[i + 4] = _mm256_insertf128_ps(x[i + 4], _mm_loadu_ps(q + 4), 1);
                 }
                 FX_UNROLL
                 for (int i = 0; i < 8; i += 4) {
