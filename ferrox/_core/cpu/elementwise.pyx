@@ -5,11 +5,11 @@ Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as d
 from libc.stdint cimport uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_OK, \
-    fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, \
+    FX_I64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_name, provide
 from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, item_size, move_tile, run_blocks
-from ferrox._core.cpu.table cimport casts, elementwise_entry, entries, fx_loop
+from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
 
 
 cdef int elementwise(fx_call *call) noexcept nogil:
@@ -31,6 +31,9 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     if loop == NULL:
         snprintf(call.message, sizeof(call.message), "not defined for this dtype")
         return FX_ERROR_TYPE
+    if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, call.arrays[2]):
+        snprintf(call.message, sizeof(call.message), "ZeroDivisionError: integer division by zero")
+        return FX_ERROR_RUNTIME
     if call.n_params < 4:
         for i in range(4):
             values[i] = call.params[i].f if i < call.n_params else 0
