@@ -197,6 +197,11 @@ cdef void _set_slots():
 _set_slots()
 
 
+def alias_row(str name, str of):
+    """A second public name for an operator (`multiply` for `mul`)."""
+    registry[name] = registry[of]
+
+
 def operators():
     """The registry: every operator by its public name."""
     return registry

@@ -1,10 +1,11 @@
 """The elementwise driver: every layout of operands against NumPy."""
-import ferrox._core.cpu.elementwise
 import numpy as np
 import pytest
 from ferrox._core.backend import run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import ferrox._core.cpu  # noqa: F401
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -40,7 +41,8 @@ def layouts(draw, shape, broadcast=True):
 SHAPES = st.one_of(
     st.lists(st.integers(0, 7), max_size=5),
     st.lists(st.integers(1, 70), max_size=3),
-    st.sampled_from([(3000,), (5, 2049), (700, 3), (3, 700), (130, 67), (2, 129, 65), (33000,), (260, 130), (2, 3, 2, 2, 2, 2, 2)]),
+    st.sampled_from([(3000,), (5, 2049), (700, 3), (3, 700), (130, 67), (2, 129, 65), (33000,), (260, 130),
+                     (2, 3, 2, 2, 2, 2, 2)]),
 )
 
 
@@ -130,3 +132,48 @@ def test_large_outputs_leave_the_caches(offset, threads):
     run_kernel("add", [view.reshape(rows), x.reshape(rows), y[: n // 16].reshape(-1, 1)], 1)
     np.testing.assert_array_equal(view.reshape(rows), x.reshape(rows) + y[: n // 16].reshape(-1, 1))
     set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", ["floor_divide", "div_trunc", "remainder", "fmod"])
+def test_integer_division_by_zero_is_refused(name):
+    x, y, out = np.arange(1, 13).reshape(3, 4), np.arange(1, 13).reshape(4, 3).T, np.zeros((3, 4), "int64")
+    run_kernel(name, [out, x, y], 1, (), "int64")
+    expected = {"floor_divide": x // y, "div_trunc": x // y, "remainder": x % y, "fmod": x % y}[name]
+    np.testing.assert_array_equal(out, expected)
+    y[1, 2] = 0
+    out[...] = 7
+    for divisor in (y, np.array(0), np.array(0, "int8")):
+        with pytest.raises(RuntimeError, match="division by zero"):
+            run_kernel(name, [out, x, divisor], 1, (), "int64")
+    assert (out == 7).all()
+    run_kernel(name, [np.zeros((0, 4), "int64"), x[:0], np.array(0)], 1, (), "int64")
+
+
+def test_a_kernel_without_loops_for_a_dtype_is_refused():
+    with pytest.raises(TypeError, match="not defined"):
+        run_kernel("bitwise_and", [np.zeros(3), np.zeros(3), np.zeros(3)], 1, (), "float64")
+
+
+def test_params_reach_the_loop():
+    x = np.arange(4, dtype="float32")
+    out = np.zeros(4, "float32")
+    run_kernel("axpy", [out, x, x], 1, (3.0,))
+    assert out[1] in (3 * 1 + 1, 1 + 3 * 1)
+    run_kernel("add", [out, x, x], 1)
+    np.testing.assert_array_equal(out, 2 * x)
+
+
+def bfloat16(x):
+    """Numbers that bfloat16 holds exactly, as their two-byte items."""
+    return np.ascontiguousarray((x.astype("float32").view("uint32") >> 16).astype("uint16")).view("V2")
+
+
+@pytest.mark.parametrize("n", [1, 5, 3000])
+def test_bfloat16(n):
+    x, y = np.arange(n) % 100, np.arange(n)[::-1] % 28
+    out = np.zeros(n, "V2")
+    run_kernel("add", [out, bfloat16(x), bfloat16(y)], 1, (), "bfloat16")
+    np.testing.assert_array_equal(out, bfloat16(x + y))
+    total = np.zeros((), "float32")
+    run_kernel("sum", [total, bfloat16(x)], 1, (1,), "bfloat16")
+    assert total == x.sum()

@@ -150,7 +150,7 @@ def test_scatter_reduce(dtype, mode, include_self, seed):
     params = [dim, ["sum", "prod", "mean", "amax", "amin"].index(mode), int(include_self)]
     if dtype == "bool":
         if mode == "mean":
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="mean of bool"):
                 run_kernel("scatter_reduce", [x, index, src], 1, params, dtype)
             return
         expected = as_torch(x).to(torch.uint8)

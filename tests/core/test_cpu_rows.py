@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core import threads
 from ferrox._core.backend import run_kernel
 
 RTOL = {"float32": 3e-6, "float64": 2e-14, "float16": 2e-3}
@@ -113,3 +114,24 @@ def test_streamed_output_equals_the_plain_one(name):
     run_kernel(name + "_backward", [dx, x, y], 1, [1])
     run_kernel(name + "_backward", [part_dx, x[-50:], part], 1, [1])
     np.testing.assert_array_equal(dx[-50:], part_dx)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("n", [5, 40, 700])
+def test_bit_equal_at_any_thread_count(dim, n):
+    x = np.random.default_rng(6).standard_normal((200_000 // n, n)).astype("float32")
+    results = []
+    before = threads.get_num_threads()
+    try:
+        for count in (1, 2, 7):
+            threads.set_num_threads(count)
+            y, log_y, dx = (np.empty_like(x) for _ in range(3))
+            run_kernel("softmax", [y, x], 1, [dim])
+            run_kernel("log_softmax", [log_y, x], 1, [dim])
+            run_kernel("softmax_backward", [dx, x, y], 1, [dim])
+            results.append((y, log_y, dx))
+    finally:
+        threads.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)

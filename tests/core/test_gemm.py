@@ -3,12 +3,12 @@ import ctypes
 
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu as cpu
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 try:
     import ml_dtypes
@@ -107,7 +107,10 @@ def test_large(dtype, shape):
         for lb in ["rows", "columns"]:
             out = poisoned((m, n), dtype)
             run_kernel("matmul", [out, lay(a, la), lay(b, lb)], 1, dtype=dtype)
-            check(out, a, b, dtype)
+            rows = rng.choice(m, min(m, 30), replace=False)
+            columns = rng.choice(n, min(n, 300), replace=False)  # the reference in long double is slow
+            assert not np.isnan(out).any()
+            check(out[np.ix_(rows, columns)], a[rows], b[:, columns], dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -226,7 +229,8 @@ def test_integers_wrap(dtype):
         out = np.ones((m, n), dtype)
         run_kernel("matmul", [out, lay(a, la), lay(b, lb)], 1, dtype=dtype)
         assert (out == wrap(expected)).all()
-        run_kernel("addmm", [out, lay(c, rng.choice(LAYOUTS)), lay(a, la), lay(b, lb)], 1, params=(3.0, 2.0), dtype=dtype)
+        run_kernel("addmm", [out, lay(c, rng.choice(LAYOUTS)), lay(a, la), lay(b, lb)], 1, params=(3.0, 2.0),
+                   dtype=dtype)
         assert (out == wrap(2 * expected + 3 * c.astype(object))).all()
         if m and k:
             scalar = np.ones((), dtype)
@@ -295,7 +299,8 @@ def test_nothing_beyond_the_operands_is_read():
 
     rng = np.random.default_rng(12)
     for dtype in ("float32", "float64"):
-        for m, k, n in [(1, 1, 1), (3, 5, 3), (7, 9, 11), (13, 21, 17), (1, 33, 35), (35, 33, 1), (60, 70, 50), (4, 100, 7)]:
+        for m, k, n in [(1, 1, 1), (3, 5, 3), (7, 9, 11), (13, 21, 17), (1, 33, 35), (35, 33, 1), (60, 70, 50),
+                        (4, 300, 7)]:
             for ta in (False, True):
                 for tb in (False, True):
                     a, b = draw(rng, (m, k), dtype), draw(rng, (k, n), dtype)

@@ -73,17 +73,24 @@ cdef inline void pack_rows(const fx_array *a, int64_t head, int64_t first, int64
 
 
 cdef inline void pack_transposed(const fx_array *a, int64_t head, int64_t rows, int64_t width, real *o, real *scratch) noexcept nogil:
-    """A head's matrix in blocks of KEYS rows, each transposed: block[e * KEYS + row]; missing rows are zeros."""
-    cdef int64_t start = head_start(a, head), r, i
-    cdef const real *x
+    """A head's matrix in blocks of KEYS rows, each transposed: block[e * KEYS + row]; missing rows are zeros.  scratch: 8 rows."""
+    cdef int64_t start = head_start(a, head), step = a.dims[2 * a.ndim - 2], r, i, j
+    cdef const real *x[8]
     cdef real *block
     if rows % KEYS:
         memset(o + rows // KEYS * KEYS * width, 0, KEYS * width * sizeof(real))
-    for r in range(rows):
-        x = load_row(a.data, a.dtype, start + r * a.dims[2 * a.ndim - 2], a.dims[2 * a.ndim - 1], width, scratch)
+    for r in range(0, rows // 8 * 8, 8):
+        block = o + r // KEYS * KEYS * width + r % KEYS
+        for j in range(8):
+            x[j] = load_row(a.data, a.dtype, start + (r + j) * step, a.dims[2 * a.ndim - 1], width, scratch + j * width)
+        for i in range(width):
+            for j in range(8):
+                block[i * KEYS + j] = x[j][i]
+    for r in range(rows // 8 * 8, rows):
+        x[0] = load_row(a.data, a.dtype, start + r * step, a.dims[2 * a.ndim - 1], width, scratch)
         block = o + r // KEYS * KEYS * width + r % KEYS
         for i in range(width):
-            block[i * KEYS] = x[i]
+            block[i * KEYS] = x[0][i]
 
 
 cdef inline void scale_and_mask(sdpa_task *t, int64_t head, int64_t row, int64_t first, real *s) noexcept nogil:
@@ -128,7 +135,7 @@ cdef void forward_blocks(sdpa_task *t, real *scratch, int64_t begin, int64_t end
         head, first = unit // t.blocks, unit % t.blocks * QUERIES
         rows = t.length - first if t.length - first < QUERIES else QUERIES
         if head != packed:
-            pack_transposed(t.k, head, t.keys, t.width, keys, queries)
+            pack_transposed(t.k, head, t.keys, t.width, keys, queries)  # queries: scratch still
             memset(values + t.keys * t.v_pad, 0, (t.key_blocks * KEYS - t.keys) * t.v_pad * sizeof(real))
             pack_rows(t.v, head, 0, t.keys, t.v_width, t.v_pad, values)
             packed = head
@@ -277,7 +284,7 @@ cdef int sdpa_backward(fx_call *call) noexcept nogil:
     measure(call, &t)
     wider = t.pad if t.pad > t.v_pad else t.v_pad
     scratch = (t.key_blocks * KEYS * (t.width + t.v_width + t.pad) + t.length * (2 * t.pad + t.v_pad + 2)
-               + KEYS * (t.pad + t.v_pad) + 2 * QUERIES * KEYS + wider) * t.size
+               + KEYS * (t.pad + t.v_pad) + 2 * QUERIES * KEYS + 8 * wider) * t.size
     return over_rows(<row_worker> backward_heads[double] if t.size == 8 else <row_worker> backward_heads[float], &t,
                      t.heads, t.heads * t.length * t.keys * ((t.width + t.v_width) // 16 + 1), scratch)
 

@@ -1,4 +1,4 @@
-# The only module that knows BLAS names: OpenBLAS, on the one thread pool and under the one thread setting.  See blas.pyx.
+# The only module that knows BLAS names: OpenBLAS, on our thread pool and thread setting.  See blas.pyx.
 from libc.stdint cimport int64_t
 
 # C = alpha A B + beta C as fx_gemm of matmul.pxd, for FX_F32 and FX_F64; one stride of A and of B must be 1, every size

@@ -5,8 +5,10 @@ thread (cpu/__init__.py) and given OpenMP teams through its callback.  Its jobs 
 smaller than asked for would wait for ever, so BLAS is single-threaded wherever OpenMP could give fewer.
 """
 from libc.stdint cimport int64_t
+from libc.string cimport memmove
 
 from ferrox._core.abi cimport FX_F32, FX_F64
+from ferrox._core.cpu.matmul cimport gemm_product, provide_blas
 from ferrox._core.threads cimport num_threads
 
 cdef extern from "cblas.h" nogil:
@@ -99,13 +101,25 @@ cdef bint blas_gemm(int dtype, int64_t m, int64_t n, int64_t k, double alpha, co
     return False
 
 
+cdef bint product(int dtype, const gemm_product *p) noexcept nogil:
+    """A product for matmul.pyx: BLAS adds to C only, so D is copied there first."""
+    cdef size_t size = 4 if dtype == FX_F32 else 8
+    cdef int64_t i
+    if p.alpha == 0:  # BLAS then reads neither A nor B, and loses their NaN
+        return False
+    if p.beta != 0 and not (p.d == p.c and p.ldd == p.ldc):
+        for i in range(p.m):
+            memmove(<char *> p.c + i * p.ldc * size, <const char *> p.d + i * p.ldd * size, p.n * size)
+    return blas_gemm(dtype, p.m, p.n, p.k, p.alpha, p.a, p.rsa, p.csa, p.b, p.rsb, p.csb, p.beta, p.c, p.ldc)
+
+
 def info():
     """What the library says of itself: its build and the kernels that it chose for this machine."""
     return f"{openblas_get_config().decode()} {openblas_get_corename().decode()}"
 
 
 def _gemm(int dtype, sizes, double alpha, a, b, double beta, c):
-    """blas_gemm on addresses, for tests and measurements: a is (address, row stride, column stride), c (address, stride)."""
+    """blas_gemm on addresses, for tests and measurements: a, b (address, row, column stride), c (address, stride)."""
     cdef int64_t m = sizes[0], n = sizes[1], k = sizes[2], rsa = a[1], csa = a[2], rsb = b[1], csb = b[2], ldc = c[1]
     cdef const void *pa = <const void *> <size_t> a[0]
     cdef const void *pb = <const void *> <size_t> b[0]
@@ -117,3 +131,4 @@ def _gemm(int dtype, sizes, double alpha, a, b, double beta, c):
 
 
 openblas_set_threads_callback_function(run_jobs)
+provide_blas(product)

@@ -1,6 +1,7 @@
 # A strided iteration space of several operands, in bytes; what every indexing kernel walks over.  See box.pyx.
 from libc.stdint cimport int64_t, uint16_t
 from libc.stddef cimport size_t
+from libc.string cimport memcpy
 
 from ferrox._core.abi cimport fx_array
 
@@ -52,3 +53,16 @@ cdef struct fx_wide:
 
 cdef int wide_open(fx_wide *w, const fx_array *a) noexcept nogil
 cdef void wide_close(fx_wide *w) noexcept nogil
+
+# memcpy without its call where a row is short.
+cdef inline void copy_bytes(void *to, const void *source, int64_t n) noexcept nogil:
+    if n == 4:
+        memcpy(to, source, 4)
+    elif n == 8:
+        memcpy(to, source, 8)
+    elif n == 16:
+        memcpy(to, source, 16)
+    elif n == 32:
+        memcpy(to, source, 32)
+    else:
+        memcpy(to, source, n)

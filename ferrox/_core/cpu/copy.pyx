@@ -9,7 +9,7 @@ arange     out                     start, step: .i where call.dtype is an intege
 linspace   out                     start.f, end.f
 The outputs of arange and linspace are contiguous or one-dimensional.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
@@ -17,13 +17,7 @@ from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_
     FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile, run_blocks
-from ferrox._core.cpu.table cimport casts, fx_loop
-
-cdef extern from "fx/stream.h" nogil:
-    void fx_where8(uint8_t *d, const uint8_t *c, const uint8_t *x, const uint8_t *y, const double *p, Py_ssize_t n)
-    void fx_where16(uint16_t *d, const uint8_t *c, const uint16_t *x, const uint16_t *y, const double *p, Py_ssize_t n)
-    void fx_where32(uint32_t *d, const uint8_t *c, const uint32_t *x, const uint32_t *y, const double *p, Py_ssize_t n)
-    void fx_where64(uint64_t *d, const uint8_t *c, const uint64_t *x, const uint64_t *y, const double *p, Py_ssize_t n)
+from ferrox._core.cpu.table cimport casts, fx_loop, selects
 
 cdef enum:
     CHUNK = 1024
@@ -86,18 +80,9 @@ cdef int fill(fx_call *call) noexcept nogil:
 
 cdef int where(fx_call *call) noexcept nogil:
     cdef uint8_t[4] dtypes
-    cdef int size = item_size(call.dtype)
-    cdef fx_loop loop
+    cdef fx_loop loop = selects[item_size(call.dtype)]
     dtypes[0] = dtypes[2] = dtypes[3] = call.dtype
     dtypes[1] = FX_BOOL
-    if size == 1:
-        loop = <fx_loop> fx_where8
-    elif size == 2:
-        loop = <fx_loop> fx_where16
-    elif size == 4:
-        loop = <fx_loop> fx_where32
-    else:
-        loop = <fx_loop> fx_where64
     return run_blocks(call.arrays, 3, loop, dtypes, NULL)
 
 

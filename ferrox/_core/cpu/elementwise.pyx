@@ -1,15 +1,45 @@
 """The one driver of every elementwise kernel: finds the contiguous loop in the table and feeds it.
 
-Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as doubles.
+Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as doubles.  float16 and bfloat16 are computed
+in float32.  An integer division by zero is refused before anything is written.
 """
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, \
-    FX_I64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport MAX_KERNELS, kernel_name, provide
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, \
+    FX_ERROR_TYPE, FX_F16, FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_scalar
+from ferrox._core.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide
 from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, item_size, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
+
+
+cdef int _count_nonzero = kernel_id("count_nonzero")
+
+
+cdef bint _holds_zero(fx_array *y) noexcept nogil:
+    """Whether an integer array of any layout holds a zero."""
+    cdef fx_call call
+    cdef fx_array count
+    cdef fx_array *arrays[2]
+    cdef fx_scalar mask
+    cdef int64_t total = 0
+    count.data = &total
+    count.dims = NULL
+    count.numel = 1
+    count.dtype = FX_I64
+    count.ndim = 0
+    count.flags = FX_CONTIGUOUS
+    arrays[0] = &count
+    arrays[1] = y
+    mask.i = -1
+    call.arrays = arrays
+    call.n_out = call.n_in = 1
+    call.kernel = _count_nonzero
+    call.dtype = y.dtype
+    call.params = &mask
+    call.n_params = 1
+    implementation[<int> FX_CPU][_count_nonzero](&call)
+    return total != y.numel
 
 
 cdef int elementwise(fx_call *call) noexcept nogil:
@@ -25,19 +55,21 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     cdef uint8_t dtypes[4]
     cdef char scratch[3][BLOCK_BYTES]
     cdef char value[8]
+    cdef int64_t zero = 0
     if loop == NULL and (dtype == FX_F16 or dtype == FX_BF16):
         dtype = FX_F32
         loop = entry.loop[dtype]
     if loop == NULL:
         snprintf(call.message, sizeof(call.message), "not defined for this dtype")
         return FX_ERROR_TYPE
-    if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, call.arrays[2]):
-        snprintf(call.message, sizeof(call.message), "ZeroDivisionError: integer division by zero")
-        return FX_ERROR_RUNTIME
     if call.n_params < 4:
         for i in range(4):
             values[i] = call.params[i].f if i < call.n_params else 0
         p = values
+    if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, dtype, &zero, 1) and n \
+            and _holds_zero(call.arrays[2]):
+        snprintf(call.message, sizeof(call.message), "integer division by zero")
+        return FX_ERROR_RUNTIME
     out_dtype = FX_BOOL if entry.to_bool else dtype
     size = item_size(dtype)
     # The everyday small call: contiguous, of the right dtype, or one value.

@@ -1,9 +1,9 @@
 """Blocked matrix products over register tiles, compiled once per CPU level.
 
-C is cut into tiles of TILE_ROWS rows by TILE_VECTORS vectors.  Larger products go through the usual three levels:
-a strip of B of KC rows is packed tile by tile for the last cache level (by all threads together), a block of A for
-L2 (by each thread for itself); what fits in cache and needs no reordering is read where it lies.  Products with a
-matrix of one row or one column are streams and have their own path, as have those too small to be worth a plan.
+C is cut into tiles of TILE_ROWS rows by TILE_VECTORS vectors.  A strip of B, KC_BYTES along k and NC columns, is packed
+panel by panel by all threads together; each thread then takes its rows of A tile by tile along the strip, in place
+while they are adjacent along k.  A few rows against a B that lies by columns are dots along k, without packing.
+Products with a matrix of one row or one column, or with K = 1, are streams; small ones go straight to the tiles.
 """
 from libc.stdint cimport int64_t
 
@@ -14,15 +14,10 @@ cdef enum:
     KC_BYTES = 1600  # a tile's rows of A and panel of B together in L1, in bytes along k
     TILES = 8  # tiles of A that are packed at once
     NC = 2048  # columns per strip
-    MC = 16  # rows up to which dots along k beat packing a B that lies by columns
+    DOT_ROWS = 32  # rows up to which, and vectors along k from which, dots beat packing a B that lies by columns
+    DOT_VECTORS = 16
     FLOPS_PER_THREAD = 200000
     BYTES_PER_THREAD = 128 * 1024
-
-cdef int t_dots = 16
-
-def tune(dots=16):
-    global t_dots
-    t_dots = dots
 
 cdef enum:
     SLOT_A, SLOT_B, SLOT_X, SLOT_Y
@@ -260,7 +255,7 @@ cdef int blocked(const gemm_product *p, real zero) noexcept nogil:
     cdef int lanes = VECTOR_BYTES // sizeof(real)
     cdef plan w
     cdef double flops = 2.0 * <double> p.m * <double> p.n * <double> p.k
-    cdef int64_t kc = KC_BYTES // sizeof(real), tiles
+    cdef int64_t kc = KC_BYTES // <int64_t> sizeof(real), tiles
     cdef int threads = p.threads
     w.product = p
     w.status = FX_OK
@@ -269,7 +264,7 @@ cdef int blocked(const gemm_product *p, real zero) noexcept nogil:
     w.nc = min(p.n, NC)
     # Packing B is a read and a write of it: worth it when there are rows to use it for.  A is read in place while its
     # rows are adjacent along k; otherwise a tile of it is packed into L1 before it meets the panels of B.
-    w.by_dots = p.m <= t_dots and p.csb != 1 and p.rsb == 1 and p.csa == 1 and p.k >= 2 * lanes
+    w.by_dots = p.m <= DOT_ROWS and p.csb != 1 and p.rsb == 1 and p.csa == 1 and p.k >= DOT_VECTORS * lanes
     w.pack_b = not w.by_dots and (p.csb != 1 or p.m > 2 * TILE_ROWS)
     w.pack_a = w.pack_b and p.csa != 1 and p.n > 2 * TILE_VECTORS * lanes
     if threads > flops / FLOPS_PER_THREAD:

@@ -1,5 +1,5 @@
 """Products of the types that the register tiles do not know: half precision through float32, integers by wrapping."""
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -55,7 +55,8 @@ cdef inline uint16_t narrow(float f, bint brain) noexcept nogil:
     return <uint16_t> ((bits + 0x7fff + (bits >> 16 & 1)) >> 16)
 
 
-cdef void widen_matrix(const uint16_t *x, int64_t rs, int64_t cs, int64_t m, int64_t n, float *to, bint brain) noexcept nogil:
+cdef void widen_matrix(const uint16_t *x, int64_t rs, int64_t cs, int64_t m, int64_t n, float *to,
+                       bint brain) noexcept nogil:
     cdef int64_t i, j
     for i in range(m):
         if cs == 1 and brain:
@@ -126,7 +127,7 @@ cdef int product_bf16(const gemm_product *p) noexcept nogil:
 
 cdef int integer_product(const gemm_product *p, word zero) noexcept nogil:
     """Rows of C, each the sum of rows of B; alpha and beta are integers."""
-    cdef int64_t i, j, l, rsb = p.rsb, csb = p.csb
+    cdef int64_t i, j, k, rsb = p.rsb, csb = p.csb
     cdef const word *a = <const word *> p.a
     cdef const word *b = <const word *> p.b
     cdef const word *d
@@ -138,8 +139,8 @@ cdef int integer_product(const gemm_product *p, word zero) noexcept nogil:
         if packed == NULL:
             return FX_ERROR_MEMORY
         for j in range(p.n):
-            for l in range(p.k):
-                packed[l * p.n + j] = b[l * rsb + j * csb]
+            for k in range(p.k):
+                packed[k * p.n + j] = b[k * rsb + j * csb]
         b = packed
         rsb, csb = p.n, 1
     for i in range(p.m):
@@ -151,14 +152,14 @@ cdef int integer_product(const gemm_product *p, word zero) noexcept nogil:
         else:
             for j in range(p.n):
                 c[j] = <word> (beta * d[j])
-        for l in range(p.k):
-            e = <word> (alpha * a[i * p.rsa + l * p.csa])
+        for k in range(p.k):
+            e = <word> (alpha * a[i * p.rsa + k * p.csa])
             if csb == 1:
                 for j in range(p.n):
-                    c[j] = <word> (c[j] + e * b[l * rsb + j])
+                    c[j] = <word> (c[j] + e * b[k * rsb + j])
             else:
                 for j in range(p.n):
-                    c[j] = <word> (c[j] + e * b[l * rsb + j * csb])
+                    c[j] = <word> (c[j] + e * b[k * rsb + j * csb])
     free(packed)
     return FX_OK
 

@@ -12,11 +12,10 @@ number of threads.
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call
 from ferrox._core.cpu.box cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
-                                   fx_box, itemsize, threads_for)
+                                   copy_bytes, fx_box, itemsize, threads_for)
 
 ctypedef fused word:
     uint8_t
@@ -32,6 +31,12 @@ ctypedef fused number:
     int64_t
     float
     double
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch" (const void *p) nogil
+
+cdef enum:
+    AHEAD = 6  # rows between the one that is moved and the one that is fetched
 
 # The last two dims of the box at its present position.  False: an index outside [0, limit) was met, and not used;
 # limit is -1 where the indices are known to be in range.
@@ -110,23 +115,25 @@ cdef inline bint _in_range(const char *k, int64_t stride, int64_t n, int64_t siz
 
 cdef bint _read(word zero, const fx_box *b, int64_t scale, int64_t limit) noexcept nogil:
     cdef int last = b.ndim - 1, d = b.ndim - 2
-    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), j, v
+    cdef int64_t n = b.dims[last], rows = b.dims[d], size = sizeof(word), i, j, v
     cdef int64_t ys = b.strides[0][last], xs = b.strides[1][last], ks = b.strides[2][last]
     cdef char *y = b.data[0]
     cdef const char *x = b.data[1]
     cdef const char *k = b.data[2]
     cdef const char *from_
-    cdef bint whole = ys == size and xs == size and n * size > 32, checked = limit >= 0
+    cdef bint whole = ys == size and xs == size, checked = limit >= 0
     if checked and ks != 0 and b.strides[2][d] == 0 and not _in_range(k, ks, n, limit):
         return False
-    for _ in range(rows):
+    for i in range(rows):
         if ks == 0:
             v = (<const int64_t *> k)[0]
             if checked and (v < 0 or v >= limit):
                 return False
             from_ = x + v * scale
+            if whole and rows - i > AHEAD:  # an index outside is harmless here
+                prefetch(x + AHEAD * b.strides[1][d] + (<const int64_t *> (k + AHEAD * b.strides[2][d]))[0] * scale)
             if whole:
-                memcpy(y, from_, n * size)
+                copy_bytes(y, from_, n * size)
             else:
                 _copy_row[word](0, y, from_, ys, xs, n)
         else:
@@ -161,8 +168,8 @@ cdef void _write(word zero, const fx_box *b, int64_t scale) noexcept nogil:
         k = b.data[2] + i * b.strides[2][d]
         if ks == 0:
             x += (<const int64_t *> k)[0] * scale
-            if ys == size and xs == size and n * size > 32:
-                memcpy(x, y, n * size)
+            if ys == size and xs == size:
+                copy_bytes(x, y, n * size)
             else:
                 _copy_row[word](0, x, y, xs, ys, n)
         else:
@@ -214,6 +221,8 @@ cdef void _accumulate(number zero, const fx_box *b, int action, int64_t scale, n
         x = b.data[1] + i * b.strides[1][d]
         k = b.data[2] + i * b.strides[2][d]
         if ks == 0 and ys == size and xs == size and action == ADD:
+            if rows - i > AHEAD:
+                prefetch(x + AHEAD * b.strides[1][d] + (<const int64_t *> (k + AHEAD * b.strides[2][d]))[0] * scale)
             x += (<const int64_t *> k)[0] * scale
             for j in range(n):
                 (<number *> x)[j] += alpha * (<const number *> y)[j]
@@ -286,18 +295,20 @@ _accumulators[:] = [_accumulate_bool, _accumulate_u8, _accumulate_i8, _accumulat
                     _accumulate_i64, NULL, NULL, _accumulate_f32, _accumulate_f64]
 
 
-cdef bint _walk(const fx_box *whole, int axis, int t, int n, inner_loop f, int action, int64_t scale, int64_t limit,
-                double alpha) noexcept nogil:
-    cdef fx_box b
+cdef bint _walk(fx_box *b, inner_loop f, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
     cdef int64_t counter[64]
-    if not box_part(whole, &b, axis, t, n):
-        return True
-    box_reset(&b, counter)
+    box_reset(b, counter)
     while True:
-        if not f(&b, action, scale, limit, alpha):
+        if not f(b, action, scale, limit, alpha):
             return False
-        if not box_next(&b, counter, 2):
+        if not box_next(b, counter, 2):
             return True
+
+
+cdef bint _walk_part(const fx_box *whole, int axis, int t, int n, inner_loop f, int action, int64_t scale,
+                     int64_t limit, double alpha) noexcept nogil:
+    cdef fx_box b
+    return not box_part(whole, &b, axis, t, n) or _walk(&b, f, action, scale, limit, alpha)
 
 
 cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t limit, double alpha) noexcept nogil:
@@ -320,7 +331,7 @@ cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t 
         elif b.dims[axis] < n:
             n = <int> b.dims[axis]
     if n == 1:
-        return _walk(b, -1, 0, 1, f, action, scale, limit, alpha)
+        return _walk(b, f, action, scale, limit, alpha)
     for t in prange(n, num_threads=n, schedule="static", chunksize=1):
-        failures += not _walk(b, axis, t, n, f, action, scale, limit, alpha)
+        failures += not _walk_part(b, axis, t, n, f, action, scale, limit, alpha)
     return failures == 0

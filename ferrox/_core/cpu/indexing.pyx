@@ -17,6 +17,7 @@ The result of index_get has the index dims after the first `at` kept dims.  inde
 negative indices.
 """
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16,
                                FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call,
@@ -236,6 +237,7 @@ cdef int scatter_reduce(fx_call *call) noexcept nogil:
     if status != FX_OK:
         return status
     if mode == MEAN and x.dtype == FX_BOOL:
+        snprintf(call.message, sizeof(call.message), b"the mean of bool is not defined")
         return FX_ERROR_TYPE
     if not _is_half(x):
         return _reduce(x, call.arrays[1], call.arrays[2], dim, mode, include_self)
@@ -284,22 +286,11 @@ cdef int64_t *_byte_offsets(fx_array **index, int k, const int64_t *strides, con
     return offsets
 
 
-cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array **index, int k, int at,
-                  const fx_scalar *tags, bint wrap, double alpha) noexcept nogil:
-    """Moves between y and x where tags[d] is the number of the index array of x's dim d, or -1."""
-    cdef fx_box b, copy
-    cdef int64_t strides[64]
-    cdef int64_t sizes[64]
-    cdef int64_t *offsets = NULL
-    cdef const fx_array *first = index[0]
-    cdef int64_t size = itemsize[x.dtype], scale, stride = 8
-    cdef int d, e, status, kept = 0, index_at = -1
-    cdef bint negative, any_negative = False
-    for d in range(x.ndim):
-        if tags[d].i >= 0:
-            e = <int> tags[d].i
-            strides[e] = x.dims[x.ndim + d] * size
-            sizes[e] = x.dims[d]
+cdef int _lay(fx_box *b, const fx_array *x, const fx_array *y, const fx_array *first, int at,
+              const fx_scalar *tags) noexcept nogil:
+    """Lays y, x and the first index array over the result's dims; returns where the index dims begin."""
+    cdef int d, e, kept = 0, index_at = -1
+    cdef int64_t size = itemsize[x.dtype]
     b.ndim = 0
     b.operands = 0
     for d in range(x.ndim + 1):
@@ -316,13 +307,32 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
             b.strides[2][b.ndim] = 0
             b.ndim += 1
             kept += 1
-    box_add(&b, y)
+    box_add(b, y)
     b.operands = 3
     b.data[1] = <char *> x.data
     b.data[2] = <char *> first.data
+    return index_at
+
+
+cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array **index, int k, int at,
+                  const fx_scalar *tags, bint wrap, double alpha) noexcept nogil:
+    """Moves between y and x where tags[d] is the number of the index array of x's dim d, or -1."""
+    cdef fx_box b
+    cdef int64_t strides[64]
+    cdef int64_t sizes[64]
+    cdef int64_t *offsets = NULL
+    cdef const fx_array *first = index[0]
+    cdef int64_t size = itemsize[x.dtype], scale, stride = 8
+    cdef int d, e, status, index_at
+    cdef bint negative, any_negative = False
+    for d in range(x.ndim):
+        if tags[d].i >= 0:
+            e = <int> tags[d].i
+            strides[e] = x.dims[x.ndim + d] * size
+            sizes[e] = x.dims[d]
     if k == 1 and action == READ:  # without a pass over the index first: it is seldom negative or out of range
-        copy = b
-        if move_indexed(&copy, action, x.dtype, strides[0], sizes[0], alpha):
+        _lay(&b, x, y, first, at, tags)
+        if move_indexed(&b, action, x.dtype, strides[0], sizes[0], alpha):
             return FX_OK
     for d in range(x.ndim):
         if tags[d].i >= 0:
@@ -330,6 +340,7 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
             if status != FX_OK:
                 return status
             any_negative = any_negative or negative
+    index_at = _lay(&b, x, y, first, at, tags)
     if k == 1 and not any_negative:
         scale = strides[0]
     else:

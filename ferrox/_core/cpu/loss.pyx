@@ -19,11 +19,12 @@ from libc.string cimport memset
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport exp_down, exp_sum, log, real, row_max
-from ferrox._core.cpu.rows cimport deliver, int64_t, load_one, load_row, offset_of, over_rows, row_start, row_worker, \
-    store_one, target
+from ferrox._core.cpu.rows cimport deliver, int64_t, load_columns, load_one, load_row, offset_of, over_rows, row_start, row_worker, \
+    store_columns, store_one, target
 
 cdef enum:
-    TILE = 64   # samples side by side, where the classes of one are far apart
+    TILE = 64        # samples side by side, where the classes of one are far apart, or few
+    SHORT_ROW = 32   # few classes
 
 cdef struct loss_task:
     fx_array *loss           # of a gradient: what is written
@@ -124,39 +125,51 @@ cdef void forward_rows(loss_task *t, real *scratch, int64_t begin, int64_t end) 
         finish(t, r, top, log(exp_sum(x, top, n)), picked, weighted_sum(t, x, top) if t.smoothing != 0 else 0)
 
 
-cdef void forward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
-    cdef int64_t n = t.n, inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, c, k, j, w, start, sample
-    cdef const real *x = <const real *> t.x.data
-    cdef const real *row
+cdef inline void forward_tile(loss_task *t, const real *x, int64_t step, int64_t sample, int64_t w) noexcept nogil:
+    """w samples from number `sample` on, side by side, the classes of each `step` apart; w <= TILE."""
     cdef real top[TILE]
     cdef real s[TILE]
     cdef double weighted[TILE]
     cdef double class_weight, picked
+    cdef const real *row
+    cdef int64_t c, k, j
+    for j in range(w):
+        top[j] = -INFINITY
+        s[j] = 0
+        weighted[j] = 0
+    for c in range(t.n):
+        row = x + c * step
+        for j in range(w):
+            top[j] = row[j] if row[j] > top[j] else top[j]
+    for c in range(t.n):
+        row = x + c * step
+        for j in range(w):
+            s[j] += exp_down(row[j] - top[j])
+        if t.smoothing != 0:
+            class_weight = t.weight[c] if t.weight != NULL else 1
+            for j in range(w):
+                weighted[j] += class_weight * (row[j] - top[j])
+    for j in range(w):
+        k = read(t.target, sample + j)
+        picked = x[k * step + j] if k != t.ignored else 0
+        finish(t, sample + j, top[j], log(<double> s[j]), picked, weighted[j])
+
+
+cdef void forward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
+    cdef int64_t inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, first, w
     for q in range(begin, end):
-        sample = q // tiles * inner + q % tiles * TILE
-        start = q // tiles * n * inner + q % tiles * TILE
-        w = inner - q % tiles * TILE
-        w = TILE if w > TILE else w
-        for j in range(w):
-            top[j] = -INFINITY
-            s[j] = 0
-            weighted[j] = 0
-        for c in range(n):
-            row = x + start + c * inner
-            for j in range(w):
-                top[j] = row[j] if row[j] > top[j] else top[j]
-        for c in range(n):
-            row = x + start + c * inner
-            for j in range(w):
-                s[j] += exp_down(row[j] - top[j])
-            if t.smoothing != 0:
-                class_weight = t.weight[c] if t.weight != NULL else 1
-                for j in range(w):
-                    weighted[j] += class_weight * (row[j] - top[j])
-        for j in range(w):
-            k = read(t.target, sample + j)
-            picked = x[start + k * inner + j] if k != t.ignored else 0
-            finish(t, sample + j, top[j], log(<double> s[j]), picked, weighted[j])
+        first = q % tiles * TILE
+        w = inner - first if inner - first < TILE else TILE
+        forward_tile(t, <const real *> t.x.data + q // tiles * t.n * inner + first, inner, q // tiles * inner + first, w)
+
+
+cdef void forward_short(loss_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
+    """Few classes: the logits of TILE samples transposed."""
+    cdef int64_t q, w, rows = t.target.numel
+    for q in range(begin, end):
+        w = rows - q * TILE if rows - q * TILE < TILE else TILE
+        load_columns(t.x, t.dim, q * TILE, w, t.n, scratch + t.n, TILE, scratch)
+        forward_tile(t, scratch + t.n, TILE, q * TILE, w)
 
 
 cdef inline void slopes(loss_task *t, int64_t r, double *on_p, double *on_target, double *on_class) noexcept nogil:
@@ -195,36 +208,49 @@ cdef void backward_rows(loss_task *t, real *scratch, int64_t begin, int64_t end)
         deliver(t.loss, False, t.inner, start, o, n)
 
 
-cdef void backward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
-    cdef int64_t n = t.n, inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, c, k, j, w, start, sample
-    cdef const real *x = <const real *> t.x.data
-    cdef real *o = <real *> t.loss.data
+cdef inline void backward_tile(loss_task *t, const real *x, real *o, int64_t step, int64_t sample, int64_t w) noexcept nogil:
     cdef real lse[TILE]
     cdef real factor[TILE]
     cdef real share[TILE]
     cdef real one[TILE]
     cdef real class_weight
     cdef double on_p, on_target, on_class
+    cdef int64_t c, k, j
+    for j in range(w):
+        slopes(t, sample + j, &on_p, &on_target, &on_class)
+        lse[j], factor[j], share[j] = <real> value(t.lse, sample + j), <real> on_p, <real> on_class
+        one[j] = <real> on_target
+    for c in range(t.n):
+        class_weight = <real> t.weight[c] if t.weight != NULL else 1
+        for j in range(w):
+            o[c * step + j] = exp_down(x[c * step + j] - lse[j]) * factor[j] - share[j] * class_weight
+    for j in range(w):
+        k = read(t.target, sample + j)
+        if k != t.ignored:
+            o[k * step + j] -= one[j]
+        else:
+            for c in range(t.n):  # whatever the logits: NaN times 0 is not 0
+                o[c * step + j] = 0
+
+
+cdef void backward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
+    cdef int64_t inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, first, w, start
     for q in range(begin, end):
-        sample = q // tiles * inner + q % tiles * TILE
-        start = q // tiles * n * inner + q % tiles * TILE
-        w = inner - q % tiles * TILE
-        w = TILE if w > TILE else w
-        for j in range(w):
-            slopes(t, sample + j, &on_p, &on_target, &on_class)
-            lse[j], factor[j], share[j] = <real> value(t.lse, sample + j), <real> on_p, <real> on_class
-            one[j] = <real> on_target
-        for c in range(n):
-            class_weight = <real> t.weight[c] if t.weight != NULL else 1
-            for j in range(w):
-                o[start + c * inner + j] = exp_down(x[start + c * inner + j] - lse[j]) * factor[j] - share[j] * class_weight
-        for j in range(w):
-            k = read(t.target, sample + j)
-            if k != t.ignored:
-                o[start + k * inner + j] -= one[j]
-            else:
-                for c in range(n):  # whatever the logits: NaN times 0 is not 0
-                    o[start + c * inner + j] = 0
+        first = q % tiles * TILE
+        w = inner - first if inner - first < TILE else TILE
+        start = q // tiles * t.n * inner + first
+        backward_tile(t, <const real *> t.x.data + start, <real *> t.loss.data + start, inner, q // tiles * inner + first, w)
+
+
+cdef void backward_short(loss_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
+    cdef int64_t q, w, rows = t.target.numel
+    cdef real *x = scratch + t.n
+    cdef real *o = x + t.n * TILE
+    for q in range(begin, end):
+        w = rows - q * TILE if rows - q * TILE < TILE else TILE
+        load_columns(t.x, t.dim, q * TILE, w, t.n, x, TILE, scratch)
+        backward_tile(t, x, o, TILE, q * TILE, w)
+        store_columns(o, TILE, t.loss, q * TILE, w, t.n, scratch)
 
 
 cdef int run(fx_call *call, loss_task *t, fx_array *weight, bint backward) noexcept nogil:
@@ -247,6 +273,13 @@ cdef int run(fx_call *call, loss_task *t, fx_array *weight, bint backward) noexc
             work = <row_worker> backward_tiles[double] if wanted == FX_F64 else <row_worker> backward_tiles[float]
         else:
             work = <row_worker> forward_tiles[double] if wanted == FX_F64 else <row_worker> forward_tiles[float]
+    elif t.inner == 1 and t.n <= SHORT_ROW and rows >= 8:
+        rows = (rows + TILE - 1) // TILE
+        scratch = t.n * (1 + 2 * TILE) * (8 if wanted == FX_F64 else 4)
+        if backward:
+            work = <row_worker> backward_short[double] if wanted == FX_F64 else <row_worker> backward_short[float]
+        else:
+            work = <row_worker> forward_short[double] if wanted == FX_F64 else <row_worker> forward_short[float]
     else:
         if whole and t.inner == 1:
             scratch = 0

@@ -15,7 +15,8 @@ from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_F16
                                FX_I32, FX_I64, FX_OK, fx_array, fx_call)
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.box cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over,
-                                   box_part, box_reset, float_to_half, fx_box, half_to_float, itemsize, scratch,
+                                   box_part, box_reset,
+                                   copy_bytes, float_to_half, fx_box, half_to_float, itemsize, scratch,
                                    scratch_free, stride_of, threads_for)
 
 ctypedef fused word:
@@ -62,8 +63,8 @@ cdef void _copy_share(const fx_box *whole, int size, int axis, int t, int n) noe
         for i in range(rows):
             to = b.data[0] + i * b.strides[0][outer]
             source = b.data[1] + i * b.strides[1][outer]
-            if ts == size and ss == size and length * size > 32:
-                memcpy(to, source, length * size)
+            if ts == size and ss == size:
+                copy_bytes(to, source, length * size)
             elif size == 1:
                 _copy_row[uint8_t](0, to, source, ts, ss, length)
             elif size == 2:

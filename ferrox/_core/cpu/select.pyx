@@ -262,6 +262,7 @@ cdef int bincount(fx_call *call) noexcept nogil:
     memset(o, 0, out.numel * itemsize[out.dtype])
     if weights == NULL:
         if out.dtype != FX_I64:
+            snprintf(call.message, sizeof(call.message), b"counts are int64")
             return FX_ERROR_TYPE
         for i in range(x.numel):
             o[xi[i * xs]] += 1
@@ -272,6 +273,7 @@ cdef int bincount(fx_call *call) noexcept nogil:
     elif out.dtype == FX_I64:
         _add_weights[int64_t](0, o, x, weights)
     else:
+        snprintf(call.message, sizeof(call.message), b"weights must be int64, float32 or float64")
         return FX_ERROR_TYPE
     return FX_OK
 
@@ -316,6 +318,7 @@ cdef int histc(fx_call *call) noexcept nogil:
     cdef double low = call.params[0].f, high = call.params[1].f
     cdef int64_t *counts
     if out.dtype != x.dtype or (x.dtype != FX_F32 and x.dtype != FX_F64):
+        snprintf(call.message, sizeof(call.message), b"a histogram takes float32 or float64")
         return FX_ERROR_TYPE
     if not low < high:
         snprintf(call.message, sizeof(call.message), b"min %g is not below max %g", low, high)

@@ -4,20 +4,20 @@ softmax, log_softmax:                    y | x       dim i
 softmax_backward, log_softmax_backward:  dx | g, y   dim i
 
 Along the last dimension a row at a time; along another one in tiles of neighbouring columns, vectorised across them.
-A row whose elements are all -inf gives NaN.
+Short rows are transposed into such tiles.  A row whose elements are all -inf gives NaN.
 """
 from libc.math cimport INFINITY
-from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_row, exp, exp_down, exp_row, exp_sum, log, real, row_max, row_sum
-from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_row, over_rows, row_start, row_worker, \
-    stream, stream_end, target
+from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_columns, load_row, over_rows, row_start, row_worker, \
+    store_columns, stream, stream_end, target
 
 cdef enum:
     TILE = 64     # columns of a tile
     BLOCK = 512   # elements on their way past the cache
+    SHORT_ROW = 32
 
 cdef struct softmax_task:
     fx_array *o
@@ -72,45 +72,65 @@ cdef void softmax_rows(softmax_task *t, real *scratch, int64_t begin, int64_t en
         stream_end()
 
 
-cdef void softmax_columns(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
-    """Tiles of columns: tile number q lies in outer slice q // tiles."""
-    cdef int64_t n = t.n, inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, k, w, j, first, row
-    cdef const real *x = <const real *> t.x.data
-    cdef real *y = <real *> t.o.data
+cdef inline void forward_tile(const real *x, real *y, int64_t n, int64_t step, int64_t w, bint log_y) noexcept nogil:
+    """w neighbouring columns, their elements `step` apart; w <= TILE."""
     cdef real top[TILE]
     cdef real s[TILE]
     cdef real e
+    cdef int64_t k, j, row
+    for j in range(w):
+        top[j] = -INFINITY
+        s[j] = 0
+    for k in range(n):
+        row = k * step
+        for j in range(w):
+            top[j] = x[row + j] if x[row + j] > top[j] else top[j]
+    for k in range(n):
+        row = k * step
+        if log_y:
+            for j in range(w):
+                s[j] += exp_down(x[row + j] - top[j])
+        else:
+            for j in range(w):
+                e = exp_down(x[row + j] - top[j])
+                y[row + j] = e
+                s[j] += e
+    if log_y:
+        for j in range(w):
+            s[j] = log(s[j])
+    else:
+        for j in range(w):
+            s[j] = 1 / s[j]
+    for k in range(n):
+        row = k * step
+        if log_y:
+            for j in range(w):
+                y[row + j] = x[row + j] - top[j] - s[j]
+        else:
+            for j in range(w):
+                y[row + j] *= s[j]
+
+
+cdef void softmax_columns(softmax_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
+    """Tiles of columns: tile number q lies in outer slice q // tiles."""
+    cdef int64_t inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, w, first
     for q in range(begin, end):
-        first = q // tiles * n * inner + q % tiles * TILE
+        first = q // tiles * t.n * inner + q % tiles * TILE
         w = inner - q % tiles * TILE
         w = TILE if w > TILE else w
-        for j in range(w):
-            top[j] = -INFINITY
-            s[j] = 0
-        for k in range(n):
-            row = first + k * inner
-            for j in range(w):
-                top[j] = x[row + j] if x[row + j] > top[j] else top[j]
-        for k in range(n):
-            row = first + k * inner
-            if t.log:
-                for j in range(w):
-                    s[j] += exp_down(x[row + j] - top[j])
-            else:
-                for j in range(w):
-                    e = exp_down(x[row + j] - top[j])
-                    y[row + j] = e
-                    s[j] += e
-        for j in range(w):
-            s[j] = log(s[j]) if t.log else 1 / s[j]
-        for k in range(n):
-            row = first + k * inner
-            if t.log:
-                for j in range(w):
-                    y[row + j] = x[row + j] - top[j] - s[j]
-            else:
-                for j in range(w):
-                    y[row + j] *= s[j]
+        forward_tile(<const real *> t.x.data + first, <real *> t.o.data + first, t.n, inner, w, t.log)
+
+
+cdef void softmax_short(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
+    """Short rows, TILE of them transposed into columns."""
+    cdef int64_t q, n = t.n, rows = t.o.numel // n, w
+    cdef real *x = scratch + n
+    cdef real *y = x + n * TILE
+    for q in range(begin, end):
+        w = rows - q * TILE if rows - q * TILE < TILE else TILE
+        load_columns(t.x, t.dim, q * TILE, w, n, x, TILE, scratch)
+        forward_tile(x, y, n, TILE, w, t.log)
+        store_columns(y, TILE, t.o, q * TILE, w, n, scratch)
 
 
 cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
@@ -120,6 +140,7 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
     cdef const real *g
     cdef const real *y
     cdef real *o
+    cdef real *part
     cdef real block[BLOCK]
     cdef real total
     for r in range(begin, end):
@@ -131,16 +152,15 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
         i = 0
         while i < n:
             w = n - i if n - i < BLOCK else BLOCK
+            part = <real *> block if t.streamed else o + i
             if t.log:
                 for j in range(w):
-                    block[j] = g[i + j] - exp(y[i + j]) * total
+                    part[j] = g[i + j] - exp(y[i + j]) * total
             else:
                 for j in range(w):
-                    block[j] = (g[i + j] - total) * y[i + j]
+                    part[j] = (g[i + j] - total) * y[i + j]
             if t.streamed:
-                stream(<real *> t.o.data + start + i, block, w * sizeof(real))
-            else:
-                memcpy(o + i, block, w * sizeof(real))
+                stream(<real *> t.o.data + start + i, part, w * sizeof(real))
             i += w
         if not t.streamed:
             deliver(t.o, False, t.inner, start, o, n)
@@ -148,34 +168,50 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
         stream_end()
 
 
-cdef void backward_columns(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
-    cdef int64_t n = t.n, inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, k, w, j, first, row
-    cdef const real *g = <const real *> t.x.data
-    cdef const real *y = <const real *> t.y.data
-    cdef real *o = <real *> t.o.data
+cdef inline void backward_tile(const real *g, const real *y, real *o, int64_t n, int64_t step, int64_t w, bint log_y) noexcept nogil:
     cdef real s[TILE]
+    cdef int64_t k, j, row
+    for j in range(w):
+        s[j] = 0
+    for k in range(n):
+        row = k * step
+        if log_y:
+            for j in range(w):
+                s[j] += g[row + j]
+        else:
+            for j in range(w):
+                s[j] += g[row + j] * y[row + j]
+    for k in range(n):
+        row = k * step
+        if log_y:
+            for j in range(w):
+                o[row + j] = g[row + j] - exp(y[row + j]) * s[j]
+        else:
+            for j in range(w):
+                o[row + j] = (g[row + j] - s[j]) * y[row + j]
+
+
+cdef void backward_columns(softmax_task *t, real *unused, int64_t begin, int64_t end) noexcept nogil:
+    cdef int64_t inner = t.inner, tiles = (inner + TILE - 1) // TILE, q, w, first
     for q in range(begin, end):
-        first = q // tiles * n * inner + q % tiles * TILE
+        first = q // tiles * t.n * inner + q % tiles * TILE
         w = inner - q % tiles * TILE
         w = TILE if w > TILE else w
-        for j in range(w):
-            s[j] = 0
-        for k in range(n):
-            row = first + k * inner
-            if t.log:
-                for j in range(w):
-                    s[j] += g[row + j]
-            else:
-                for j in range(w):
-                    s[j] += g[row + j] * y[row + j]
-        for k in range(n):
-            row = first + k * inner
-            if t.log:
-                for j in range(w):
-                    o[row + j] = g[row + j] - exp(y[row + j]) * s[j]
-            else:
-                for j in range(w):
-                    o[row + j] = (g[row + j] - s[j]) * y[row + j]
+        backward_tile(<const real *> t.x.data + first, <const real *> t.y.data + first, <real *> t.o.data + first, t.n, inner,
+                      w, t.log)
+
+
+cdef void backward_short(softmax_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
+    cdef int64_t q, n = t.n, rows = t.o.numel // n, w
+    cdef real *g = scratch + n
+    cdef real *y = g + n * TILE
+    cdef real *o = y + n * TILE
+    for q in range(begin, end):
+        w = rows - q * TILE if rows - q * TILE < TILE else TILE
+        load_columns(t.x, t.dim, q * TILE, w, n, g, TILE, scratch)
+        load_columns(t.y, t.dim, q * TILE, w, n, y, TILE, scratch)
+        backward_tile(g, y, o, n, TILE, w, t.log)
+        store_columns(o, TILE, t.o, q * TILE, w, n, scratch)
 
 
 cdef inline int run(fx_call *call, softmax_task *t, bint backward) noexcept nogil:
@@ -209,6 +245,13 @@ cdef inline int run(fx_call *call, softmax_task *t, bint backward) noexcept nogi
             work = <row_worker> backward_columns[double] if wanted == FX_F64 else <row_worker> backward_columns[float]
         else:
             work = <row_worker> softmax_columns[double] if wanted == FX_F64 else <row_worker> softmax_columns[float]
+    elif t.inner == 1 and t.n <= SHORT_ROW and rows >= 8:
+        rows = (rows + TILE - 1) // TILE
+        scratch = t.n * (1 + 3 * TILE) * size
+        if backward:
+            work = <row_worker> backward_short[double] if wanted == FX_F64 else <row_worker> backward_short[float]
+        else:
+            work = <row_worker> softmax_short[double] if wanted == FX_F64 else <row_worker> softmax_short[float]
     else:
         if not direct or t.streamed:
             scratch = 3 * t.n * size

@@ -1,5 +1,5 @@
 # Contiguous inner loops of the elementwise kernels, by kernel number and compute dtype.  See table.pyx.
-from ferrox._core.abi cimport FX_DTYPES, fx_array
+from ferrox._core.abi cimport FX_DTYPES
 from ferrox._core.backend cimport MAX_KERNELS
 
 # o[i] = f(x[i], y[i], z[i]; p): operands contiguous, in the compute dtype; o in the compute dtype or bool (uint8).
@@ -19,8 +19,8 @@ cdef fx_loop selects[9]
 cdef fx_loop fills[9]
 
 cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1
-# Whether `kernel` divides (floor_divide, div_trunc, remainder, fmod) and the divisor y, of an integer dtype, holds a zero,
-# for which the loop gives 0.
-cdef bint divides_by_zero(int kernel, const fx_array *y) noexcept nogil
+# Whether y holds a zero: what an integer division (floor_divide, div_trunc, remainder, fmod) must ask before its loop, which
+# gives 0 there.  True for an integer dtype only.
+cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil
 # On bool, kernel `name` runs the uint8 loop of kernel `other`.
 cdef int alias_bool_loop(str name, str other) except -1

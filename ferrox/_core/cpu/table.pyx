@@ -1,7 +1,7 @@
 """The table that the levelled loop modules (cpu/v2, v3, v4) fill at import and the elementwise driver reads."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array
+from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, kernel_name
 
 ctypedef fused integer:
@@ -24,56 +24,30 @@ cdef int alias_bool_loop(str name, str other) except -1:
     return 0
 
 
-cdef bint has_zero(const integer *y, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+cdef bint has_zero(const integer *y, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef int found = 0
     for i in range(n):
-        found |= y[i * stride] == 0
+        found |= y[i] == 0
     return found
 
 
-cdef bint _row_has_zero(int dtype, const char *y, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    if dtype == FX_I64:
-        return has_zero(<const int64_t *> y, n, stride)
-    if dtype == FX_I32:
-        return has_zero(<const int32_t *> y, n, stride)
-    if dtype == FX_I16:
-        return has_zero(<const int16_t *> y, n, stride)
-    return has_zero(<const int8_t *> y, n, stride)
-
-
-cdef bint divides_by_zero(int kernel, const fx_array *y) noexcept nogil:
-    cdef int64_t at[FX_MAX_DIMS]
-    cdef const char *row = <const char *> y.data
-    cdef const int64_t *strides = y.dims + y.ndim
-    cdef int64_t size
-    cdef int i, d, last = y.ndim - 1
+cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil:
+    cdef int i
     for i in range(4):
         if kernel == _divisions[i]:
             break
     else:
         return False
-    if y.dtype > FX_I64 or y.numel == 0:
-        return False
-    if y.flags & FX_CONTIGUOUS:
-        return _row_has_zero(y.dtype, row, y.numel, 1)
-    size = 1 if y.dtype <= FX_I8 else 2 if y.dtype == FX_I16 else 4 if y.dtype == FX_I32 else 8
-    for d in range(y.ndim):
-        at[d] = 0
-    while True:
-        if _row_has_zero(y.dtype, row, y.dims[last], strides[last]):
-            return True
-        d = last - 1
-        while d >= 0:
-            at[d] += 1
-            row += size * strides[d]
-            if at[d] < y.dims[d]:
-                break
-            row -= size * strides[d] * at[d]
-            at[d] = 0
-            d -= 1
-        if d < 0:
-            return False
+    if dtype == FX_U8 or dtype == FX_I8:
+        return has_zero(<const int8_t *> y, n)
+    if dtype == FX_I16:
+        return has_zero(<const int16_t *> y, n)
+    if dtype == FX_I32:
+        return has_zero(<const int32_t *> y, n)
+    if dtype == FX_I64:
+        return has_zero(<const int64_t *> y, n)
+    return False
 
 
 def loop_names():

@@ -138,7 +138,3 @@ def in_place(Op op):
     made.row["doc"] = f"In-place version of `{op.name}`."
     return made
 
-
-def alias_row(str name, Op op):
-    """A second public name for an operator (`multiply` for `mul`)."""
-    registry[name] = op

@@ -2,6 +2,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+from ferrox._core.graph cimport Node
 from ferrox._core.op cimport Op
 from ferrox._core.tensor cimport TensorBase
 
@@ -16,3 +17,8 @@ cdef TensorBase permute(TensorBase x, object dims)
 cdef TensorBase transpose(TensorBase x, int dim0, int dim1)
 cdef TensorBase expand(TensorBase x, object shape)
 cdef TensorBase to_dtype(TensorBase x, int dtype)
+cdef TensorBase viewed(Op op, TensorBase x, object sizes, bint must_view)
+cdef TensorBase permuted(Op op, TensorBase x, list order)
+cdef object reshape_vjp(Node n, object g)
+cdef object permute_vjp(Node n, object g)
+cdef object identity_vjp(Node n, object g)

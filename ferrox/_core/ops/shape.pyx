@@ -69,7 +69,7 @@ def _sizes(tuple args):
 
 # contiguous, clone, to: copies.
 
-cdef object _identity_vjp(Node n, object g):
+cdef object identity_vjp(Node n, object g):
     return g
 
 
@@ -86,8 +86,8 @@ def _clone(input, *, memory_format=None):
     """A copy with memory of its own, in the graph."""
     return _copied(CLONE, <TensorBase?> input, (<TensorBase> input).a.dtype)
 
-cdef Op CLONE = row("clone", function=_clone, rule=rule(_identity_vjp), reference="x.copy()", sample="t(3, 4)", method=True)
-cdef Op TO = row("_to_dtype", rule=rule(_identity_vjp), public=False, doc="A copy in another dtype.")
+cdef Op CLONE = row("clone", function=_clone, rule=rule(identity_vjp), reference="x.copy()", sample="t(3, 4)", method=True)
+cdef Op TO = row("_to_dtype", rule=rule(identity_vjp), public=False, doc="A copy in another dtype.")
 
 
 cdef TensorBase contiguous(TensorBase x):
@@ -102,7 +102,7 @@ cdef TensorBase to_dtype(TensorBase x, int dtype):
 
 # reshape, view
 
-cdef object _reshape_vjp(Node n, object g):
+cdef object reshape_vjp(Node n, object g):
     return reshape(<TensorBase> g, n.params)
 
 
@@ -161,7 +161,7 @@ cdef bint _view_strides(TensorBase x, int ndim, const int64_t *shape, int64_t *s
     return v < 0
 
 
-cdef TensorBase _viewed(Op op, TensorBase x, object sizes, bint must_view):
+cdef TensorBase viewed(Op op, TensorBase x, object sizes, bint must_view):
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int ndim = read_sizes(op.name, sizes, shape)
@@ -177,19 +177,19 @@ cdef TensorBase _viewed(Op op, TensorBase x, object sizes, bint must_view):
 
 def _reshape(input, *shape):
     """The same elements in another shape: a view where strides allow, else a copy.  One size may be -1."""
-    return _viewed(RESHAPE, <TensorBase?> input, _sizes(shape), False)
+    return viewed(RESHAPE, <TensorBase?> input, _sizes(shape), False)
 
-cdef Op RESHAPE = row("reshape", function=_reshape, rule=rule(_reshape_vjp), reference="x.reshape(shape)",
+cdef Op RESHAPE = row("reshape", function=_reshape, rule=rule(reshape_vjp), reference="x.reshape(shape)",
                       sample="t(3, 4), (2, 6)", method=True)
 
 
 cdef TensorBase reshape(TensorBase x, object shape):
-    return _viewed(RESHAPE, x, shape, False)
+    return viewed(RESHAPE, x, shape, False)
 
 
 # permute and its kin
 
-cdef TensorBase _permuted(Op op, TensorBase x, list order):
+cdef TensorBase permuted(Op op, TensorBase x, list order):
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int d, at
@@ -200,20 +200,20 @@ cdef TensorBase _permuted(Op op, TensorBase x, list order):
     return view_as(op, x, x.a.ndim, shape, strides, 0, order)
 
 
-cdef object _permute_vjp(Node n, object g):
+cdef object permute_vjp(Node n, object g):
     cdef list inverse = [0] * len(<list> n.params)
     cdef int d = 0
     for at in <list> n.params:
         inverse[<int> at] = d
         d += 1
-    return _permuted(PERMUTE, <TensorBase> g, inverse)
+    return permuted(PERMUTE, <TensorBase> g, inverse)
 
 
 def _permute(input, *dims):
     """A view with the dimensions in another order."""
     return permute(<TensorBase?> input, _sizes(dims))
 
-cdef Op PERMUTE = row("permute", function=_permute, rule=rule(_permute_vjp), reference="np.transpose(x, dims)",
+cdef Op PERMUTE = row("permute", function=_permute, rule=rule(permute_vjp), reference="np.transpose(x, dims)",
                       sample="t(2, 3, 4), (2, 0, 1)", method=True)
 
 
@@ -221,7 +221,7 @@ cdef TensorBase permute(TensorBase x, object dims):
     cdef list order = [read_dim(d, x.a.ndim) for d in dims]
     if sorted(order) != list(range(x.a.ndim)):
         raise RuntimeError(f"[permute] dims {tuple(dims)} are not a permutation of the {x.a.ndim} dimensions")
-    return _permuted(PERMUTE, x, order)
+    return permuted(PERMUTE, x, order)
 
 
 def _transpose(input, dim0, dim1):
@@ -229,7 +229,7 @@ def _transpose(input, dim0, dim1):
     cdef TensorBase x = <TensorBase?> input
     return transpose(x, read_dim(dim0, x.a.ndim), read_dim(dim1, x.a.ndim))
 
-cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(_permute_vjp), reference="np.swapaxes(x, dim0, dim1)",
+cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(permute_vjp), reference="np.swapaxes(x, dim0, dim1)",
                         sample="t(2, 3, 4), 0, -1", method=True)
 
 
@@ -237,7 +237,7 @@ cdef TensorBase transpose(TensorBase x, int dim0, int dim1):
     cdef list order = list(range(x.a.ndim))
     if x.a.ndim:
         order[dim0], order[dim1] = order[dim1], order[dim0]
-    return _permuted(TRANSPOSE, x, order)
+    return permuted(TRANSPOSE, x, order)
 
 
 # expand; the engine sums the cotangent back to the input's shape
@@ -246,7 +246,7 @@ def _expand(input, *sizes):
     """A view in which dimensions of size 1 are repeated without copying; -1 keeps a size."""
     return expand(<TensorBase?> input, _sizes(sizes))
 
-cdef Op EXPAND = row("expand", function=_expand, rule=rule(_identity_vjp), reference="np.broadcast_to(x, sizes)",
+cdef Op EXPAND = row("expand", function=_expand, rule=rule(identity_vjp), reference="np.broadcast_to(x, sizes)",
                      sample="t(3, 1), (2, 3, 4)", method=True)
 
 

@@ -89,23 +89,55 @@ FX_HD double product_error(double a, double b, double p) {
 #endif
 }
 
-/* c0 + c1 x + c2 x^2 + ... */
-template <class T> FX_HD T poly(T, T c) { return c; }
-template <class T, class... Rest> FX_HD T poly(T x, T c, Rest... rest) { return madd(poly(x, T(rest)...), x, c); }
+/* c0 + c1 x + c2 x^2 + ...: Horner's scheme on the even and odd coefficients after the first, in four chains when there are many.
+ * A loop iteration is a chain of dependent operations that the processor overlaps with few others; shorter chains, more overlap. */
+template <class T> FX_HD T every_other(T, T c) { return c; }
+template <class T> FX_HD T every_other(T, T c, T) { return c; }
+template <class T, class... Rest> FX_HD T every_other(T z, T c, T, Rest... rest) { return madd(every_other(z, T(rest)...), z, c); }
+
+template <class T> FX_HD T every_fourth(T, T c) { return c; }
+template <class T> FX_HD T every_fourth(T, T c, T) { return c; }
+template <class T> FX_HD T every_fourth(T, T c, T, T) { return c; }
+template <class T> FX_HD T every_fourth(T, T c, T, T, T) { return c; }
+template <class T, class... Rest> FX_HD T every_fourth(T q, T c, T, T, T, Rest... rest) {
+    return madd(every_fourth(q, T(rest)...), q, c);
+}
+
+template <class T> FX_HD T poly_chains(T, T c) { return c; }
+template <class T> FX_HD T poly_chains(T x, T c0, T c1) { return madd(x, c1, c0); }
+template <class T> FX_HD T poly_chains(T x, T c0, T c1, T c2) { return madd(x, madd(x, c2, c1), c0); }
+template <class T, class... Rest> FX_HD T poly_chains(T x, T c0, T c1, T c2, T c3, Rest... rest) {
+    T z = x * x;
+    if constexpr (sizeof...(rest) < 9) {
+        return madd(x, every_other(z, c1, c2, c3, T(rest)...), every_other(z, c0, c1, c2, c3, T(rest)...));
+    } else {
+        T q = z * z, even = madd(z, every_fourth(q, c2, c3, T(rest)...), every_fourth(q, c0, c1, c2, c3, T(rest)...));
+        return madd(x, madd(z, every_fourth(q, c3, T(rest)...), every_fourth(q, c1, c2, c3, T(rest)...)), even);
+    }
+}
+template <class T, class... Rest> FX_HD T poly(T x, T c, Rest... rest) { return madd(x, poly_chains(x, T(rest)...), c); }
 
 /* Nearest integer (ties to even) of |x| < 2^(mantissa - 1). */
 template <class T> FX_HD T nearest(T x) { return (x + ieee<T>::magic) - ieee<T>::magic; }
 
-/* 2^n for an integral n in the normal range of exponents. */
+/* 2^n for an integral n in the normal range of exponents: the bias comes with the magic constant. */
 template <class T> FX_HD T power_of_two(T n) {
     using B = typename ieee<T>::bits;
-    return bit_cast<T>(B((bit_cast<B>(n + ieee<T>::magic) + ieee<T>::bias) << ieee<T>::mantissa));
+    return bit_cast<T>(B(bit_cast<B>(n + (ieee<T>::magic + T(ieee<T>::bias))) << ieee<T>::mantissa));
 }
 
 /* x 2^n for x near one and any n that gives overflow or underflow at worst: one rounding. */
 template <class T> FX_HD T scale(T x, T n) {
-    T half = nearest(n * T(0.5));
-    return x * power_of_two(half) * power_of_two(n - half);
+    constexpr T middle = T(sizeof(T) == 4 ? 64 : 512);
+    bool low = n < T(0);
+    T factor = power_of_two(n + (low ? middle : -middle));
+    return x * factor * (low ? (sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512)) : (sizeof(T) == 4 ? T(0x1p64) : T(0x1p512)));
+}
+
+/* The same for n <= 0. */
+template <class T> FX_HD T scale_down(T x, T n) {
+    constexpr T middle = T(sizeof(T) == 4 ? 64 : 512);
+    return x * power_of_two(n + middle) * (sizeof(T) == 4 ? T(0x1p-64) : T(0x1p-512));
 }
 
 } // namespace fx

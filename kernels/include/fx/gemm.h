@@ -38,6 +38,7 @@
 #endif
 
 #define FX_NARROW_ROWS 12 /* rows of a tile of one vector */
+#define FX_PREFETCH 12 /* rows of B ahead */
 #define FX_UNROLL _Pragma("GCC unroll 16")
 
 namespace fx {
@@ -103,6 +104,12 @@ static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, in
     }
     for (int64_t k = s->k; k > 0; k--) {
         vec x[NV];
+        /* Panels of B stream from L2 or beyond. */
+        if (!PART) {
+            FX_UNROLL
+            for (int v = 0; v * FX_VECTOR_BYTES < NV * FX_VECTOR_BYTES; v += 64 / FX_VECTOR_BYTES)
+                __builtin_prefetch(b + FX_PREFETCH * ldb + v * L);
+        }
         FX_UNROLL
         for (int v = 0; v < NV - 1; v++) x[v] = load(b + v * L);
         x[NV - 1] = PART ? load_part(b + last_b, part) : load(b + last_b);

@@ -38,18 +38,31 @@ FX_HD double exp_tail(double r) {
                 2.5100472505694996e-08, 2.09112987659402e-09); /* 2^-53 in r^3 */
 }
 
-template <class T> constexpr T exp_top = T(sizeof(T) == 4 ? 89.0 : 710.0);        /* overflows */
+template <class T> constexpr T exp_top = T(sizeof(T) == 4 ? 90.0 : 711.0);        /* overflows, halved too */
 template <class T> constexpr T exp_bottom = T(sizeof(T) == 4 ? -104.5 : -746.0);  /* underflows to zero */
 
-/* exp(x + error), error a small correction of x. */
-template <class T> FX_HD T exp_sum(T x, T error) {
+/* exp(r + c) 2^-n of a reduced argument */
+template <class T> FX_HD T exp_mantissa(reduced<T> a) { return T(1) + (a.r + madd(a.r * a.r, exp_tail(a.r), a.c)); }
+
+/* exp(x) 2^shift */
+template <class T> FX_HD T exp_scaled(T x, T shift) {
     x = x > exp_top<T> ? exp_top<T> : x;
-    x = x < exp_bottom<T> ? exp_bottom<T> : x;
-    reduced<T> a = reduce_ln2(x);
-    T c = a.c + error;
-    return scale(T(1) + (a.r + madd(a.r * a.r, exp_tail(a.r), c)), a.n);
+    reduced<T> a = reduce_ln2(x < exp_bottom<T> ? exp_bottom<T> : x);
+    return scale(exp_mantissa(a), a.n + shift);
 }
-template <class T> FX_HD T exp(T x) { return exp_sum(x, T(0)); }
+template <class T> FX_HD T exp(T x) { return exp_scaled(x, T(0)); }
+
+/* exp(x), x <= 0 */
+template <class T> FX_HD T exp_down(T x) {
+    reduced<T> a = reduce_ln2(x < exp_bottom<T> ? exp_bottom<T> : x);
+    return scale_down(exp_mantissa(a), a.n);
+}
+/* exp(x + error), exp_bottom <= x <= 0, error of the order of x's rounding: large enough for exp(x) error to differ from error. */
+template <class T> FX_HD T exp_down(T x, T error) {
+    reduced<T> a = reduce_ln2(x);
+    T c = a.c + error, tail = a.r * a.r * exp_tail(a.r), rest = madd(c, a.r + tail, c);
+    return scale_down(T(1) + (a.r + (tail + rest)), a.n);
+}
 
 template <class T> FX_HD T exp2(T x) {
     T bound = T(sizeof(T) == 4 ? 160 : 1100);
@@ -72,15 +85,18 @@ template <class T> FX_HD T expm1(T x) {
     return x == T(0) ? x : y;
 }
 
+FX_HD float sinh_tail(float z) { return poly(z, 0.166666672f, 0.00833333936f, 0.000198381022f, 2.80628024e-06f); } /* 2^-25 */
+FX_HD double sinh_tail(double z) {
+    return poly(z, 0.16666666666666666, 0.008333333333333333, 0.00019841269841269773, 2.755731922404034e-06, 2.505210836405804e-08,
+                1.6059048396350562e-10, 7.646625361656533e-13, 2.8445264169928503e-15); /* 2^-54 */
+}
 template <class T> FX_HD T sinh(T x) {
-    T a = absolute(x), e = expm1(a < T(30) ? a : T(30)), small = T(0.5) * (e + e / (e + T(1)));
-    T half = exp(T(0.5) * a); /* halves, so that the result overflows where it must and not before */
-    T y = a < T(22) ? small : (T(0.5) * half) * half;
-    return copysign(a == T(0) ? a : y, x);
+    T a = absolute(x), z = x * x, e = exp_scaled(a, T(-1)), large = e - T(0.25) / e, small = madd(z * a, sinh_tail(z), a);
+    return copysign(a > T(1) ? large : small, x); /* e is half of exp, which overflows later than exp */
 }
 template <class T> FX_HD T cosh(T x) {
-    T a = absolute(x), half = exp(T(0.5) * a), e = exp(a < T(30) ? a : T(30));
-    return a < T(22) ? T(0.5) * (e + T(1) / e) : (T(0.5) * half) * half;
+    T a = absolute(x), e = exp_scaled(a, T(-1));
+    return e + T(0.25) / e;
 }
 
 FX_HD double tanh(double x) {
@@ -99,9 +115,11 @@ FX_HD float tanh(float x) {
     return copysign(a < 1.0f ? small : large, x);
 }
 
+/* exp(-|x|) or 1, over 1 + exp(-|x|); what the addition and the division lost goes into the quotient. */
 template <class T> FX_HD T sigmoid(T x) {
-    T e = exp(-absolute(x)), d = T(1) + e;
-    return (x < T(0) ? e : T(1)) / d;
+    T e = exp_down(-absolute(x)), d = T(1) + e, lost = e - (d - T(1)), top = x < T(0) ? e : T(1), y = top / d;
+    T rest = madd(-y, lost, -product_error(y, d, top));
+    return madd(rest, madd(T(-0.5), e, T(1)), y); /* 1 - e / 2 is near enough to 1 / d */
 }
 
 /* Logarithms: x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R), s = f / (2 + f). */
@@ -229,7 +247,7 @@ FX_HD float sin_shifted(float x, uint32_t shift) {
     uint32_t q = uint32_t(bit_cast<uint64_t>(shifted)) + shift;
     float z = r * r;
     float s = madd(z * r, poly(z, -0.166666672f, 0.00833333191f, -0.000198400827f, 2.72493139e-06f), r);            /* 2^-25 */
-    float c = madd(z * z, poly(z, 0.0416666679f, -0.00138888881f, 2.48005963e-05f, -2.73004474e-07f), madd(z, -0.5f, 1.0f));
+    float c = madd(z, poly(z, -0.5f, 0.0416666679f, -0.00138888881f, 2.48005963e-05f, -2.73004474e-07f), 1.0f);
     uint32_t odd = 0 - (q & 1), y = (bit_cast<uint32_t>(s) & ~odd) | (bit_cast<uint32_t>(c) & odd);
     return bit_cast<float>(y ^ ((q & 2) << 30));
 }
@@ -306,7 +324,7 @@ FX_HD double asinh(double x) {
 FX_HD double acosh(double x) {
     double t = x - 1.0, far = log(x) + 0.69314718055994530942;
     double near = log1p(t + __builtin_sqrt(madd(t, t, 2.0 * t)));
-    return x < 1e8 ? near : far;
+    return x >= 1.0 ? (x < 1e8 ? near : far) : not_a_number<double>();
 }
 FX_HD double atanh(double x) {
     double a = absolute(x);

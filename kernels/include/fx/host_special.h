@@ -6,34 +6,41 @@
 namespace fx {
 namespace host {
 
-/* (1 + 2 t) exp(t^2) erfc(t), t >= 0, in q = (t - k) / (t + k); k = 4 and 2. */
-FX_HD double erfcx_shape(double t) {
-    double q = (t - 4.0) / (t + 4.0);
-    return poly(q, 1.2329951186255526, -0.13962111684056253, 0.015379652102619558, 0.06809705425469323, -0.10103906603629459,
-                0.09373283499833023, -0.0663303658124095, 0.03716751553777026, -0.01619773405599449, 0.005031969975753176,
-                -0.0007577732973669146, -0.00019925668432389153, 0.00015062169704678355, -2.439924428312988e-05,
-                -1.1222046316669005e-05, 5.709784760966506e-06, 2.9377854943443786e-07, -8.254699744871162e-07,
-                7.471952780500971e-08, 1.1005996198640057e-07, -1.799947545903142e-08, -1.4091982822555755e-08,
-                1.868487385473519e-09, 1.263782858042137e-09); /* 2^-54 */
-}
-FX_HD float erfcx_shape(float t) {
-    float q = (t - 2.0f) / (t + 2.0f);
-    return poly(q, 1.27697837f, -0.0927639157f, -0.166031301f, 0.164053649f, -0.0542057231f, -0.00804796629f, 0.00863949116f,
-                0.00128244248f, -0.00125137484f, -0.000373059069f, 2.1667789e-05f); /* 2^-25 */
+/* exp(t^2) erfc(t), t >= 0, as a polynomial in (t - 4) / (t + 4), over t + 4 */
+FX_HD double erfcx(double t) {
+    double d = 1.0 / (t + 4.0), q = (t - 4.0) * d;
+    double p = poly(q, 1.095995661000491, -0.976548729080882, 0.7732087022652374, -0.5408538313132368, 0.33085158787799085, -0.1740109372398645,
+                    0.07638151490993866, -0.02637005334154019, 0.006112055646301874, -0.0002809588544600414,
+                    -0.00045505260369331697, 0.00017681276235889215, -3.6355961487298794e-06, -1.8860729646756052e-05,
+                    4.6958644741193655e-06, 1.4240059955447907e-06, -8.494215484449161e-07, -7.568853688031865e-08,
+                    1.2867215146802265e-07, 1.6999320255878013e-09, -1.9098527570864875e-08, -9.158831426055293e-10,
+                    2.2681123161281883e-09, 4.805436123800187e-10); /* 2^-54 */
+    return p * d;
 }
 
-/* exp(-t^2), the rounding error of the square included. */
-template <class T> FX_HD T exp_minus_square(T t) {
-    T p = t * t;
-    return exp_sum(-p, -product_error(t, t, p));
+/* Phi(-t) / exp(-t^2 / 2), t >= 0, in the same way */
+FX_HD double normal_tail(double t) {
+    double d = 1.0 / (t + 5.0), q = (t - 5.0) * d;
+    double p = poly(q, 0.769193049750063, -0.6653825028900568, 0.4953056159699761, -0.31353315667128745, 0.165020366170407, -0.06911863870687796,
+                    0.020795066799263514, -0.002993376761869819, -0.0007978693893305411, 0.0005448989927514259,
+                    -5.937580714388442e-05, -4.976245604190882e-05, 1.6681638804574405e-05, 3.979804173386487e-06,
+                    -2.770718710638578e-06, -3.3457168518762366e-07, 4.3629064090553406e-07, 4.017437024956601e-08,
+                    -7.014166310084986e-08, -8.552611101250977e-09, 1.079825246371386e-08, 2.219870630710777e-09,
+                    -1.1615537585916113e-09, -3.817298417417635e-10); /* 2^-54 */
+    return p * d;
+}
+FX_HD float normal_tail(float t) {
+    float d = 1.0f / (t + 4.0f), q = (t - 4.0f) * d;
+    float p = poly(q, 0.755285144f, -0.607896626f, 0.387136668f, -0.186522886f, 0.0604065657f, -0.00752799958f, -0.00352461915f, 0.00157044071f,
+                   0.000197302521f, -0.000121891775f); /* 2^-25 */
+    return p * d;
 }
 
-template <class T> constexpr T erfc_end = T(sizeof(T) == 4 ? 10.1 : 27.3); /* zero beyond */
-
-/* erfc of t >= 0 (or NaN) */
-template <class T> FX_HD T erfc_positive(T t) {
-    t = t > erfc_end<T> ? erfc_end<T> : t;
-    return exp_minus_square(t) * (erfcx_shape(t) / madd(T(2), t, T(1)));
+/* erfc of t >= 0 (or NaN), the rounding error of the square included. */
+FX_HD double erfc_positive(double t) {
+    t = t > 27.3 ? 27.3 : t; /* zero from there on */
+    double p = t * t;
+    return exp_down(-p, -product_error(t, t, p)) * erfcx(t);
 }
 
 FX_HD double erf_near_zero(double x) {
@@ -50,9 +57,17 @@ FX_HD float erf_near_zero(float x) {
                         7.87587487e-05f), x);
 }
 
-template <class T> FX_HD T erf(T x) {
-    T a = absolute(x);
-    return a < T(1) ? erf_near_zero(x) : copysign(T(1) - erfc_positive(a), x);
+FX_HD double erf(double x) {
+    double a = absolute(x), small = erf_near_zero(x), large = 1.0 - erfc_positive(a);
+    return a < 1.0 ? small : copysign(large, x);
+}
+/* 1 - exp(log(erfc)) above one, where an error of the exponential counts for little. */
+FX_HD float erf(float x) {
+    float a = absolute(x), t = a > 3.95f ? 3.95f : a, small = erf_near_zero(x);
+    float e = t * poly(t, 1.12894964f, 0.633998334f, 0.108052574f, -0.0252778754f, 0.00436004577f, -0.000512112805f, 3.60812555e-05f, -1.13602641e-06f); /* 2^-24 */
+    reduced<float> r = reduce_ln2(-e);
+    float large = 1.0f - exp_mantissa(r) * power_of_two(r.n);
+    return a < 1.0f ? small : copysign(large, x);
 }
 FX_HD double erfc(double x) {
     double a = absolute(x), tail = erfc_positive(a);
@@ -63,23 +78,34 @@ FX_HD float erfc(float x) { return float(erfc(double(x))); }
 
 /* The normal distribution function, accurate in both tails. */
 template <class T> FX_HD T normal_cdf(T x) {
-    T u = x * T(0.70710678118654752440), a = absolute(u), tail = T(0.5) * erfc_positive(a);
-    T y = x < T(0) ? tail : T(1) - tail;
-    return a < T(0.25) ? madd(T(0.5), erf_near_zero(u), T(0.5)) : y;
+    constexpr T end = T(sizeof(T) == 4 ? 14.3 : 38.6); /* zero and one beyond */
+    T a = absolute(x), t = a > end ? end : a, h = T(0.5) * t, p = h * t;
+    T tail = exp_down(-p, -product_error(h, t, p)) * normal_tail(t);
+    return x < T(0) ? tail : T(1) - tail;
 }
 
-/* A start by Winitzki's formula, three Halley steps; towards +-1 on erfc, where 1 - |x| is exact. */
+/* erfinv(x) / x in w = -log(1 - x^2), beyond 6.25 in its root: M. Giles, Approximating the erfinv function, 2010. */
 FX_HD double erfinv(double x) {
-    double a = absolute(x), rest = 1.0 - a, l = log(rest * (1.0 + a)), b = 4.3307467508 + 0.5 * l;
-    double y = __builtin_sqrt(absolute(__builtin_sqrt(b * b - l * 6.8027210884) - b));
-    for (int step = 0; step < 3; step++) {
-        double residual = a < 0.5 ? erf(y) - a : rest - erfc(y);
-        double u = residual * 0.88622692545275801365 * exp(y * y);
-        y -= u / (1.0 + y * u);
-    }
-    y = a < 1e-8 ? a * 0.88622692545275801365 : y;
-    y = a == 1.0 ? ieee<double>::infinity : y;
-    return a <= 1.0 ? copysign(y, x) : not_a_number<double>();
+    double a = absolute(x), w = -log((1.0 - a) * (1.0 + a)), s = __builtin_sqrt(w), u = w - 3.125, v = s - 3.25, z = s - 5.125;
+    double centre = poly(u, 1.6536545626831027, 0.24015818242558834, -0.006033670871426851, -0.0007407025341546431, 0.00018673420801981186,
+                         -1.3882523393957483e-05, -1.3654691758785656e-06, 4.23478816822246e-07, -2.907039127564132e-08,
+                         -4.1126604371632185e-09, 1.051223377050429e-09, -5.414303283919504e-11, -1.2978805369932567e-11,
+                         2.6305268312595175e-12, -8.071925938990003e-14, -4.0020031087558364e-14, 6.5213335115021726e-15,
+                         -3.940188122305892e-17, -1.2215637192403407e-16, 1.5510787009903712e-17, 6.075050702066834e-19,
+                         -3.473479388854313e-19, 1.9992599888638634e-20, 3.1940155481372204e-21, -3.5932028927063025e-22); /* 2^-53 */
+    double side = poly(v, 3.0838856104922208, 1.0052589676941652, 0.00537091455357168, -0.003751208508215561, 0.0024914420969817607,
+                       -0.0016882755357337071, 0.0009532893637435638, -0.00035503780975963814, 2.4031257015092525e-05,
+                       6.828708654753377e-05, -4.731898412011245e-05, 1.2465167157087251e-05, 2.9257291901789823e-06,
+                       -3.986084395214756e-06, 1.4987130784186127e-06, -2.7004219280868947e-08, -2.713451105439456e-07,
+                       1.3104351499972014e-07, 6.969241977629694e-10, -1.5102695423335065e-08);
+    double end = poly(z, 4.9761913900163, 1.0102562759886626, -0.00021259950370243848, -0.00017993907258273095, 6.469075784980005e-05,
+                      -1.6589895202454618e-05, 3.7475770105931528e-06, -7.962392093991709e-07, 1.6935912259771184e-07,
+                      -4.155464276082123e-08, 1.446743952095764e-08, -6.975466768308583e-09, 3.6670700126525677e-09,
+                      -1.7660454170113896e-09, 7.137860072704944e-10, -2.4899637870012457e-10, 7.810938261198494e-11,
+                      -7.711110707471003e-12, -1.017023886820903e-11, 3.7200474843457825e-12);
+    double y = w < 6.25 ? centre : w < 16.0 ? side : end;
+    y = a < 1e-8 ? 0.88622692545275801365 : y;
+    return a == 1.0 ? copysign(ieee<double>::infinity, x) : x * y;
 }
 FX_HD float erfinv(float x) { return float(erfinv(double(x))); }
 

@@ -41,8 +41,9 @@ template <class T, class F> inline double lane_sum(int64_t n, F f) {
             for (int j = 0; j < SHORT_LANES; j++) s[j] += f(i + j);
         total += fold_short(s);
     }
-    for (; i < n; i++) total += f(i);
-    return total;
+    T rest = 0;
+    for (; i < n; i++) rest += f(i);
+    return total + rest;
 }
 
 template <class T> inline double row_sum(const T *x, int64_t n) {

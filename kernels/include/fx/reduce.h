@@ -25,7 +25,7 @@ namespace reduce {
 typedef ptrdiff_t size;
 
 /* A row is summed in pieces of SPAN items, columns in pieces of DEPTH rows; what leaves a piece is double or int64. */
-enum { SPAN = 4096, DEPTH = 64, STRIP = 256, LANE_BYTES = 256 };
+enum { SPAN = 4096, DEPTH = 32, STRIP = 256, LANE_BYTES = 256 };
 
 #if defined(__AVX512F__)
 enum { WIDTH = 64 };
@@ -108,74 +108,93 @@ struct smallest_abs : smallest {
 };
 struct sum_powers : sum {
     template <class T> using within = double;
-    static double step(double a, double x, const double *p) { return a + ::pow(x < 0 ? -x : x, p[0]); }
+    static double step(double a, double x, const double *p) { return a + fx::pow(absolute(x), p[0]); }
 };
 
 /* ---- rows ---- */
 
-template <class Op, class A, class T> static A piece(const T *x, size n, const double *p) {
-    if constexpr (whole<T>::value || std::is_same<Op, sum_powers>::value) {
+/* The state of at most SPAN items.  Floating items go into LANE_BYTES of lanes, in two levels of 16 and SPAN / 16 / lanes
+ * steps, and the lanes into a tree of doubles: no addition is deeper than a few dozen. */
+template <class Op, class A, class T> static auto piece(const T *x, size n, const double *p) {
+    if constexpr (whole<T>::value) {
         A a = Op::template start<A>;
         for (size i = 0; i < n; i++) a = Op::step(a, A(x[i]), p);
         return a;
     } else {
         typedef typename vector<A>::type V;
-        constexpr int wide = WIDTH / sizeof(A), count = LANE_BYTES / WIDTH, lanes = wide * count;
-        V v[count];
+        constexpr int wide = WIDTH / sizeof(A), count = LANE_BYTES / WIDTH, lanes = wide * count, deep = 16 * lanes;
+        V v[count], w[count];
         size i = 0;
+#pragma GCC unroll 16
+        for (int k = 0; k < count; k++) w[k] = v[k] = V{} + Op::template start<A>;
+        for (; i + deep <= n; i += deep) {
+#pragma GCC unroll 16
+            for (int k = 0; k < count; k++) v[k] = V{} + Op::template start<A>;
+            for (size j = i; j < i + deep; j += lanes)
+#pragma GCC unroll 16
+                for (int k = 0; k < count; k++) v[k] = Op::step(v[k], load_as<A>(x + j + k * wide), p);
+#pragma GCC unroll 16
+            for (int k = 0; k < count; k++) w[k] = Op::merge(w[k], v[k]);
+        }
 #pragma GCC unroll 16
         for (int k = 0; k < count; k++) v[k] = V{} + Op::template start<A>;
         for (; i + lanes <= n; i += lanes)
 #pragma GCC unroll 16
             for (int k = 0; k < count; k++) v[k] = Op::step(v[k], load_as<A>(x + i + k * wide), p);
+#pragma GCC unroll 16
+        for (int k = 0; k < count; k++) v[k] = Op::merge(w[k], v[k]);
         A lane[lanes];
         memcpy(lane, v, sizeof lane);
         for (int k = 0; i < n; i++, k++) lane[k] = Op::step(lane[k], A(x[i]), p);
-        cell<A> total[lanes];
-        for (int k = 0; k < lanes; k++) total[k] = lane[k];
-        for (int half = lanes / 2; half; half /= 2)
-            for (int k = 0; k < half; k++) total[k] = Op::merge(total[k], total[k + half]);
-        return A(total[0]);
-    }
-}
-/* As piece, but a float sum comes out in double: the lanes are added in double. */
-template <class Op, class T> static cell<T> piece_cell(const T *x, size n, const double *p) {
-    typedef std::conditional_t<whole<T>::value, std::conditional_t<sizeof(T) < 4, int32_t, int64_t>,
-                               typename Op::template within<T>> A;
-    if constexpr (whole<T>::value && !std::is_base_of<sum, Op>::value && !std::is_same<Op, product>::value)
-        return piece<Op, T>(x, n, p); /* extremes stay in their own width */
-    else if constexpr (whole<T>::value && std::is_same<Op, product>::value)
-        return piece<Op, int64_t>(x, n, p);
-    else if constexpr (whole<T>::value || std::is_same<A, double>::value || !std::is_base_of<sum, Op>::value)
-        return piece<Op, A>(x, n, p);
-    else {
-        /* float lanes, each at most SPAN / 64 items deep */
-        typedef vector<float>::type V;
-        constexpr int wide = WIDTH / 4, count = LANE_BYTES / WIDTH, lanes = wide * count;
-        V v[count];
-        size i = 0;
-#pragma GCC unroll 16
-        for (int k = 0; k < count; k++) v[k] = V{};
-        for (; i + lanes <= n; i += lanes)
-#pragma GCC unroll 16
-            for (int k = 0; k < count; k++) v[k] = Op::step(v[k], load(x + i + k * wide), p);
-        float lane[lanes];
-        memcpy(lane, v, sizeof lane);
-        for (int k = 0; i < n; i++, k++) lane[k] = Op::step(lane[k], x[i], p);
         double total[lanes];
         for (int k = 0; k < lanes; k++) total[k] = lane[k];
         for (int half = lanes / 2; half; half /= 2)
-            for (int k = 0; k < half; k++) total[k] += total[k + half];
+            for (int k = 0; k < half; k++) total[k] = Op::merge(total[k], total[k + half]);
         return total[0];
     }
 }
 
+/* The accumulator of a piece: extremes of integers stay in their own width, sums of narrow ones fit 32 bits. */
+template <class Op, class T> struct inside {
+    typedef typename Op::template within<T> type;
+};
+template <class Op, class T> struct integer_inside {
+    typedef std::conditional_t<!std::is_same<Op, sum>::value, typename Op::template within<T>,
+                               std::conditional_t<sizeof(T) < 4, int32_t, int64_t>> natural;
+    typedef std::conditional_t<std::is_same<Op, product>::value, int64_t, natural> type;
+};
+template <class Op, class T>
+using accumulator = typename std::conditional_t<whole<T>::value, integer_inside<Op, T>, inside<Op, T>>::type;
+
+template <class Op, class T> static cell<T> tree(const T *x, size n, const double *p) {
+    if (n <= SPAN) return cell<T>(piece<Op, accumulator<Op, T>>(x, n, p));
+    size left = (n / SPAN + 1) / 2 * SPAN;
+    return Op::merge(tree<Op, T>(x, left, p), tree<Op, T>(x + left, n - left, p));
+}
+
 template <class Op, class T> static void row(void *state, const void *from, size n, size, const double *p) {
-    typedef cell<T> C;
+    cell<T> *a = (cell<T> *)state;
+    *a = Op::merge(*a, tree<Op, T>((const T *)from, n, p));
+}
+
+/* x ** p, which only vectorises in loops of its own. */
+template <class T> static void row_powers(void *state, const void *from, size n, size, const double *p) {
+    enum { LANES = 32 };
     const T *x = (const T *)from;
-    C a = *(C *)state;
-    for (size i = 0; i < n; i += SPAN) a = Op::merge(a, C(piece_cell<Op, T>(x + i, n - i < SPAN ? n - i : SPAN, p)));
-    *(C *)state = a;
+    double lane[LANES], power[LANES], total[LANES];
+    for (size i = 0; i < n; i += SPAN) {
+        size m = n - i < SPAN ? n - i : SPAN, j = 0;
+        for (int k = 0; k < LANES; k++) lane[k] = 0;
+        for (; j + LANES <= m; j += LANES) {
+            for (int k = 0; k < LANES; k++) power[k] = fx::pow(absolute(double(x[i + j + k])), p[0]);
+            for (int k = 0; k < LANES; k++) lane[k] += power[k];
+        }
+        for (int k = 0; j < m; j++, k++) lane[k] += fx::pow(absolute(double(x[i + j])), p[0]);
+        memcpy(total, lane, sizeof total);
+        for (int half = LANES / 2; half; half /= 2)
+            for (int k = 0; k < half; k++) total[k] += total[k + half];
+        *(double *)state += total[0];
+    }
 }
 
 /* ---- columns ---- */
@@ -245,7 +264,7 @@ template <class Op, class T> static void row_arg(void *state, const void *from, 
     int64_t index = ((int64_t *)state)[1];
     for (size i = 0; i < n; i += SPAN) {
         size m = n - i < SPAN ? n - i : SPAN;
-        T value = T(piece_cell<Op, T>(x + i, m, p));
+        T value = T(piece<Op, T>(x + i, m, p));
         if (!(index < 0 || Op::beats(C(value), best) || (value != value && best == best))) continue;
         size k = i;
         bool nan = value != value;
@@ -301,6 +320,9 @@ static inline void join(double *mean, double *m2, double mean2, double m22, doub
     *m2 += m22 + delta * delta * count * share;
 }
 
+struct remainder : sum {
+    template <class V> static V step(V a, V x, const double *mean) { return a + (x - *mean); }
+};
 struct deviation : sum {
     template <class V> static V step(V a, V x, const double *mean) { return a + (x - *mean) * (x - *mean); }
 };
@@ -311,6 +333,7 @@ template <class T> static void row_var(void *state, const void *from, size n, si
     for (size i = 0; i < n; i += SPAN) {
         size m = n - i < SPAN ? n - i : SPAN;
         double mean = piece<sum, double>(x + i, m, nullptr) / double(m);
+        if (sizeof(T) == 8) mean += piece<remainder, double>(x + i, m, &mean) / double(m);
         join(s, s + 1, mean, piece<deviation, double>(x + i, m, &mean), double(done + i), double(m));
     }
 }
@@ -449,7 +472,7 @@ template <class T> static void fill_floating(fx_reduce_entry (*table)[10], int d
     table[FX_SUM_SQUARES][dtype] = plain<sum_squares, T>();
     table[FX_MAX_ABS][dtype] = plain<largest_abs, T>();
     table[FX_MIN_ABS][dtype] = plain<smallest_abs, T>();
-    table[FX_SUM_POWERS][dtype] = plain<sum_powers, T>();
+    table[FX_SUM_POWERS][dtype] = {row_powers<T>, fold<sum_powers, T>, combine<sum, double>};
     table[FX_VAR][dtype] = {row_var<T>, fold_var<T>, combine_var};
     table[FX_LOGSUMEXP][dtype] = {row_logsumexp<T>, fold_logsumexp<T>, combine_logsumexp};
 }

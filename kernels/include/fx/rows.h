@@ -151,6 +151,27 @@ inline void deliver(const fx_array *o, int streamed, int64_t stride, int64_t sta
         store_row<T>(y, o->data, o->dtype, start, stride, n);
 }
 
+/* Rows side by side, row r of `rows` becoming column r of o: o[i * ldo + r].  For rows too short to be vectorised along. */
+template <class T>
+inline void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, T *o, int64_t ldo, T *scratch) {
+    const int64_t stride = a->ndim ? a->dims[a->ndim + dim] : 1;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t start = a->flags & FX_CONTIGUOUS ? (first + r) * n : offset_of(a, first + r, dim);
+        const T *x = load_row<T>(a->data, a->dtype, start, stride, n, scratch);
+        for (int64_t i = 0; i < n; i++) o[i * ldo + r] = x[i];
+    }
+}
+
+/* The counterpart, to rows of a contiguous array. */
+template <class T>
+inline void store_columns(const T *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n, T *scratch) {
+    for (int64_t r = 0; r < rows; r++) {
+        T *o = target(a, 0, 1, (first + r) * n, scratch);
+        for (int64_t i = 0; i < n; i++) o[i] = x[i * ldx + r];
+        deliver(a, 0, 1, (first + r) * n, o, n);
+    }
+}
+
 /* Orders streamed stores before what other threads may read next. */
 inline void stream_end() {
 #if defined(__SSE2__)

@@ -93,15 +93,6 @@ static inline void fx_copy_row(void *to, const void *from, size_t bytes) {
             t[0] = u[0], t[stride] = u[from], t[2 * stride] = u[2 * from], t[3 * stride] = u[3 * from];           \
         }                                                                                                         \
         for (; i < n; i++) d[i * stride] = s[i * from];                                                           \
-    }                                                                                                             \
-    /* d may be x or y. */                                                                                        \
-    FX_CLONES static void fx_where##BITS(uint##BITS##_t *d, const uint8_t *condition, const uint##BITS##_t *x,    \
-                                         const uint##BITS##_t *y, const double *p, ptrdiff_t n) {                 \
-        (void)p;                                                                                                  \
-        _Pragma("GCC ivdep") for (ptrdiff_t i = 0; i < n; i++) {                                                  \
-            uint##BITS##_t u = x[i], v = y[i];                                                                    \
-            d[i] = condition[i] ? u : v;                                                                          \
-        }                                                                                                         \
     }
 
 FX_MOVES(8)

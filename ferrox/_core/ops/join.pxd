@@ -1,0 +1,4 @@
+# Joining tensors.  See join.pyx.
+from ferrox._core.tensor cimport TensorBase
+
+cdef TensorBase concatenate(list tensors, int dim)

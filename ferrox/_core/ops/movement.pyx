@@ -1,0 +1,350 @@
+"""Dimensions added, dropped, merged, moved, repeated; flips, rolls and padding."""
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_MAX_DIMS
+from ferrox._core.graph cimport Node, rule
+from ferrox._core.op cimport Op
+from ferrox._core.op import alias_row, operators, row
+from ferrox._core.ops.join cimport concatenate
+from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, read_dim, reshape, \
+    reshape_vjp, transpose, view_as, viewed
+from ferrox._core.ops.window cimport narrow_dim, slice_dim
+from ferrox._core.tensor cimport TensorBase, shape_of, shape_tuple, strides_of
+
+
+def _spread(tuple args):
+    """`f(2, 3)` and `f((2, 3))` alike."""
+    if len(args) == 1 and not hasattr(args[0], "__index__"):
+        return tuple(args[0])
+    return args
+
+
+# reshapes by other names
+
+def _view(input, *shape):
+    """The same memory in another shape; RuntimeError where that needs a copy (use reshape).
+
+    With a dtype instead of sizes of the same element size, the same bytes read as that dtype.
+    """
+    if len(shape) == 1 and type(shape[0]).__name__ == "dtype":
+        raise TypeError("[view] reinterpreting the bytes as another dtype is done through numpy: x.numpy().view(dtype)")
+    return viewed(VIEW, <TensorBase?> input, _spread(shape), True)
+
+cdef Op VIEW = row("view", function=_view, rule=rule(reshape_vjp), reference="input.reshape(shape)",
+                   sample="t(3, 4), (2, 6)", method=True, public=False)
+
+
+def _reshape_as(input, other):
+    """`input.reshape(other.shape)`."""
+    return reshape(<TensorBase?> input, shape_tuple(&(<TensorBase?> other).a))
+
+row("reshape_as", function=_reshape_as, composite=True, method=True, public=False,
+    reference="input.reshape(other.shape)", sample="t(3, 4), t(2, 6)")
+
+
+def _view_as(input, other):
+    """`input.view(other.shape)`."""
+    return viewed(VIEW, <TensorBase?> input, shape_tuple(&(<TensorBase?> other).a), True)
+
+row("view_as", function=_view_as, composite=True, method=True, public=False,
+    reference="input.reshape(other.shape)", sample="t(3, 4), t(2, 6)")
+
+
+cdef list _kept_dims(TensorBase x, object dim):
+    """Dimensions that a squeeze over `dim` drops."""
+    cdef int d
+    if dim is None:
+        return [d for d in range(x.a.ndim) if shape_of(x)[d] == 1]
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    found = {read_dim(each, x.a.ndim) for each in dims}
+    return [d for d in range(x.a.ndim) if d in found and shape_of(x)[d] == 1]
+
+
+def _squeeze(input, dim=None):
+    """A view without the dimensions of size 1, all or those named; others are left alone."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef list dropped = _kept_dims(x, dim)
+    cdef int d, n = 0
+    for d in range(x.a.ndim):
+        if d not in dropped:
+            shape[n] = shape_of(x)[d]
+            strides[n] = strides_of(x)[d]
+            n += 1
+    return view_as(SQUEEZE, x, n, shape, strides, 0, shape_tuple(&x.a))
+
+cdef Op SQUEEZE = row("squeeze", function=_squeeze, rule=rule(reshape_vjp), reference="np.squeeze(input, dim)",
+                      sample="[(t(3, 1, 4, 1),), (t(3, 1, 4, 1), 1)]", method=True)
+
+
+def _unsqueeze(input, dim):
+    """A view with a dimension of size 1 inserted at `dim`."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef int at = read_dim(dim, x.a.ndim + 1), d
+    for d in range(x.a.ndim):
+        shape[d + (d >= at)] = shape_of(x)[d]
+        strides[d + (d >= at)] = strides_of(x)[d]
+    shape[at] = 1
+    strides[at] = shape_of(x)[at] * strides_of(x)[at] if at < x.a.ndim else 1
+    return view_as(UNSQUEEZE, x, x.a.ndim + 1, shape, strides, 0, shape_tuple(&x.a))
+
+cdef Op UNSQUEEZE = row("unsqueeze", function=_unsqueeze, rule=rule(reshape_vjp), reference="np.expand_dims(input, dim)",
+                        sample="[(t(3, 4), 1), (t(3, 4), -1)]", method=True)
+
+
+def _flatten(input, start_dim=0, end_dim=-1):
+    """The dimensions from start_dim to end_dim as one."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int first = read_dim(start_dim, x.a.ndim), last = read_dim(end_dim, x.a.ndim)
+    cdef int64_t merged = 1
+    cdef int d
+    if first > last:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if x.a.ndim == 0:
+        return reshape(x, (1,))
+    if first == last:
+        return x
+    for d in range(first, last + 1):
+        merged *= shape_of(x)[d]
+    shape = shape_tuple(&x.a)
+    return viewed(FLATTEN, x, shape[:first] + (merged,) + shape[last + 1:], False)
+
+cdef Op FLATTEN = row("flatten", function=_flatten, rule=rule(reshape_vjp), method=True,
+                      reference="input.reshape(input.shape[:start_dim] + (-1,)) if end_dim == -1 else input.reshape(6, 4)",
+                      sample="[(t(2, 3, 4),), (t(2, 3, 4), 1), (t(2, 3, 4), 0, 1)]")
+
+
+def _ravel(input):
+    """All elements in one dimension."""
+    return viewed(FLATTEN, <TensorBase?> input, (-1,) if (<TensorBase> input).a.numel else (0,), False)
+
+row("ravel", function=_ravel, composite=True, reference="np.ravel(input)", sample="t(2, 3)", method=True)
+
+
+def _unflatten(input, dim, sizes):
+    """One dimension as several, of the sizes given; one of them may be -1."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int d = read_dim(dim, x.a.ndim)
+    cdef int64_t known = 1
+    sizes = list(sizes)
+    if -1 in sizes:
+        for size in sizes:
+            known *= size if size != -1 else 1
+        if known:
+            sizes[sizes.index(-1)] = shape_of(x)[d] // known
+    shape = shape_tuple(&x.a)
+    known = 1
+    for size in sizes:
+        known *= size
+    if known != shape[d]:
+        raise RuntimeError(f"unflatten: Provided sizes {sizes} don't multiply up to the size of dim {d} ({shape[d]}) in the "
+                           "input tensor")
+    return viewed(RESHAPED, x, shape[:d] + tuple(sizes) + shape[d + 1:], False)
+
+cdef Op RESHAPED = row("unflatten", function=_unflatten, rule=rule(reshape_vjp), method=True,
+                       reference="input.reshape(2, 3, 4)", sample="t(6, 4), 0, (2, -1)")
+
+
+# dimensions moved
+
+def _t(input):
+    """The transpose of a matrix, a view; vectors and numbers are returned as they are."""
+    cdef TensorBase x = <TensorBase?> input
+    if x.a.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {x.a.ndim}D")
+    return transpose(x, 0, 1) if x.a.ndim == 2 else x
+
+row("t", function=_t, composite=True, reference="input.T", sample="t(3, 4)", method=True)
+alias_row("swapaxes", "transpose")
+alias_row("swapdims", "transpose")
+
+
+def _movedim(input, source, destination):
+    """A view with the dimensions `source` moved to `destination`, the others in order."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef list from_, to, order, rest
+    from_ = [read_dim(d, x.a.ndim) for d in (source if isinstance(source, (tuple, list)) else (source,))]
+    to = [read_dim(d, x.a.ndim) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    if len(from_) != len(to):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({source}) should contain the same number "
+                           f"of dims as destination ({destination})")
+    if len(set(from_)) != len(from_) or len(set(to)) != len(to):
+        raise RuntimeError(f"movedim: repeated dim in source ({source}) or destination ({destination})")
+    order = [None] * x.a.ndim
+    for a, b in zip(from_, to):
+        order[<int> b] = a
+    rest = [d for d in range(x.a.ndim) if d not in from_]
+    rest.reverse()
+    for d in range(x.a.ndim):
+        if order[<int> d] is None:
+            order[<int> d] = rest.pop()
+    return permuted(MOVEDIM, x, order)
+
+cdef Op MOVEDIM = row("movedim", function=_movedim, rule=rule(permute_vjp), method=True,
+                      reference="np.moveaxis(input, source, destination)", sample="t(2, 3, 4), 0, 2")
+alias_row("moveaxis", "movedim")
+
+
+# dimensions repeated
+
+def _expand_as(input, other):
+    """`input.expand(other.shape)`."""
+    return expand(<TensorBase?> input, shape_tuple(&(<TensorBase?> other).a))
+
+row("expand_as", function=_expand_as, composite=True, method=True, public=False,
+    reference="np.broadcast_to(input, other.shape)", sample="t(3, 1), t(3, 4)")
+
+
+def _broadcast_to(input, size):
+    """`input.expand(size)`."""
+    return expand(<TensorBase?> input, size)
+
+row("broadcast_to", function=_broadcast_to, composite=True, method=True,
+    reference="np.broadcast_to(input, size)", sample="t(3, 1), (2, 3, 4)")
+
+
+def broadcast_shapes(*shapes):
+    """The shape that tensors of the given shapes broadcast to."""
+    result = []
+    for shape in shapes:
+        shape = list(shape) if not hasattr(shape, "__index__") else [shape]
+        shape = [1] * (len(result) - len(shape)) + shape
+        result = [1] * (len(shape) - len(result)) + result
+        for d, (a, b) in enumerate(zip(result, shape)):
+            if a != b and a != 1 and b != 1:
+                raise RuntimeError("Shape mismatch: objects cannot be broadcast to a single shape: "
+                                   + ", ".join(str(tuple(each)) for each in shapes))
+            result[d] = b if a == 1 else a
+    return tuple(result)
+
+
+def _broadcast_tensors(*tensors):
+    """The tensors expanded to their common shape, a tuple of views."""
+    tensors = _spread(tensors) if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    shape = broadcast_shapes(*[shape_tuple(&(<TensorBase?> x).a) for x in tensors])
+    return tuple([expand(<TensorBase> x, shape) for x in tensors])
+
+row("broadcast_tensors", function=_broadcast_tensors, composite=True,
+    reference="np.broadcast_arrays(*tensors)", sample="t(3, 1), t(1, 4)")
+
+
+def _repeat(input, *repeats):
+    """The tensor repeated along each dimension, a copy; further leading dimensions may be given."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef list counts = [int(each) for each in _spread(repeats)], shape, wide, merged
+    cdef int lead = len(counts) - x.a.ndim
+    if lead < 0:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
+    for each in counts:
+        if each < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {each}: {counts}")
+    shape = [1] * lead + list(shape_tuple(&x.a))
+    # Each dimension becomes (count, size): expanded over the count, then merged by a copy.
+    split, wide, merged = [], [], []
+    for count, size in zip(counts, shape):
+        split += [1, size]
+        wide += [count, size]
+        merged.append(count * size)
+    out = reshape(expand(reshape(x, split), wide), merged)
+    return out if (<TensorBase> out).storage != x.storage else operators()["clone"](out)
+
+row("repeat", function=_repeat, composite=True, method=True, public=False,
+    reference="np.tile(input, repeats)", sample="t(2, 3), (2, 1, 2)")
+
+
+def _tile(input, *dims):
+    """As `repeat`, but missing leading counts are 1."""
+    cdef TensorBase x = <TensorBase?> input
+    dims = _spread(dims)
+    return _repeat(x, (1,) * (x.a.ndim - len(dims)) + tuple(dims))
+
+row("tile", function=_tile, composite=True, method=True, reference="np.tile(input, dims)", sample="t(2, 3), (2,)")
+
+
+# flips, rolls
+
+def _flip(input, *dims):
+    """The elements in reverse order along `dims`, a copy."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int d
+    numbers = [read_dim(each, x.a.ndim) for each in _spread(dims)]
+    if len(set(numbers)) != len(numbers):
+        raise RuntimeError(f"dim {numbers} appears multiple times in the list of dims")
+    if x.a.ndim:
+        for d in numbers:
+            if shape_of(x)[d]:
+                x = slice_dim(x, d, shape_of(x)[d] - 1, -1, shape_of(x)[d])
+    return operators()["clone"](x)
+
+row("flip", function=_flip, composite=True, method=True, reference="np.flip(input, dims)", sample="t(3, 4), (0, 1)")
+
+
+def _fliplr(input):
+    """`flip(input, 1)`."""
+    if (<TensorBase?> input).a.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return _flip(input, 1)
+
+row("fliplr", function=_fliplr, composite=True, method=True, reference="np.fliplr(input)", sample="t(3, 4)")
+
+
+def _flipud(input):
+    """`flip(input, 0)`."""
+    if (<TensorBase?> input).a.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return _flip(input, 0)
+
+row("flipud", function=_flipud, composite=True, method=True, reference="np.flipud(input)", sample="t(3, 4)")
+
+
+def _roll(input, shifts, dims=None):
+    """Elements moved along `dims` by `shifts`, those that fall off coming in at the other end."""
+    cdef TensorBase x = <TensorBase?> input
+    cdef int d
+    cdef int64_t size, shift
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        if isinstance(shifts, (tuple, list)):
+            if len(shifts) != 1:
+                raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0")
+            shifts = shifts[0]
+        return reshape(_roll(reshape(x, (-1,)), shifts, 0), shape_tuple(&x.a)) if x.a.numel else operators()["clone"](x)
+    shifts = shifts if isinstance(shifts, (tuple, list)) else (shifts,)
+    dims = dims if isinstance(dims, (tuple, list)) else (dims,)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    for each, dim in zip(shifts, dims):
+        d = read_dim(dim, x.a.ndim)
+        size = shape_of(x)[d]
+        if size == 0:
+            continue
+        shift = int(each) % size
+        shift += size if shift < 0 else 0
+        if shift:
+            x = concatenate([narrow_dim(x, d, size - shift, shift), narrow_dim(x, d, 0, size - shift)], d)
+    return operators()["clone"](x) if x is input else x
+
+row("roll", function=_roll, composite=True, method=True, reference="np.roll(input, shifts, dims)",
+    sample="[(t(3, 4), 1, 0), (t(3, 4), (1, -2), (0, 1))]")
+
+
+def _rot90(input, k=1, dims=(0, 1)):
+    """Rotated by 90 degrees k times in the plane of two dimensions, from the first towards the second."""
+    cdef TensorBase x = <TensorBase?> input
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    a, b = read_dim(dims[0], x.a.ndim), read_dim(dims[1], x.a.ndim)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+    k = k % 4
+    if k == 0:
+        return operators()["clone"](x)
+    if k == 2:
+        return _flip(x, a, b)
+    turned = _flip(x, b) if k == 1 else _flip(x, a)
+    return contiguous(transpose(<TensorBase> turned, a, b))
+
+row("rot90", function=_rot90, composite=True, method=True, reference="np.rot90(input, k, dims)",
+    sample="[(t(3, 4),), (t(3, 4), 3)]")
