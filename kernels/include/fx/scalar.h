@@ -49,6 +49,11 @@ FX_BUILTIN(ceil, ceil)
 FX_BUILTIN(trunc, trunc)
 FX_BUILTIN(round, nearbyint)
 #undef FX_BUILTIN
+/* An integer is whole. */
+template <class T> FX_HD T floor(T x) { return x; }
+template <class T> FX_HD T ceil(T x) { return x; }
+template <class T> FX_HD T trunc(T x) { return x; }
+template <class T> FX_HD T round(T x) { return x; }
 
 #define FX_PAIR(name, host_float, host_double)                                                \
     FX_HD float name(float x, float y) { return FX_PICK(::name##f(x, y), host_float(x, y)); } \
@@ -178,9 +183,12 @@ template <class T> FX_HD T heaviside(T x, T at_zero) { return isnan(x) ? x : x =
 template <class T> FX_HD T lerp(T x, T y, T weight) {
     return absolute(weight) < T(0.5) ? x + weight * (y - x) : y - (y - x) * (T(1) - weight);
 }
-template <class T> FX_HD T nan_to_num(T x, T nan, T high, T low) {
+template <class T> FX_HD T nan_to_num_real(T x, T nan, T high, T low) {
     return isnan(x) ? nan : x > ieee<T>::max ? high : x < -ieee<T>::max ? low : x;
 }
+template <class T> FX_HD T nan_to_num(T x, T, T, T) { return x; }
+FX_HD float nan_to_num(float x, float nan, float high, float low) { return nan_to_num_real(x, nan, high, low); }
+FX_HD double nan_to_num(double x, double nan, double high, double low) { return nan_to_num_real(x, nan, high, low); }
 
 /* sin(pi x), reduced exactly. */
 FX_HD double sin_pi(double x) {
@@ -227,6 +235,33 @@ FX_HD double trigamma(double x) {
     return sign * (y + (1.0 / x + 0.5 * z + z / x * series));
 }
 FX_HD float trigamma(float x) { return float(trigamma(double(x))); }
+
+/* Hurwitz zeta, sum of (k + q)^-s for whole s >= 2: terms up to ten, then Euler and Maclaurin's series. */
+FX_HD double hurwitz_zeta(double s, double q) {
+    if (q <= 0.0 && q == floor(q)) return ieee<double>::infinity;
+    double sum = 0.0;
+    for (; q < 10.0; q += 1.0) sum += pow(q, -s);
+    double term = pow(q, -s), z = 1.0 / (q * q), rising = s * term / q;
+    sum += term * q / (s - 1.0) + 0.5 * term;
+    /* B_2k / (2k)! */
+    const double c[] = {1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000.0,
+                        1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
+    for (int k = 0; k < 8; k++) {
+        sum += c[k] * rising;
+        rising *= (s + 2 * k + 1) * (s + 2 * k + 2) * z;
+    }
+    return sum;
+}
+
+/* The n-th derivative of psi for whole n >= 1 (Abramowitz and Stegun 6.4.10) */
+FX_HD double polygamma(double n, double x) {
+    if (n == 1.0) return trigamma(x);
+    double factorial = 1.0;
+    for (double k = 2.0; k <= n; k += 1.0) factorial *= k;
+    double y = factorial * hurwitz_zeta(n + 1.0, x);
+    return fmod(n, 2.0) == 0.0 ? -y : y;
+}
+FX_HD float polygamma(float n, float x) { return float(polygamma(double(n), double(x))); }
 
 } // namespace fx
 #endif
