@@ -192,6 +192,8 @@ def save(obj, path):
     path = os.path.realpath(os.fspath(path))
     encoder = _Encoder()
     structure = encoder.encode(obj, ())
+    if not encoder.tensors:  # safetensors 0.4.3 writes a broken header when there is none
+        encoder.tensors["none"] = fx.empty(0)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.tensors.items()}
     checks = {name: [_crc(tensor), _dtype_name(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
     text = json.dumps({"version": _VERSION, "object": structure, "checks": checks}, allow_nan=False)

@@ -94,7 +94,7 @@ def run_kernel(str name, arrays, int n_out, params=(), dtype="float32", scalars=
     repeat : int
         How many times the kernel is called, for timing without the reading of the arguments.
     """
-    cdef int status = FX_OK, i, j, n = len(arrays), n_params = len(params)
+    cdef int status = FX_OK, i, n = len(arrays), n_params = len(params)
     cdef fx_kernel function = implementation[device_type][kernel_id(name)]
     cdef fx_array *records = NULL
     cdef fx_array **pointers = NULL
@@ -132,7 +132,7 @@ def run_kernel(str name, arrays, int n_out, params=(), dtype="float32", scalars=
         call.n_params = n_params
         call.message[0] = 0
         with nogil:
-            for j in range(repeat):
+            for _ in range(repeat):
                 status = function(&call)
                 if status != FX_OK:
                     break

@@ -3,8 +3,25 @@
 Operators of the engine are taken over by the loop at the end; the others are compositions of them.
 """
 
+# ruff: noqa: F401
 import ferrox as fx
 from ferrox._core import ops as _ops
+from ferrox.nn._losses import (
+    cosine_embedding_loss,
+    cosine_similarity,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    kl_div,
+    margin_ranking_loss,
+    multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    pairwise_distance,
+    poisson_nll_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
 
 # Taken from the engine where it has them; a name it lacks and that is not composed here stays absent.
 _ENGINE = [

@@ -2,6 +2,7 @@
 
 from ferrox.nn import functional as F
 from ferrox.nn._losses import legacy_reduction
+from ferrox.nn.distance import PairwiseDistance
 from ferrox.nn.module import Module
 
 __all__ = [
@@ -213,7 +214,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         super().__init__(reduction)
         if margin <= 0:
             raise ValueError(f"{type(self).__name__}: expected margin to be greater than 0, got {margin} instead")
-        self.distance_function = distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin = margin
         self.swap = swap
 

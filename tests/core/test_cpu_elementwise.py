@@ -1,10 +1,11 @@
 """The elementwise driver: every layout of operands against NumPy."""
-import ferrox._core.cpu.elementwise
 import numpy as np
 import pytest
 from ferrox._core.backend import run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import ferrox._core.cpu  # noqa: F401
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -40,7 +41,8 @@ def layouts(draw, shape, broadcast=True):
 SHAPES = st.one_of(
     st.lists(st.integers(0, 7), max_size=5),
     st.lists(st.integers(1, 70), max_size=3),
-    st.sampled_from([(3000,), (5, 2049), (700, 3), (3, 700), (130, 67), (2, 129, 65), (33000,), (260, 130), (2, 3, 2, 2, 2, 2, 2)]),
+    st.sampled_from([(3000,), (5, 2049), (700, 3), (3, 700), (130, 67), (2, 129, 65), (33000,), (260, 130),
+                     (2, 3, 2, 2, 2, 2, 2)]),
 )
 
 

@@ -7,7 +7,7 @@ gathered and cast into scratch; an operand that does not move between two tiles 
 once.  Large outputs leave through scratch and non-temporal stores, which saves reading them first.
 """
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport llabs
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array
@@ -30,10 +30,14 @@ cdef extern from "fx/stream.h" nogil:
     void fx_gather64(uint64_t *d, const uint64_t *s, Py_ssize_t stride, Py_ssize_t n)
     void fx_scatter64(uint64_t *d, Py_ssize_t stride, const uint64_t *s, Py_ssize_t source_stride, Py_ssize_t n)
     void fx_copy_row(void *to, const void *source, size_t bytes)
-    void fx_transpose8(uint8_t *d, Py_ssize_t drs, const uint8_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
-    void fx_transpose16(uint16_t *d, Py_ssize_t drs, const uint16_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
-    void fx_transpose32(uint32_t *d, Py_ssize_t drs, const uint32_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
-    void fx_transpose64(uint64_t *d, Py_ssize_t drs, const uint64_t *s, Py_ssize_t scs, Py_ssize_t rows, Py_ssize_t cols)
+    void fx_transpose8(uint8_t *d, Py_ssize_t drs, const uint8_t *s, Py_ssize_t scs,
+                       Py_ssize_t rows, Py_ssize_t cols)
+    void fx_transpose16(uint16_t *d, Py_ssize_t drs, const uint16_t *s, Py_ssize_t scs,
+                        Py_ssize_t rows, Py_ssize_t cols)
+    void fx_transpose32(uint32_t *d, Py_ssize_t drs, const uint32_t *s, Py_ssize_t scs,
+                        Py_ssize_t rows, Py_ssize_t cols)
+    void fx_transpose64(uint64_t *d, Py_ssize_t drs, const uint64_t *s, Py_ssize_t scs,
+                        Py_ssize_t rows, Py_ssize_t cols)
 
 ctypedef fused word:
     uint8_t
@@ -126,7 +130,7 @@ cdef inline void _transpose(word *d, Py_ssize_t drs, const word *s, Py_ssize_t s
 
 cdef void _move(word *d, Py_ssize_t drs, Py_ssize_t dcs, const word *s, Py_ssize_t srs, Py_ssize_t scs,
                 Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
-    cdef Py_ssize_t r, c
+    cdef Py_ssize_t r
     if dcs != 1 and drs == 1 or (cols < 4 and rows > cols and not (dcs == 1 and srs == 1)):
         # The same move with its loops exchanged: dense or long rows of the destination.
         drs, dcs = dcs, drs

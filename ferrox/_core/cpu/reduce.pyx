@@ -1,6 +1,6 @@
-"""Reductions: the driver that brings any layout to the two forms that fx/reduce.h has loops for.
+"""Reductions: a driver that brings any layout to the two forms that fx/reduce.h has loops for.
 
-Arrays: out (contiguous, row-major over the kept dimensions), in.  params[0].i is the bit mask of the reduced dimensions.
+Arrays: out (contiguous, row-major over the kept dimensions), in.  params[0].i is the bit mask of the reduced ones.
 
 sum, nansum            params[1].f a factor (mean: 1/n), taken where the arithmetic is floating; absent means 1
 prod, amax, amin, all, any, count_nonzero, logsumexp
@@ -8,11 +8,11 @@ sum_squares            of absolute values
 norm                   params[1].f the order p
 argmax, argmin         out int64; one dimension, or all of them in row-major order
 max_dim, min_dim       outs: values, indices; as argmax
-var                    outs: var, mean (may be absent); params[1].f the correction, params[2].i 1 for the standard deviation
+var                    outs: var, mean (may be absent); params[1].f the correction, params[2].i 1: standard deviation
 
 Rows (the reduced dimension is dense, or nothing is kept) are folded one state at a time; columns (a kept dimension is
-denser, or rows are short) many states at a time.  Few outputs of many items are cut into chunks whose states are combined
-in a tree.  Chunks depend on the shape alone: every number of threads gives the same bits.
+denser, or rows are short) many states at a time.  Few outputs of many items are cut into chunks whose states are
+combined in a tree.  Chunks depend on the shape alone: every number of threads gives the same bits.
 """
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, fabs, log, pow, sqrt
@@ -22,7 +22,7 @@ from libc.stdlib cimport free, llabs, malloc
 
 from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, \
     fx_array, fx_call
-from ferrox._core.backend cimport kernel_id, provide
+from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
 from ferrox._core.threads cimport num_threads
@@ -107,9 +107,8 @@ cdef void _row(reduce_plan *plan, double *state, char *data, Py_ssize_t first, P
                char *raw) noexcept nogil:
     """One output: items first to last of the outermost reduced dimension, all of the others."""
     cdef Py_ssize_t[64] index
-    cdef Py_ssize_t done = 0, n, m, i, rows, cols, lo = 0, step = plan.step[0], wide, high, r
-    cdef int d, top = plan.n_reduced - 1, first_free
-    cdef char *target
+    cdef Py_ssize_t done = 0, n, m, i, r, rows, high, lo = 0, step = plan.step[0]
+    cdef int d, top = plan.n_reduced - 1
     cdef bint direct = step == 1 and plan.cast == NULL
     n = plan.reduced[0]
     if top == 0:
@@ -120,7 +119,6 @@ cdef void _row(reduce_plan *plan, double *state, char *data, Py_ssize_t first, P
     if top > 0 and n < 256:
         rows = GATHER // n
         direct = False
-    first_free = 1
     for d in range(1, top + 1):
         index[d] = first if d == top else 0
     if top > 0:
@@ -188,17 +186,23 @@ cdef void _fold_rows(reduce_plan *plan, double *a, double *b, char *data, Py_ssi
             r += m
         return
     if rs == cols and cols < NARROW and plan.reduction != FX_ARGMAX and plan.reduction != FX_ARGMIN:
-        # Narrow dense rows: `side` of them make one wide row.
-        side = 512 // cols
+        # Narrow dense rows: `side` of them make one wide row, whose states are combined in a tree.
+        side = 2
+        while 2 * side * cols <= 512:
+            side *= 2
         per = rows // side
         if per >= 4:
             _start(plan, wide_a, wide_b, side * cols)
             plan.loops.fold(wide_a, wide_b, data, side * cols, per, side * cols, 0, plan.p)
-            for m in range(side):
-                plan.loops.combine(a, b, wide_a + m * cols, wide_b + m * cols, cols, done, per)
-                done += per
             data += side * per * cols * plan.size
             rows -= side * per
+            while side > 1:
+                side //= 2
+                m = side * cols
+                plan.loops.combine(wide_a, wide_b, wide_a + m, wide_b + m, m, per, per)
+                per *= 2
+            plan.loops.combine(a, b, wide_a, wide_b, cols, done, per)
+            done += per
     plan.loops.fold(a, b, data, rs, rows, cols, done, plan.p)
 
 
@@ -462,8 +466,9 @@ cdef void _choose(reduce_plan *plan) noexcept nogil:
     plan.chunk_items = plan.chunk * per_unit
 
 
-cdef int _reduce(fx_call *call, int reduction, int how, fx_array *out, fx_array *second) noexcept nogil:
+cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
     cdef reduce_plan plan
+    cdef fx_array *out = call.arrays[0]
     cdef fx_array *x = call.arrays[call.n_out]
     cdef int dtype = call.dtype, threads = 1, t
     cdef Py_ssize_t tasks, unit
@@ -488,7 +493,7 @@ cdef int _reduce(fx_call *call, int reduction, int how, fx_array *out, fx_array 
     plan.loop_size = item_size(dtype)
     plan.data = <char *> x.data
     plan.out = out
-    plan.second = second
+    plan.second = call.arrays[1] if call.n_out > 1 else NULL
     plan.p = <const double *> (call.params + 1) if call.n_params > 1 else NULL
     plan.factor = call.params[1].f if call.n_params > 1 else 1
     plan.correction = plan.factor
@@ -514,95 +519,38 @@ cdef int _reduce(fx_call *call, int reduction, int how, fx_array *out, fx_array 
     return FX_OK
 
 
-cdef int sum_(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_SUM, SCALE, call.arrays[0], NULL)
-
-
-cdef int nansum(fx_call *call) noexcept nogil:
-    # An integer is never NaN.
-    return _reduce(call, FX_NANSUM if call.dtype >= FX_F16 else FX_SUM, SCALE, call.arrays[0], NULL)
-
-
-cdef int prod(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_PROD, PLAIN, call.arrays[0], NULL)
-
-
-cdef int amax(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_AMAX, PLAIN, call.arrays[0], NULL)
-
-
-cdef int amin(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_AMIN, PLAIN, call.arrays[0], NULL)
-
-
-cdef int all_(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_COUNT, ALL, call.arrays[0], NULL)
-
-
-cdef int any_(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_COUNT, ANY, call.arrays[0], NULL)
-
-
-cdef int count_nonzero(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_COUNT, PLAIN, call.arrays[0], NULL)
-
-
-cdef int sum_squares(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_SUM_SQUARES, PLAIN, call.arrays[0], NULL)
+cdef int reduce_(fx_call *call) noexcept nogil:
+    cdef int reduction = reduction_of[call.kernel]
+    if reduction == FX_NANSUM and call.dtype < FX_F16:
+        reduction = FX_SUM  # an integer is never NaN
+    return _reduce(call, reduction, finish_of[call.kernel])
 
 
 cdef int norm(fx_call *call) noexcept nogil:
     cdef double order = call.params[1].f
     if order == 0:
-        return _reduce(call, FX_COUNT, PLAIN, call.arrays[0], NULL)
+        return _reduce(call, FX_COUNT, PLAIN)
     if order == 1:
-        return _reduce(call, FX_SUM_ABS, PLAIN, call.arrays[0], NULL)
+        return _reduce(call, FX_SUM_ABS, PLAIN)
     if order == 2:
-        return _reduce(call, FX_SUM_SQUARES, ROOT, call.arrays[0], NULL)
+        return _reduce(call, FX_SUM_SQUARES, ROOT)
     if order == INFINITY:
-        return _reduce(call, FX_MAX_ABS, PLAIN, call.arrays[0], NULL)
+        return _reduce(call, FX_MAX_ABS, PLAIN)
     if order == -INFINITY:
-        return _reduce(call, FX_MIN_ABS, PLAIN, call.arrays[0], NULL)
-    return _reduce(call, FX_SUM_POWERS, POWER, call.arrays[0], NULL)
+        return _reduce(call, FX_MIN_ABS, PLAIN)
+    return _reduce(call, FX_SUM_POWERS, POWER)
 
 
-cdef int logsumexp(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_LOGSUMEXP, LOG, call.arrays[0], NULL)
-
-
-cdef int argmax(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_ARGMAX, INDEX, call.arrays[0], NULL)
-
-
-cdef int argmin(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_ARGMIN, INDEX, call.arrays[0], NULL)
-
-
-cdef int max_dim(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_ARGMAX, WITH_INDEX, call.arrays[0], call.arrays[1])
-
-
-cdef int min_dim(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_ARGMIN, WITH_INDEX, call.arrays[0], call.arrays[1])
-
-
-cdef int var(fx_call *call) noexcept nogil:
-    return _reduce(call, FX_VAR, DEVIATION, call.arrays[0], call.arrays[1] if call.n_out > 1 else NULL)
-
-
-provide(FX_CPU, "sum", sum_)
-provide(FX_CPU, "nansum", nansum)
-provide(FX_CPU, "prod", prod)
-provide(FX_CPU, "amax", amax)
-provide(FX_CPU, "amin", amin)
-provide(FX_CPU, "all", all_)
-provide(FX_CPU, "any", any_)
-provide(FX_CPU, "count_nonzero", count_nonzero)
-provide(FX_CPU, "sum_squares", sum_squares)
+cdef uint8_t[MAX_KERNELS] reduction_of, finish_of
+cdef str _name
+for _name, _reduction, _how in [
+    ("sum", FX_SUM, SCALE), ("nansum", FX_NANSUM, SCALE), ("prod", FX_PROD, PLAIN), ("amax", FX_AMAX, PLAIN),
+    ("amin", FX_AMIN, PLAIN), ("all", FX_COUNT, ALL), ("any", FX_COUNT, ANY), ("count_nonzero", FX_COUNT, PLAIN),
+    ("sum_squares", FX_SUM_SQUARES, PLAIN), ("logsumexp", FX_LOGSUMEXP, LOG), ("argmax", FX_ARGMAX, INDEX),
+    ("argmin", FX_ARGMIN, INDEX), ("max_dim", FX_ARGMAX, WITH_INDEX), ("min_dim", FX_ARGMIN, WITH_INDEX),
+    ("var", FX_VAR, DEVIATION),
+]:
+    reduction_of[kernel_id(_name)] = _reduction
+    finish_of[kernel_id(_name)] = _how
+    provide(FX_CPU, _name, reduce_)
 provide(FX_CPU, "norm", norm)
-provide(FX_CPU, "logsumexp", logsumexp)
-provide(FX_CPU, "argmax", argmax)
-provide(FX_CPU, "argmin", argmin)
-provide(FX_CPU, "max_dim", max_dim)
-provide(FX_CPU, "min_dim", min_dim)
-provide(FX_CPU, "var", var)

@@ -13,7 +13,7 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport llabs
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile

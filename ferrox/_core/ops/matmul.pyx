@@ -1,0 +1,560 @@
+"""Matrix products.
+
+`matmul` is the one recorded product; mm, bmm, mv and dot are it under stricter checks.  `linear` and `addmm` are kernels of
+their own, for the fused bias.  einsum and tensordot permute, reshape and multiply.
+"""
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_BOOL, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport dtype_name
+from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.op cimport Op
+from ferrox._core.op import alias_row, operators, row
+from ferrox._core.ops.arithmetic cimport add, mul
+from ferrox._core.ops.elementwise cimport as_operand
+from ferrox._core.ops.reduction cimport sum_dims
+from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, reshape, transpose
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+
+
+cdef int _check_pair(str name, TensorBase a, TensorBase b) except -1:
+    if a.a.dtype != b.a.dtype:
+        raise RuntimeError(f"[{name}] expected both operands to have the same dtype, but got: {dtype_name(a.a.dtype)} != "
+                           f"{dtype_name(b.a.dtype)}")
+    if a.a.dtype == FX_BOOL:
+        raise RuntimeError(f"[{name}] not defined for bool; convert first")
+    if a.a.device_type != b.a.device_type or a.a.device_index != b.a.device_index:
+        raise RuntimeError(f"[{name}] Expected all tensors to be on the same device, but found at least two devices, "
+                           f"{a.device} and {b.device}!")
+    return 0
+
+
+# matmul
+
+cdef object _matmul_vjp(Node n, object g):
+    """For operands of two or more dimensions; the engine sums over broadcast batch dimensions."""
+    return (matmul(g, _swap(saved_input(n, 1))) if wants(n, 0) else None,
+            matmul(_swap(saved_input(n, 0)), g) if wants(n, 1) else None)
+
+
+cdef TensorBase _swap(object x):
+    cdef TensorBase t = <TensorBase> x
+    return transpose(t, t.a.ndim - 2, t.a.ndim - 1)
+
+
+def _matmul(input, other, *, out=None):
+    """Matrix product of the last two dimensions; leading ones are broadcast.
+
+    A vector on the left counts as one row, on the right as one column, and that dimension is dropped from the result.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., M, K) or (K,)
+    other : Tensor, shape (..., K, N) or (K,)
+
+    Raises
+    ------
+    RuntimeError
+        When the inner sizes differ, the dtypes differ, or an operand is 0-d.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.ones(2, 3) @ fx.ones(3)
+    tensor([3., 3.])
+    """
+    cdef TensorBase made = matmul(input, other)
+    return made if out is None else _into(out, made)
+
+cdef Op MATMUL = row("matmul", function=_matmul, rule=rule(_matmul_vjp), needs=("1", "0"), method=True,
+                     reference="np.matmul(input, other)",
+                     sample="[(t(3, 4), t(4, 2)), (t(2, 1, 3, 4), t(5, 4, 2)), (t(4), t(4, 2)), (t(3, 4), t(4)), (t(4), t(4))]")
+
+
+cdef object _into(object out, TensorBase made):
+    cdef TensorBase target = <TensorBase?> out
+    if needs_grad(made):
+        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the "
+                           "arguments requires grad.")
+    if shape_tuple(&target.a) != shape_tuple(&made.a):
+        raise RuntimeError(f"out has shape {shape_tuple(&target.a)}, the result has shape {shape_tuple(&made.a)}")
+    return out.copy_(made)
+
+
+cdef TensorBase matmul(object left, object right):
+    cdef TensorBase a = as_operand(left, "matmul"), b = as_operand(right, "matmul"), out
+    cdef fx_array *arrays[3]
+    cdef PyObject *inputs[2]
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int ndim, d, da, db, na, nb
+    cdef int64_t sa, sb
+    _check_pair("matmul", a, b)
+    na = a.a.ndim
+    nb = b.a.ndim
+    if na == 0 or nb == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {na}D and {nb}D")
+    if shape_of(a)[na - 1] != shape_of(b)[nb - 2 if nb > 1 else 0]:
+        raise RuntimeError(f"[matmul] inner sizes differ: a is {shape_tuple(&a.a)}, b is {shape_tuple(&b.a)} "
+                           "(mat1 and mat2 shapes cannot be multiplied)")
+    if na == 1 or nb == 1:
+        return _vector(a, b)
+    ndim = max(na, nb)
+    for d in range(ndim - 2):
+        da = d - (ndim - na)
+        db = d - (ndim - nb)
+        sa = shape_of(a)[da] if da >= 0 else 1
+        sb = shape_of(b)[db] if db >= 0 else 1
+        if sa != sb and sa != 1 and sb != 1:
+            raise RuntimeError(f"[matmul] The size of tensor a ({sa}) must match the size of tensor b ({sb}) at non-singleton "
+                               f"dimension {d}: a is {shape_tuple(&a.a)}, b is {shape_tuple(&b.a)}")
+        shape[d] = sb if sa == 1 else sa
+    shape[ndim - 2] = shape_of(a)[na - 2]
+    shape[ndim - 1] = shape_of(b)[nb - 1]
+    out = new_tensor(ndim, shape, a.a.dtype, a.a.device_type, a.a.device_index)
+    cdef TensorBase wide_a = a, wide_b = b
+    if ndim > 2:
+        batch = [shape[d] for d in range(ndim - 2)]
+        wide_a = _batched(a, batch)
+        wide_b = _batched(b, batch)
+    arrays[0] = &out.a
+    arrays[1] = &wide_a.a
+    arrays[2] = &wide_b.a
+    launch("matmul", MATMUL.kernel, a.a.dtype, arrays, 1, 2, NULL, 0)
+    if grad_enabled() and (needs_grad(a) or needs_grad(b)):
+        inputs[0] = <PyObject *> a
+        inputs[1] = <PyObject *> b
+        record(MATMUL, inputs, 2, out, None)
+    return out
+
+
+cdef TensorBase _batched(TensorBase x, list batch):
+    """x with its leading dimensions expanded to `batch`, unrecorded."""
+    from ferrox._core.graph import _set_grad_enabled
+
+    shape = batch + list(shape_tuple(&x.a))[x.a.ndim - 2:]
+    if shape_tuple(&x.a) == tuple(shape):
+        return x
+    before = _set_grad_enabled(False)
+    try:
+        return expand(x, shape)
+    finally:
+        _set_grad_enabled(before)
+
+
+cdef TensorBase _vector(TensorBase a, TensorBase b):
+    """A product with a vector: as a matrix of one row or one column, which is dropped again."""
+    cdef int na = a.a.ndim, nb = b.a.ndim
+    cdef TensorBase out
+    if na == 1:
+        a = reshape(a, (1, -1) if a.a.numel else (1, 0))
+    if nb == 1:
+        b = reshape(b, (-1, 1) if b.a.numel else (0, 1))
+    out = matmul(a, b)
+    shape = list(shape_tuple(&out.a))
+    if nb == 1:
+        shape.pop()
+    if na == 1:
+        del shape[len(shape) - (1 if nb == 1 else 2)]
+    return reshape(out, shape)
+
+
+cdef int _check_dims(str name, object x, int ndim, str role) except -1:
+    if not isinstance(x, TensorBase):
+        raise TypeError(f"{name}(): argument '{role}' must be Tensor, not {type(x).__name__}")
+    if (<TensorBase> x).a.ndim != ndim:
+        raise RuntimeError(f"[{name}] {role} must be a {ndim}-D tensor, got shape {shape_tuple(&(<TensorBase> x).a)}")
+    return 0
+
+
+def _mm(input, mat2, *, out=None):
+    """Product of two matrices."""
+    _check_dims("mm", input, 2, "self")
+    _check_dims("mm", mat2, 2, "mat2")
+    return _matmul(input, mat2, out=out)
+
+row("mm", function=_mm, composite=True, method=True, reference="input @ mat2", sample="t(3, 4), t(4, 2)")
+
+
+def _bmm(input, mat2, *, out=None):
+    """Products of two batches of matrices, (B, M, K) and (B, K, N)."""
+    _check_dims("bmm", input, 3, "batch1")
+    _check_dims("bmm", mat2, 3, "batch2")
+    if shape_of(<TensorBase> input)[0] != shape_of(<TensorBase> mat2)[0]:
+        raise RuntimeError(f"[bmm] Expected the same batch size, got {input.shape} and {mat2.shape}")
+    return _matmul(input, mat2, out=out)
+
+row("bmm", function=_bmm, composite=True, method=True, reference="input @ mat2", sample="t(2, 3, 4), t(2, 4, 2)")
+
+
+def _mv(input, vec, *, out=None):
+    """Product of a matrix and a vector."""
+    _check_dims("mv", input, 2, "self")
+    _check_dims("mv", vec, 1, "vec")
+    return _matmul(input, vec, out=out)
+
+row("mv", function=_mv, composite=True, method=True, reference="input @ vec", sample="t(3, 4), t(4)")
+
+
+def _dot(input, tensor, *, out=None):
+    """Inner product of two vectors."""
+    _check_dims("dot", input, 1, "self")
+    _check_dims("dot", tensor, 1, "tensor")
+    if (<TensorBase> input).a.numel != (<TensorBase> tensor).a.numel:
+        raise RuntimeError(f"inconsistent tensor size, expected tensor {input.shape} and src {tensor.shape} to have the same "
+                           "number of elements")
+    return _matmul(input, tensor, out=out)
+
+row("dot", function=_dot, composite=True, method=True, reference="np.dot(input, tensor)", sample="t(4), t(4)")
+alias_row("vdot", "dot")
+
+
+def _outer(input, vec2, *, out=None):
+    """All products of the elements of two vectors, a matrix."""
+    _check_dims("outer", input, 1, "self")
+    _check_dims("outer", vec2, 1, "vec2")
+    made = mul(reshape(<TensorBase> input, (-1, 1) if (<TensorBase> input).a.numel else (0, 1)), vec2)
+    return made if out is None else _into(out, made)
+
+row("outer", function=_outer, composite=True, method=True, reference="np.outer(input, vec2)", sample="t(3), t(4)")
+alias_row("ger", "outer")
+
+
+def _inner(input, other, *, out=None):
+    """Sums of products over the last dimension of both."""
+    cdef TensorBase a = as_operand(input, "inner"), b = as_operand(other, "inner")
+    if a.a.ndim == 0 or b.a.ndim == 0:
+        return mul(a, b)
+    made = _tensordot(a, b, ([a.a.ndim - 1], [b.a.ndim - 1]))
+    return made if out is None else _into(out, made)
+
+row("inner", function=_inner, composite=True, method=True, reference="np.inner(input, other)", sample="t(2, 3, 4), t(5, 4)")
+
+
+# products with a matrix added
+
+cdef object _scaled(object x, object factor):
+    return x if factor == 1 else mul(x, factor)
+
+
+cdef object _addmm_vjp(Node n, object g):
+    beta, alpha = n.params
+    return (_scaled(g, beta) if wants(n, 0) else None,
+            _scaled(matmul(g, _swap(saved_input(n, 2))), alpha) if wants(n, 1) else None,
+            _scaled(matmul(_swap(saved_input(n, 1)), g), alpha) if wants(n, 2) else None)
+
+
+def _addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (mat1 @ mat2); input is broadcast."""
+    cdef TensorBase c = as_operand(input, "addmm"), a, b, made, wide
+    cdef fx_array *arrays[4]
+    cdef PyObject *inputs[3]
+    cdef fx_scalar params[2]
+    cdef int64_t shape[2]
+    _check_dims("addmm", mat1, 2, "mat1")
+    _check_dims("addmm", mat2, 2, "mat2")
+    a, b = <TensorBase> mat1, <TensorBase> mat2
+    _check_pair("addmm", a, b)
+    _check_pair("addmm", c, a)
+    if shape_of(a)[1] != shape_of(b)[0]:
+        raise RuntimeError(f"[addmm] mat1 and mat2 shapes cannot be multiplied: mat1 is {shape_tuple(&a.a)}, mat2 is "
+                           f"{shape_tuple(&b.a)}")
+    shape[0] = shape_of(a)[0]
+    shape[1] = shape_of(b)[1]
+    wide = operators()["expand"](c.detach(), (shape[0], shape[1]))
+    made = new_tensor(2, shape, a.a.dtype, a.a.device_type, a.a.device_index)
+    arrays[0] = &made.a
+    arrays[1] = &wide.a
+    arrays[2] = &a.a
+    arrays[3] = &b.a
+    params[0].f = beta
+    params[1].f = alpha
+    launch("addmm", ADDMM.kernel, a.a.dtype, arrays, 1, 3, params, 2)
+    if grad_enabled() and (needs_grad(a) or needs_grad(b) or needs_grad(c)):
+        inputs[0] = <PyObject *> c
+        inputs[1] = <PyObject *> a
+        inputs[2] = <PyObject *> b
+        record(ADDMM, inputs, 3, made, (beta, alpha))
+    return made if out is None else _into(out, made)
+
+cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(_addmm_vjp), needs=("", "2", "1"), method=True, inplace=True,
+                    reference="beta * input + alpha * (mat1 @ mat2)",
+                    sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0)]")
+
+
+def _addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (mat @ vec)."""
+    made = add(_scaled(input, beta), _scaled(_mv(mat, vec), alpha))
+    return made if out is None else _into(out, made)
+
+row("addmv", function=_addmv, composite=True, method=True, inplace=True,
+    reference="beta * input + alpha * (mat @ vec)", sample="t(3), t(3, 4), t(4)")
+
+
+def _baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+    """beta * input + alpha * (batch1 @ batch2), for batches of matrices."""
+    made = add(_scaled(input, beta), _scaled(_bmm(batch1, batch2), alpha))
+    return made if out is None else _into(out, made)
+
+row("baddbmm", function=_baddbmm, composite=True, method=True, inplace=True,
+    reference="beta * input + alpha * (batch1 @ batch2)", sample="t(2, 3, 2), t(2, 3, 4), t(2, 4, 2)")
+
+
+# linear
+
+cdef TensorBase _rows(TensorBase x):
+    """x as a matrix: its leading dimensions as one."""
+    if x.a.ndim == 2:
+        return x
+    cdef int64_t width = shape_of(x)[x.a.ndim - 1], count = 1
+    cdef int d
+    for d in range(x.a.ndim - 1):
+        count *= shape_of(x)[d]
+    return reshape(x, (count, width))
+
+
+cdef object _linear_vjp(Node n, object g):
+    cdef TensorBase cotangent = <TensorBase> g, x, flat
+    cdef object gx = None, gw = None, gb = None
+    if wants(n, 0):
+        gx = matmul(cotangent, saved_input(n, 1))
+    flat = _rows(cotangent) if cotangent.a.ndim > 1 else reshape(cotangent, (1, -1))
+    if wants(n, 1):
+        x = <TensorBase> saved_input(n, 0)
+        gw = matmul(transpose(flat, 0, 1), _rows(x) if x.a.ndim > 1 else reshape(x, (1, -1)))
+    if n.n_in == 3 and wants(n, 2):
+        gb = sum_dims(flat, [0], False)
+    return (gx, gw, gb) if n.n_in == 3 else (gx, gw)
+
+
+def _linear(input, weight, bias=None):
+    """input @ weight.T + bias.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., K)
+    weight : Tensor, shape (N, K) or (K,)
+    bias : Tensor, shape (N,) or (), optional
+
+    Returns
+    -------
+    Tensor, shape (..., N)
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.nn.functional.linear(fx.ones(2, 3), fx.ones(1, 3), fx.ones(1))
+    tensor([[4.],
+            [4.]])
+    """
+    if not isinstance(input, TensorBase) or not isinstance(weight, TensorBase):
+        raise TypeError(f"linear(): arguments 'input' and 'weight' must be Tensor, not {type(input).__name__} and "
+                        f"{type(weight).__name__}")
+    if (<TensorBase> weight).a.ndim == 1:
+        made = matmul(input, weight)
+        return made if bias is None else add(made, bias)
+    return linear(<TensorBase> input, <TensorBase> weight, bias)
+
+cdef Op LINEAR = row("linear", function=_linear, rule=rule(_linear_vjp), needs=("1", "0", ""), public="nn",
+                     reference="input @ weight.T + bias", sample="[(t(3, 4), t(2, 4), t(2)), (t(2, 3, 4), t(2, 4), t(2))]")
+
+
+cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
+    cdef TensorBase out, b = None
+    cdef fx_array *arrays[4]
+    cdef PyObject *inputs[3]
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int d, n = 2
+    _check_pair("linear", x, weight)
+    if weight.a.ndim != 2 or x.a.ndim == 0 or shape_of(x)[x.a.ndim - 1] != shape_of(weight)[1]:
+        raise RuntimeError(f"[linear] inner sizes differ: input is {shape_tuple(&x.a)}, weight is {shape_tuple(&weight.a)} "
+                           "(mat1 and mat2 shapes cannot be multiplied)")
+    for d in range(x.a.ndim - 1):
+        shape[d] = shape_of(x)[d]
+    shape[x.a.ndim - 1] = shape_of(weight)[0]
+    arrays[3] = NULL
+    if bias is not None:
+        b = <TensorBase?> bias
+        _check_pair("linear", x, b)
+        if b.a.ndim == 0 or b.a.ndim == 1 and shape_of(b)[0] == 1 and shape[x.a.ndim - 1] != 1:
+            return add(linear(x, weight, None), b)
+        if b.a.ndim != 1 or shape_of(b)[0] != shape[x.a.ndim - 1]:
+            raise RuntimeError(f"[linear] bias must have shape ({shape[x.a.ndim - 1]},), got {shape_tuple(&b.a)}")
+        arrays[3] = &b.a
+        n = 3
+    out = new_tensor(x.a.ndim, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    arrays[0] = &out.a
+    arrays[1] = &x.a
+    arrays[2] = &weight.a
+    launch("linear", LINEAR.kernel, x.a.dtype, arrays, 1, 3, NULL, 0)
+    if grad_enabled() and (needs_grad(x) or needs_grad(weight) or (b is not None and needs_grad(b))):
+        inputs[0] = <PyObject *> x
+        inputs[1] = <PyObject *> weight
+        inputs[2] = <PyObject *> b
+        record(LINEAR, inputs, n, out, None)
+    return out
+
+
+# einsum, tensordot
+
+def _tensordot(a, b, dims=2, out=None):
+    """Sums of products over chosen dimensions of two tensors.
+
+    Parameters
+    ----------
+    dims : int or pair of sequences of int
+        The number of last dimensions of `a` and first of `b` to sum over, or the dimensions of each.
+    """
+    cdef TensorBase x = as_operand(a, "tensordot"), y = as_operand(b, "tensordot")
+    cdef int64_t inner = 1
+    if isinstance(dims, TensorBase):
+        dims = dims.tolist()
+    if hasattr(dims, "__index__"):
+        count = int(dims)
+        if count < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={count}")
+        if count > min(x.a.ndim, y.a.ndim):
+            raise RuntimeError(f"[tensordot] dims={count} exceeds the dimensions of {shape_tuple(&x.a)} or {shape_tuple(&y.a)}")
+        dims_x, dims_y = list(range(x.a.ndim - count, x.a.ndim)), list(range(count))
+    else:
+        dims_x, dims_y = [[read_dim(d, t.ndim) for d in (each if isinstance(each, (list, tuple)) else [each])]
+                          for each, t in zip(dims, (x, y))]
+    if len(dims_x) != len(dims_y):
+        raise RuntimeError("both dimension lists should have same length")
+    for dx, dy in zip(dims_x, dims_y):
+        if x.size(dx) != y.size(dy):
+            raise RuntimeError(f"contracted dimensions need to match, but first has size {x.size(dx)} in dim {dx} and second "
+                               f"has size {y.size(dy)} in dim {dy}")
+        inner *= x.size(dx)
+    free_x = [d for d in range(x.a.ndim) if d not in dims_x]
+    free_y = [d for d in range(y.a.ndim) if d not in dims_y]
+    shape = [x.size(d) for d in free_x] + [y.size(d) for d in free_y]
+    rows, columns = 1, 1
+    for d in free_x:
+        rows *= x.size(d)
+    for d in free_y:
+        columns *= y.size(d)
+    made = reshape(matmul(reshape(permute(x, free_x + dims_x), (rows, inner)),
+                          reshape(permute(y, dims_y + free_y), (inner, columns))), shape)
+    return made if out is None else _into(out, made)
+
+row("tensordot", function=_tensordot, composite=True, reference="np.tensordot(a, b, dims)",
+    sample="[(t(2, 3, 4), t(3, 4, 5)), (t(2, 3, 4), t(4, 3), ([1, 2], [1, 0]))]")
+
+
+def _pair(TensorBase x, list labels_x, TensorBase y, list labels_y, keep):
+    """The product of two labelled tensors, summed over labels that are in both but not in `keep`; (tensor, labels)."""
+    both = [c for c in labels_x if c in labels_y]
+    batch = [c for c in both if c in keep]
+    inner = [c for c in both if c not in keep]
+    left = [c for c in labels_x if c not in both]
+    right = [c for c in labels_y if c not in both]
+    size = {}
+    for labels, t in ((labels_x, x), (labels_y, y)):
+        for c, n in zip(labels, t.shape):
+            size[c] = max(n, size.get(c, 1)) if n and size.get(c, 1) else 0
+
+    def arranged(TensorBase t, labels, groups):
+        full = [size[c] if c in both else n for c, n in zip(labels, t.shape)]
+        t = permute(expand(t, full), [labels.index(c) for group in groups for c in group])
+        sizes = [size[c] for c in groups[0]]
+        for group in groups[1:]:
+            product = 1
+            for c in group:
+                product *= size[c]
+            sizes.append(product)
+        return reshape(t, sizes)
+
+    made = matmul(arranged(x, labels_x, (batch, left, inner)), arranged(y, labels_y, (batch, inner, right)))
+    return reshape(made, [size[c] for c in batch + left + right]), batch + left + right
+
+
+def _einsum(equation, *operands):
+    """Sums of products by Einstein's convention, as `numpy.einsum`.
+
+    Parameters
+    ----------
+    equation : str
+        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.einsum("ij,ij->i", fx.ones(2, 3), fx.ones(2, 3))
+    tensor([3., 3.])
+    """
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = operands[0]
+    text = equation.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) does not match the number of "
+                           f"operands ({len(operands)})")
+    tensors, labels, widest = [], [], 0
+    for term, x in zip(terms, operands):
+        x = as_operand(x, "einsum")
+        plain = term.replace("...", "")
+        if not all(c.isalpha() for c in plain):
+            raise RuntimeError(f"einsum(): invalid subscript given, subscripts must be in [a-zA-Z]: {term!r}")
+        extra = x.ndim - len(plain)
+        if extra < 0 or (extra and "..." not in term):
+            raise RuntimeError(f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} dimensions of the "
+                               "operand")
+        before, dots, after = term.partition("...")
+        names = list(before) + ([f".{k}" for k in range(extra, 0, -1)] if dots else []) + list(after)
+        widest = max(widest, extra if dots else 0)
+        # A label that is repeated in one operand takes the diagonal.
+        d = 0
+        while d < len(names):
+            first = names.index(names[d])
+            if first != d:
+                if x.size(first) != x.size(d):
+                    raise RuntimeError(f"einsum(): subscript {names[d]} is repeated for operand of sizes {x.size(first)} and "
+                                       f"{x.size(d)}")
+                x = operators()["diagonal"](x, 0, first, d)
+                names = [c for k, c in enumerate(names) if k not in (first, d)] + [names[d]]
+                d = 0
+                continue
+            d += 1
+        tensors.append(x)
+        labels.append(names)
+    dots = [f".{k}" for k in range(widest, 0, -1)]
+    if arrow:
+        before, ellipsis, after = right.partition("...")
+        output = list(before) + (dots if ellipsis else []) + list(after)
+    else:
+        everything = [c for names in labels for c in names if not c.startswith(".")]
+        output = dots + sorted(c for c in set(everything) if everything.count(c) == 1)
+    known = {}
+    for names, x in zip(labels, tensors):
+        for c, n in zip(names, x.shape):
+            if known.setdefault(c, n) != n:
+                if known[c] != 1 and n != 1:
+                    raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes: subscript {c} has sizes "
+                                       f"{known[c]} and {n}")
+                known[c] = max(known[c], n)
+    if len(set(output)) != len(output) or any(c not in known for c in output):
+        raise RuntimeError(f"einsum(): the output subscripts {right!r} must be different ones that appear in an input")
+    x, names = tensors[0], labels[0]
+    for k in range(1, len(tensors)):
+        later = {c for each in labels[k + 1:] for c in each} | set(output)
+        x, names = _summed(x, names, later | set(labels[k]))
+        y, other = _summed(tensors[k], labels[k], later | set(names))
+        x, names = _pair(x, names, y, other, later)
+    x, names = _summed(x, names, set(output))
+    return permute(x, [names.index(c) for c in output])
+
+
+def _summed(TensorBase x, list names, keep):
+    """Labels that nobody else needs are summed away."""
+    dims = [d for d, c in enumerate(names) if c not in keep]
+    if dims:
+        x = sum_dims(x, dims, False)
+    return x, [c for c in names if c in keep]
+
+
+row("einsum", function=_einsum, composite=True, reference="np.einsum(equation, *operands)",
+    sample="[('ij,jk->ik', t(3, 4), t(4, 2)), ('bij,bjk', t(2, 3, 4), t(2, 4, 2)), ('ii->i', t(3, 3)), "
+           "('...i,...i->...', t(2, 3, 4), t(3, 4)), ('ij,jk,kl->il', t(2, 3), t(3, 4), t(4, 2))]")
