@@ -201,6 +201,7 @@ cdef dict _meta(Node node):
 
 
 cdef tuple shape_of_node(Node node):
+    cdef int d
     return tuple([node.shape[d] for d in range(node.ndim)])
 
 
