@@ -2,14 +2,17 @@
 import ferrox._core.cpu
 import ferrox._core.custom
 import ferrox._core.ops  # noqa: F401
-from ferrox._core import tensorclass
+from ferrox._core import interchange, methods, tensorclass
 from ferrox._core.op import operators
+from ferrox._core.ops import creation, elementwise
 from ferrox._core.ops.family import in_place
 
 
 def install():
     """Put every row into the Tensor class; returns the public functions by name."""
     functions = {}
+    for name, method in {**methods.METHODS, **creation.METHODS}.items():
+        tensorclass.install(name, method)
     for name, op in operators().items():
         row = op.row
         if row.get("public", True):
@@ -18,4 +21,6 @@ def install():
             tensorclass.install(name, op)
         if row.get("inplace"):
             tensorclass.install(name + "_", in_place(op))
+    elementwise.coerce = interchange.coerce
+    tensorclass.resolve()
     return functions

@@ -52,10 +52,18 @@ cdef TensorBase as_operand(object value, str name):
     """A tensor from what may stand where a tensor is expected; TypeError otherwise."""
     if isinstance(value, TensorBase):
         return <TensorBase> value
+    made = as_input(value, name)
+    if isinstance(made, TensorBase):
+        return <TensorBase> made
+    raise TypeError(f"[{name}] expected a tensor, got {type(value).__name__}")
+
+
+cdef object as_input(object value, str name):
+    """A tensor or a Python number from a value that is neither; TypeError otherwise."""
     if coerce is not None:
         made = coerce(value)
         if made is not None:
-            return <TensorBase> made
+            return made
     raise TypeError(f"[{name}] expected a tensor or a number, got {type(value).__name__}")
 
 
@@ -185,11 +193,15 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             same = False
             continue
         else:
-            t = as_operand(<object> inputs[i], op.name)
+            given = as_input(<object> inputs[i], op.name)
             if held is None:
                 held = []
-            held.append(t)
-            inputs[i] = <PyObject *> t
+            held.append(given)
+            inputs[i] = <PyObject *> given
+            if not isinstance(given, TensorBase):
+                same = False
+                continue
+            t = <TensorBase> given
         n_tensors += 1
         arrays[i + 1] = &t.a
         if needs_grad(t):
@@ -408,7 +420,7 @@ cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
     check_writable(target, op.name)
     for i in range(n):
         if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
-            held.append(as_operand(<object> inputs[i], op.name))
+            held.append(as_input(<object> inputs[i], op.name))
             inputs[i] = <PyObject *> held[len(held) - 1]
     dtype = _promoted(inputs, n)
     if op.kind == REAL and categories[dtype] != FLOATING:
