@@ -1,5 +1,6 @@
 """Hands the registry out: public functions, Tensor methods and in-place methods, each from its row."""
 import ferrox._core.cpu
+import ferrox._core.custom
 import ferrox._core.ops  # noqa: F401
 from ferrox._core import interchange, methods, tensorclass
 from ferrox._core.op import operators
