@@ -5,19 +5,29 @@
 The generated text takes the place of the line `include "loops_table.pxi"`.  The output's name says the family of lines
 (unary, guarded, binary, ternary) and the class of dtypes (real, integer) that the module instantiates its loops for.
 """
+
 import re
 import sys
 from pathlib import Path
 
-DTYPES = {"real": {"f32p": "FX_F32", "f64p": "FX_F64"},
-          "integer": {"u8p": "FX_U8", "i8p": "FX_I8", "i16p": "FX_I16", "i32p": "FX_I32", "i64p": "FX_I64"}}
-CLASSES = {"REAL": "real", "NUMBER": "real integer", "ANY": "real integer bool", "INTEGER": "integer",
-           "BITS": "integer bool"}
+DTYPES = {
+    "real": {"f32p": "FX_F32", "f64p": "FX_F64"},
+    "integer": {"u8p": "FX_U8", "i8p": "FX_I8", "i16p": "FX_I16", "i32p": "FX_I32", "i64p": "FX_I64"},
+}
+CLASSES = {
+    "REAL": "real",
+    "NUMBER": "real integer",
+    "ANY": "real integer bool",
+    "INTEGER": "integer",
+    "BITS": "integer bool",
+}
 # family -> {macro: (fused loop, operands, result is bool)}
-FAMILIES = {"unary": {"UNARY": ("unary", 1, False), "TEST": ("test", 1, True)},
-            "guarded": {"GUARDED": ("guarded", 1, False)},
-            "binary": {"BINARY": ("binary", 2, False), "COMPARE": ("compare", 2, True)},
-            "ternary": {"TERNARY": ("ternary", 3, False)}}
+FAMILIES = {
+    "unary": {"UNARY": ("unary", 1, False), "TEST": ("test", 1, True)},
+    "guarded": {"GUARDED": ("guarded", 1, False)},
+    "binary": {"BINARY": ("binary", 2, False), "COMPARE": ("compare", 2, True)},
+    "ternary": {"TERNARY": ("ternary", 3, False)},
+}
 LINE = re.compile(r"^FX_(\w+)\((\w+), (\w+)", re.M)
 
 
@@ -35,16 +45,28 @@ def main(header, source, output):
             places = list(pointers.items())
             if "bool" in classes and dtype_class == "integer":
                 places.append(("u8p", "FX_BOOL"))
-            register += [f'    provide_loop("{name}", {dtype}, <fx_loop> {loop}[{pointer}, {name}_op], {n_in}, {to_bool})'
-                         for pointer, dtype in places]
+            register += [
+                f'    provide_loop("{name}", {dtype}, <fx_loop> {loop}[{pointer}, {name}_op], {n_in}, {to_bool})'
+                for pointer, dtype in places
+            ]
         declare += [f"    cppclass {tag}:\n        pass" for tag in tags]
         fuse += [f"ctypedef fused {loop}_op:"] + [f"    {tag}" for tag in tags]
     aliases = [f'    alias_bool_loop("{name}", "{other}")' for kind, name, other in lines if kind == "BOOL"]
     if family == "binary" and dtype_class == "integer":
         register += aliases
-    text = ['cdef extern from "fx/loops.h" namespace "fx" nogil:', *declare,
-            "ctypedef fused operand:", *(f"    {pointer}" for pointer in pointers), *fuse,
-            "cdef int register() except -1:", *register, "    return 0", ""]
+    text = [
+        "from ferrox._core.abi cimport *",
+        "from ferrox._core.cpu.table cimport alias_bool_loop, fx_loop, provide_loop",
+        'cdef extern from "fx/loops.h" namespace "fx" nogil:',
+        *declare,
+        "ctypedef fused operand:",
+        *(f"    {pointer}" for pointer in pointers),
+        *fuse,
+        "cdef int register() except -1:",
+        *register,
+        "    return 0",
+        "",
+    ]
     module = Path(source).read_text().replace('include "loops_table.pxi"\n', "\n".join(text))
     Path(output).write_text(module)
 

@@ -250,11 +250,11 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
     cdef Node node
     cdef TensorBase tensor
     cdef uint32_t saved = 0
-    cdef int i, total
-    cdef int n_saved
+    cdef int i, total, n_saved
     for i in range(n):
         if isinstance(<object> inputs[i], TensorBase) and needs_grad(<TensorBase> inputs[i]):
             saved |= op.needs[i if i < MAX_NEEDS else MAX_NEEDS - 1]
+    saved &= (<uint32_t> 0xffffffff << OUTPUT_BIT) | ((<uint32_t> 1 << min(n, OUTPUT_BIT)) - 1)
     n_saved = fx_popcount(saved)
     node = <Node> Node.__new__(Node)
     PyObject_GC_UnTrack(<void *> node)

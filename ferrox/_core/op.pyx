@@ -142,7 +142,7 @@ def _by_name(str name):
 cdef uint32_t _mask(str text) except? 0xffffffff:
     cdef uint32_t mask = 0
     for letter in text:
-        mask |= <uint32_t> 1 << (OUTPUT_BIT if letter == "o" else OUTPUT_BIT + 1 if letter == "p" else int(letter))
+        mask |= <uint32_t> 1 << (OUTPUT_BIT + "opq".index(letter) if letter in "opq" else int(letter))
     return mask
 
 
@@ -160,7 +160,7 @@ def row(str name, *, function=None, str kernel=None, int inputs=0, int kind=0, r
     rule : object
         The gradient rule, `rule(cdef function)` of graph.pyx; None for an operator without a gradient.
     needs : sequence of str
-        For each input, what its gradient reads: digits are inputs, "o" is the output, "p" the second output.
+        For each input, what its gradient reads: digits are inputs, "o" is the output, "p" and "q" the second and third.
     more
         reference, sample, doc, method, inplace, aliases, arguments, public: see `ferrox._core.ops`.
     """

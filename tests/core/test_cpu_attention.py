@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core import threads
 from ferrox._core.backend import run_kernel
 
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12},
@@ -119,3 +120,28 @@ def test_as_pytorch(masked, causal):
     np.testing.assert_allclose(got[0], expected.detach(), rtol=1e-5, atol=1e-5)
     for a, b in zip(got[2:], t, strict=True):
         np.testing.assert_allclose(a, b.grad, rtol=1e-4, atol=1e-5)
+
+
+def at_thread_counts(compute):
+    """Results of compute() at 1, 2 and 7 threads, as lists of arrays."""
+    before = threads.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 7):
+            threads.set_num_threads(count)
+            results.append(compute())
+    finally:
+        threads.set_num_threads(before)
+    return results
+
+
+def assert_bit_equal(results):
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_bit_equal_at_any_thread_count(causal):
+    q, k, v, g = np.random.default_rng(5).standard_normal((4, 3, 150, 32)).astype("float32")
+    assert_bit_equal(at_thread_counts(lambda: both_ways(q, k, v, g, None, 0.2, causal)))

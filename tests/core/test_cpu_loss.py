@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core import threads
 from ferrox._core.backend import run_kernel
 
 IGNORED = -100
@@ -158,3 +159,35 @@ def test_rows_of_infinities_as_pytorch():
     run_kernel("cross_entropy", [loss, lse, x, target, None], 2, [IGNORED, 0.0])
     expected = torch.nn.functional.cross_entropy(torch.from_numpy(x), torch.from_numpy(target), reduction="none")
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def at_thread_counts(compute):
+    """Results of compute() at 1, 2 and 7 threads, as lists of arrays."""
+    before = threads.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 7):
+            threads.set_num_threads(count)
+            results.append(compute())
+    finally:
+        threads.set_num_threads(before)
+    return results
+
+
+def assert_bit_equal(results):
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(9000, 10), (500, 300), (20, 10, 900)])
+def test_bit_equal_at_any_thread_count(shape):
+    x, target, weight, _ = sample(shape, "float32", True)
+
+    def compute():
+        loss, lse, wt, dx = (np.empty(s, "float32") for s in (target.shape, target.shape, target.shape, shape))
+        run_kernel("cross_entropy", [loss, lse, wt, x, target, weight], 3, [IGNORED, 0.1])
+        run_kernel("cross_entropy_backward", [dx, wt, x, target, lse, weight], 1, [IGNORED, 0.1])
+        return [loss, lse, wt, dx]
+
+    assert_bit_equal(at_thread_counts(compute))

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core import threads
 from ferrox._core.backend import run_kernel
 
 EPS = 1e-5
@@ -186,3 +187,40 @@ def test_as_pytorch():
     run_kernel("layer_norm", [y, None, None, x, w, b], 3, [10, EPS])
     np.testing.assert_allclose(y, f.layer_norm(torch.from_numpy(x), (10,), torch.from_numpy(w), torch.from_numpy(b), EPS),
                                rtol=1e-5, atol=1e-5)
+
+
+def at_thread_counts(compute):
+    """Results of compute() at 1, 2 and 7 threads, as lists of arrays."""
+    before = threads.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 7):
+            threads.set_num_threads(count)
+            results.append(compute())
+    finally:
+        threads.set_num_threads(before)
+    return results
+
+
+def assert_bit_equal(results):
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("shape", [(3000, 70), (40, 5, 400)])
+def test_bit_equal_at_any_thread_count(shape):
+    x, g = np.random.default_rng(7).standard_normal((2, *shape)).astype("float32")
+
+    def compute():
+        n, c = shape[-1], shape[1]
+        rows = x.size // n
+        y, dx, mean, rstd, dw, db = (np.empty(s, "float32") for s in (shape, shape, rows, rows, n, n))
+        run_kernel("layer_norm", [y, mean, rstd, x, None, None], 3, [n, EPS])
+        run_kernel("layer_norm_backward", [dx, dw, db, g, x, mean, rstd, None], 3, [n])
+        y2, dx2, mean2, rstd2, dw2, db2 = (np.empty(s, "float32") for s in (shape, shape, c, c, c, c))
+        run_kernel("batch_norm_train", [y2, mean2, rstd2, x, None, None, None, None], 3, [EPS, 0.1])
+        run_kernel("batch_norm_backward", [dx2, dw2, db2, g, x, mean2, rstd2, None], 3, [1])
+        return [y, dx, dw, db, y2, dx2, dw2, db2]
+
+    assert_bit_equal(at_thread_counts(compute))

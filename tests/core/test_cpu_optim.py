@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core import threads
 from ferrox._core.backend import run_kernel
 
 SHAPES = [(1,), (3, 5), (), (64,), (1000, 7), (0, 3), (300, 100)]
@@ -133,3 +134,39 @@ def test_scale_all(strided):
     run_kernel("scale_all", [*values, np.array(2, "float64")], len(values), [0.3])
     for v, e in zip(values, expected, strict=True):
         np.testing.assert_array_equal(v, e * 2)
+
+
+def at_thread_counts(compute):
+    """Results of compute() at 1, 2 and 7 threads, as lists of arrays."""
+    before = threads.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 7):
+            threads.set_num_threads(count)
+            results.append(compute())
+    finally:
+        threads.set_num_threads(before)
+    return results
+
+
+def assert_bit_equal(results):
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_bit_equal_at_any_thread_count():
+    rng = np.random.default_rng(11)
+    start = [rng.random(s, "float32") for s in ((100_001,), (7,), (300, 333))]
+
+    def compute():
+        groups = [[v.copy() for v in start] for _ in range(4)]
+        flat = [a for group in zip(*groups, [None] * 3, strict=True) for a in group]
+        run_kernel("adam_step", flat, len(flat), [0.01, 0.9, 0.999, 1e-8, 0.1, 0, 0, 1, 0.1, 0.001, 3])
+        flat2 = [a for group in zip(*groups[:3], strict=True) for a in group]
+        run_kernel("sgd_step", flat2, len(flat2), [0.01, 0.9, 0.0, 1, 0.1, 0, 0, 3])
+        norm = np.empty((), "float32")
+        run_kernel("grad_norm", [norm, *groups[0]], 1, [2.0])
+        return [norm, *groups[0], *groups[2], *groups[3]]
+
+    assert_bit_equal(at_thread_counts(compute))

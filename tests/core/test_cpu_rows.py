@@ -135,3 +135,11 @@ def test_bit_equal_at_any_thread_count(dim, n):
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_bfloat16():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.random.default_rng(8).standard_normal((20, 50)).astype(bfloat16)
+    y = np.empty_like(x)
+    run_kernel("softmax", [y, x], 1, [1], "bfloat16")
+    np.testing.assert_array_equal(y, reference(x, 1)[0].astype("float32").astype(bfloat16))

@@ -31,13 +31,13 @@ cdef extern from "fx/stream.h" nogil:
     void fx_scatter64(uint64_t *d, Py_ssize_t stride, const uint64_t *s, Py_ssize_t source_stride, Py_ssize_t n)
     void fx_copy_row(void *to, const void *source, size_t bytes)
     void fx_transpose8(uint8_t *d, Py_ssize_t drs, const uint8_t *s, Py_ssize_t scs,
-                         Py_ssize_t rows, Py_ssize_t cols)
+                       Py_ssize_t rows, Py_ssize_t cols)
     void fx_transpose16(uint16_t *d, Py_ssize_t drs, const uint16_t *s, Py_ssize_t scs,
-                         Py_ssize_t rows, Py_ssize_t cols)
+                        Py_ssize_t rows, Py_ssize_t cols)
     void fx_transpose32(uint32_t *d, Py_ssize_t drs, const uint32_t *s, Py_ssize_t scs,
-                         Py_ssize_t rows, Py_ssize_t cols)
+                        Py_ssize_t rows, Py_ssize_t cols)
     void fx_transpose64(uint64_t *d, Py_ssize_t drs, const uint64_t *s, Py_ssize_t scs,
-                         Py_ssize_t rows, Py_ssize_t cols)
+                        Py_ssize_t rows, Py_ssize_t cols)
 
 ctypedef fused word:
     uint8_t

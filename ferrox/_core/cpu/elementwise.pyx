@@ -1,7 +1,7 @@
 """The one driver of every elementwise kernel: finds the contiguous loop in the table and feeds it.
 
-Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as doubles.  float16 and bfloat16 are computed
-in float32.  An integer division by zero is refused before anything is written.
+Arrays: out, then one to three inputs; params 0 to 3 are handed to the loop as doubles.  float16 and bfloat16 are
+computed in float32.  An integer division by zero is refused before anything is written.
 """
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf

@@ -87,7 +87,7 @@ cdef void pack_strip(const real *b, int64_t rsb, int64_t csb, int64_t k, int64_t
 cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t count, int64_t low, int64_t extra, int64_t k,
                  real *to) noexcept nogil:
     """`count` tiles of A one below the other, the first `extra` a row taller than `low`, each by columns."""
-    cdef int64_t t, rows, i, l
+    cdef int64_t t, rows, i, j
     if rsa == 1:
         pack_columns(to, count, low, extra, a, csa, k)
         return
@@ -97,8 +97,8 @@ cdef void pack_a(const real *a, int64_t rsa, int64_t csa, int64_t count, int64_t
             pack_rows(to, rows, a, rsa, k)
         else:
             for i in range(rows):
-                for l in range(k):
-                    to[l * rows + i] = a[i * rsa + l * csa]
+                for j in range(k):
+                    to[j * rows + i] = a[i * rsa + j * csa]
         a += rows * rsa
         to += rows * k
 
@@ -463,7 +463,7 @@ cdef void dot_work(int thread, int threads, dot_plan *w, real zero) noexcept nog
     cdef int64_t blocks = ceil_div(w.n, DOT_BLOCK), i
     for i in range(blocks * thread // threads, blocks * (thread + 1) // threads):
         w.sums[i] = dot(min(<int64_t> DOT_BLOCK, w.n - i * DOT_BLOCK), <const real *> w.a + i * DOT_BLOCK,
-                              <const real *> w.b + i * DOT_BLOCK)
+                        <const real *> w.b + i * DOT_BLOCK)
 
 
 cdef void dot_work_f32(int thread, int threads, void *argument) noexcept nogil:

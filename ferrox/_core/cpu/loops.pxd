@@ -1,4 +1,4 @@
-# The C++ side of the loops: pointer types that carry restrict, and fx::apply over operators (kernels/include/fx/loops.h).
+# The C++ side of the loops (kernels/include/fx/loops.h): pointer types that carry restrict, and fx::apply.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 cdef extern from "fx/loops.h" nogil:

@@ -1,7 +1,5 @@
 """Loops of two operands: o = f(x, y; p), and comparisons, whose result is bool.  See loops_unary.pyx."""
-from ferrox._core.abi cimport *
 from ferrox._core.cpu.loops cimport *
-from ferrox._core.cpu.table cimport alias_bool_loop, fx_loop, provide_loop
 
 include "loops_table.pxi"
 

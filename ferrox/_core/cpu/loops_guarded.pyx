@@ -1,7 +1,7 @@
-"""Loops whose vectorised form holds for |x| up to a limit: a block with a larger argument (or NaN) goes element by element."""
-from ferrox._core.abi cimport *
+"""Loops whose vectorised form holds for |x| up to a limit: a block with
+a larger argument (or NaN) goes element by element.
+"""
 from ferrox._core.cpu.loops cimport *
-from ferrox._core.cpu.table cimport fx_loop, provide_loop
 
 include "loops_table.pxi"
 

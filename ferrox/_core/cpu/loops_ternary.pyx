@@ -1,7 +1,5 @@
 """Loops of three operands: o = f(x, y, z; p).  See loops_unary.pyx."""
-from ferrox._core.abi cimport *
 from ferrox._core.cpu.loops cimport *
-from ferrox._core.cpu.table cimport fx_loop, provide_loop
 
 include "loops_table.pxi"
 

@@ -4,9 +4,7 @@ Each loop is written once; the fused types instantiate it for the operators and 
 operator's type is a struct of the scalar parameters, so that it arrives in the place of p; the copy lets them stay in
 registers.  The pointer types carry restrict: o may still be x itself, since an element is read before it is written.
 """
-from ferrox._core.abi cimport *
 from ferrox._core.cpu.loops cimport *
-from ferrox._core.cpu.table cimport fx_loop, provide_loop
 
 include "loops_table.pxi"
 

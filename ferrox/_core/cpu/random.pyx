@@ -1,17 +1,18 @@
 """Random fills on Philox4x32-10: the same bits on any number of threads, any CPU level, and the GPU.
 
-Every output is contiguous.  params begin with seed.i, offset.i; offset counts Philox blocks, and a fill of n elements uses
-up (n + 3) / 4 of them with 32-bit draws and (n + 1) / 2 with 64-bit draws (see fx/philox.h for the mapping).
+Every output is contiguous.  params begin with seed.i, offset.i; offset counts Philox blocks, and a fill of n elements
+uses up (n + 3) / 4 of them with 32-bit draws and (n + 1) / 2 with 64-bit draws (see fx/philox.h for the mapping).
 
 kernel              arrays              further params       draws
 random_uniform      out                 low.f, high.f        64-bit for float64, otherwise 32-bit
 random_normal       out                 mean.f, std.f        64-bit for float64, otherwise 32-bit
 random_exponential  out                 lambda.f             64-bit for float64, otherwise 32-bit
 random_bernoulli    out [, p: float64]  p.f (without p)      32-bit
-random_integers     out                 low.i, high.i        32-bit for high - low <= 2^32, otherwise 64-bit
+random_integers     out                 low.i, high.i        32-bit for high - low <= 2^32, else 64-bit
 random_permutation  out: int64          none                 64-bit
-dropout             y, mask: bool; x    p.f                  32-bit; y = x mask / (1 - p), mask true with probability 1 - p
-Uniform, normal and exponential fill real dtypes (float16 and bfloat16 from float32); bernoulli and integers any dtype.
+dropout             y, mask: bool; x    p.f                  32-bit
+dropout: y = x mask / (1 - p), mask true with probability 1 - p.  Uniform, normal and exponential fill real dtypes
+(float16 and bfloat16 from float32); bernoulli and integers any dtype.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -34,6 +35,7 @@ cdef extern from "fx/philox.h" namespace "fx" nogil:
     cppclass normal_pair[T]:
         T first
         T second
+    philox_words philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1)
     philox_words philox_block(uint64_t seed, uint64_t block)
     uint64_t join(uint32_t low, uint32_t high)
     float unit32 "fx::unit"(uint32_t w, int bits)
@@ -60,7 +62,9 @@ cdef extern from *:
     struct keyed {
         uint64_t key;
         int64_t index;
-        bool operator<(const keyed &other) const { return key < other.key || (key == other.key && index < other.index); }
+        bool operator<(const keyed &other) const {
+            return key < other.key || (key == other.key && index < other.index);
+        }
     };
     """
     cppclass keyed:
@@ -86,7 +90,7 @@ cdef struct fill_job:
 
 
 cdef void draw(uint32_t *w, uint64_t seed, uint64_t block, int blocks) noexcept nogil:
-    cdef int i
+    cdef Py_ssize_t i
     cdef philox_words words
     for i in range(blocks):
         words = philox_block(seed, block + <uint64_t> i)
@@ -121,7 +125,8 @@ cdef void uniform_values(const fill_job *job, int64_t first, int n, const uint32
     cdef double *o = <double *> job.out + first
     cdef float low = <float> job.a, high = <float> job.b
     cdef double low64 = job.a, high64 = job.b
-    cdef int i, bits = 11 if job.dtype == FX_F16 else 8 if job.dtype == FX_BF16 else 24
+    cdef Py_ssize_t i
+    cdef int bits = 11 if job.dtype == FX_F16 else 8 if job.dtype == FX_BF16 else 24
     if job.wide:
         for i in range(n):
             o[i] = uniform(unit64(join(w[2 * i], w[2 * i + 1])), low64, high64)
@@ -129,6 +134,11 @@ cdef void uniform_values(const fill_job *job, int64_t first, int n, const uint32
     for i in range(n):
         y[i] = uniform(unit32(w[i], bits), low, high)
     store(job, first, n, y, FX_F32)
+    if bits < 24:  # rounded to 16 bits, a value may have reached high
+        casts[<int> FX_F32][job.dtype](y, job.out + first * job.size, NULL, NULL, NULL, n)
+        for i in range(n):
+            y[i] = y[i] if y[i] < high else low
+        store(job, first, n, y, FX_F32)
 
 
 cdef void normal_values(const fill_job *job, int64_t first, int n, const uint32_t *w) noexcept nogil:
@@ -138,7 +148,7 @@ cdef void normal_values(const fill_job *job, int64_t first, int n, const uint32_
     cdef double mean64 = job.a, std64 = job.b
     cdef normal_pair[float] pair
     cdef normal_pair[double] pair64
-    cdef int i, pairs = (n + 1) // 2
+    cdef Py_ssize_t i, pairs = (n + 1) // 2
     if job.wide:
         for i in range(pairs):
             pair64 = box_muller[double, uint64_t](join(w[4 * i], w[4 * i + 1]), join(w[4 * i + 2], w[4 * i + 3]))
@@ -158,7 +168,7 @@ cdef void exponential_values(const fill_job *job, int64_t first, int n, const ui
     cdef double *o = <double *> job.out + first
     cdef double scale64 = 1 / job.a
     cdef float scale = <float> scale64
-    cdef int i
+    cdef Py_ssize_t i
     if job.wide:
         for i in range(n):
             o[i] = mul64(minus_log64(above64(join(w[2 * i], w[2 * i + 1]))), scale64)
@@ -172,7 +182,7 @@ cdef void bernoulli_values(const fill_job *job, int64_t first, int n, const uint
     cdef uint8_t[CHUNK] y
     cdef const double *p = <const double *> job.x
     cdef double same = job.a
-    cdef int i
+    cdef Py_ssize_t i
     if p == NULL:
         for i in range(n):
             y[i] = happens(w[i], same)
@@ -187,7 +197,7 @@ cdef void integer_values(const fill_job *job, int64_t first, int n, const uint32
     cdef int64_t[CHUNK] y
     cdef uint64_t low = <uint64_t> job.low, span = job.range
     cdef uint32_t narrow = <uint32_t> span
-    cdef int i
+    cdef Py_ssize_t i
     if job.wide:
         for i in range(n):
             y[i] = <int64_t> (low + below64(join(w[2 * i], w[2 * i + 1]), span))
@@ -207,7 +217,7 @@ cdef void dropout_values(const fill_job *job, int64_t first, int n, const uint32
     cdef float scale = <float> scale64
     cdef uint8_t *mask = job.mask + first
     cdef const double *x = <const double *> job.x + first
-    cdef int i
+    cdef Py_ssize_t i
     for i in range(n):
         mask[i] = happens(w[i], keep)
     if job.dtype == FX_F64:
@@ -293,14 +303,16 @@ cdef int random_exponential(fx_call *call) noexcept nogil:
 
 cdef int random_bernoulli(fx_call *call) noexcept nogil:
     cdef fill_job job
+    cdef fx_array *p
     cdef bint given = call.n_in > 0 and call.arrays[1] != NULL
     cdef int status = begin(call, &job, False, 2 if given else 3)
     if status != FX_OK:
         return status
     if given:
-        if call.arrays[1].dtype != FX_F64 or not call.arrays[1].flags & FX_CONTIGUOUS or call.arrays[1].numel != job.numel:
+        p = call.arrays[1]
+        if p.dtype != FX_F64 or not p.flags & FX_CONTIGUOUS or p.numel != job.numel:
             return refuse(call, FX_ERROR_VALUE, b"the probabilities must be contiguous float64, one for each element")
-        job.x = <const char *> call.arrays[1].data
+        job.x = <const char *> p.data
     else:
         job.a = call.params[2].f
         if not 0 <= job.a <= 1:
@@ -379,3 +391,9 @@ provide(FX_CPU, "random_bernoulli", random_bernoulli)
 provide(FX_CPU, "random_integers", random_integers)
 provide(FX_CPU, "random_permutation", random_permutation)
 provide(FX_CPU, "dropout", dropout)
+
+
+def philox4x32(counter, key):
+    """Four words of Philox4x32-10 from a counter of four words and a key of two; for tests."""
+    cdef philox_words words = philox(counter[0], counter[1], counter[2], counter[3], key[0], key[1])
+    return words.w[0], words.w[1], words.w[2], words.w[3]

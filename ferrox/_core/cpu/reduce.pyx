@@ -1,6 +1,6 @@
-"""Reductions: the driver that brings any layout to the two forms that fx/reduce.h has loops for.
+"""Reductions: a driver that brings any layout to the two forms that fx/reduce.h has loops for.
 
-Arrays: out (contiguous, row-major over the kept dimensions), in.  params[0].i is the bit mask of the reduced dimensions.
+Arrays: out (contiguous, row-major over the kept dimensions), in.  params[0].i is the bit mask of the reduced ones.
 
 sum, nansum            params[1].f a factor (mean: 1/n), taken where the arithmetic is floating; absent means 1
 prod, amax, amin, all, any, count_nonzero, logsumexp
@@ -8,11 +8,11 @@ sum_squares            of absolute values
 norm                   params[1].f the order p
 argmax, argmin         out int64; one dimension, or all of them in row-major order
 max_dim, min_dim       outs: values, indices; as argmax
-var                    outs: var, mean (may be absent); params[1].f the correction, params[2].i 1 for the standard deviation
+var                    outs: var, mean (may be absent); params[1].f the correction, params[2].i 1: standard deviation
 
 Rows (the reduced dimension is dense, or nothing is kept) are folded one state at a time; columns (a kept dimension is
-denser, or rows are short) many states at a time.  Few outputs of many items are cut into chunks whose states are combined
-in a tree.  Chunks depend on the shape alone: every number of threads gives the same bits.
+denser, or rows are short) many states at a time.  Few outputs of many items are cut into chunks whose states are
+combined in a tree.  Chunks depend on the shape alone: every number of threads gives the same bits.
 """
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, fabs, log, pow, sqrt
@@ -186,17 +186,23 @@ cdef void _fold_rows(reduce_plan *plan, double *a, double *b, char *data, Py_ssi
             r += m
         return
     if rs == cols and cols < NARROW and plan.reduction != FX_ARGMAX and plan.reduction != FX_ARGMIN:
-        # Narrow dense rows: `side` of them make one wide row.
-        side = 512 // cols
+        # Narrow dense rows: `side` of them make one wide row, whose states are combined in a tree.
+        side = 2
+        while 2 * side * cols <= 512:
+            side *= 2
         per = rows // side
         if per >= 4:
             _start(plan, wide_a, wide_b, side * cols)
             plan.loops.fold(wide_a, wide_b, data, side * cols, per, side * cols, 0, plan.p)
-            for m in range(side):
-                plan.loops.combine(a, b, wide_a + m * cols, wide_b + m * cols, cols, done, per)
-                done += per
             data += side * per * cols * plan.size
             rows -= side * per
+            while side > 1:
+                side //= 2
+                m = side * cols
+                plan.loops.combine(wide_a, wide_b, wide_a + m, wide_b + m, m, per, per)
+                per *= 2
+            plan.loops.combine(a, b, wide_a, wide_b, cols, done, per)
+            done += per
     plan.loops.fold(a, b, data, rs, rows, cols, done, plan.p)
 
 

@@ -41,5 +41,15 @@ template <class T> FX_HD T bce(T x, T target) {
     return (target - T(1)) * no - target * yes;
 }
 
+/* Of a difference d: a parabola up to beta (delta), a line beyond. */
+template <class T> FX_HD T smooth_l1(T d, T beta) {
+    T a = absolute(d);
+    return a < beta ? T(0.5) * d * d / beta : a - T(0.5) * beta;
+}
+template <class T> FX_HD T huber(T d, T delta) {
+    T a = absolute(d);
+    return a < delta ? T(0.5) * d * d : delta * (a - T(0.5) * delta);
+}
+
 } // namespace fx
 #endif

@@ -1,4 +1,5 @@
-/* What every scalar header starts from: the function macro, bit casts, rounding by a magic constant, Horner's scheme. */
+/* What every scalar header starts from: the function macro, bit casts, rounding by a magic constant, Horner's scheme.
+ */
 #ifndef FX_BITS_H
 #define FX_BITS_H
 #include <stddef.h>
@@ -39,7 +40,8 @@ template <> struct ieee<float> {
     static constexpr int mantissa = 23;
     static constexpr bits bias = 127, mask = 0x7fffffffu;
     static constexpr float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
-    static constexpr float infinity = __builtin_huge_valf(), max = 3.40282346638528859812e+38f, smallest_normal = 0x1p-126f;
+    static constexpr float infinity = __builtin_huge_valf(), max = 3.40282346638528859812e+38f,
+                           smallest_normal = 0x1p-126f;
 };
 
 template <> struct ieee<double> {
@@ -47,7 +49,8 @@ template <> struct ieee<double> {
     static constexpr int mantissa = 52;
     static constexpr bits bias = 1023, mask = 0x7fffffffffffffffu;
     static constexpr double magic = 6755399441055744.0;
-    static constexpr double infinity = __builtin_huge_val(), max = 1.79769313486231570815e+308, smallest_normal = 0x1p-1022;
+    static constexpr double infinity = __builtin_huge_val(), max = 1.79769313486231570815e+308,
+                            smallest_normal = 0x1p-1022;
 };
 
 template <class T> FX_HD T not_a_number() { return ieee<T>::infinity - ieee<T>::infinity; }
@@ -89,11 +92,14 @@ FX_HD double product_error(double a, double b, double p) {
 #endif
 }
 
-/* c0 + c1 x + c2 x^2 + ...: Horner's scheme on the even and odd coefficients after the first, in four chains when there are many.
- * A loop iteration is a chain of dependent operations that the processor overlaps with few others; shorter chains, more overlap. */
+/* c0 + c1 x + c2 x^2 + ...: Horner's scheme on the even and odd coefficients after the first, in four chains when there
+ * are many. A loop iteration is a chain of dependent operations that the processor overlaps with few others; shorter
+ * chains, more overlap. */
 template <class T> FX_HD T every_other(T, T c) { return c; }
 template <class T> FX_HD T every_other(T, T c, T) { return c; }
-template <class T, class... Rest> FX_HD T every_other(T z, T c, T, Rest... rest) { return madd(every_other(z, T(rest)...), z, c); }
+template <class T, class... Rest> FX_HD T every_other(T z, T c, T, Rest... rest) {
+    return madd(every_other(z, T(rest)...), z, c);
+}
 
 template <class T> FX_HD T every_fourth(T, T c) { return c; }
 template <class T> FX_HD T every_fourth(T, T c, T) { return c; }
@@ -115,7 +121,9 @@ template <class T, class... Rest> FX_HD T poly_chains(T x, T c0, T c1, T c2, T c
         return madd(x, madd(z, every_fourth(q, c3, T(rest)...), every_fourth(q, c1, c2, c3, T(rest)...)), even);
     }
 }
-template <class T, class... Rest> FX_HD T poly(T x, T c, Rest... rest) { return madd(x, poly_chains(x, T(rest)...), c); }
+template <class T, class... Rest> FX_HD T poly(T x, T c, Rest... rest) {
+    return madd(x, poly_chains(x, T(rest)...), c);
+}
 
 /* Nearest integer (ties to even) of |x| < 2^(mantissa - 1). */
 template <class T> FX_HD T nearest(T x) { return (x + ieee<T>::magic) - ieee<T>::magic; }

@@ -35,20 +35,20 @@
 #endif
 
 /* Arithmetic */
-FX_UNARY(abs, ANY, fx::absolute(x))
+FX_UNARY(abs, NUMBER, fx::absolute(x))
 FX_UNARY(neg, NUMBER, -x)
-FX_UNARY(positive, ANY, x)
+FX_UNARY(positive, NUMBER, x)
 FX_UNARY(sign, ANY, fx::sign(x))
-FX_UNARY(square, ANY, x * x)
+FX_UNARY(square, NUMBER, x * x)
 FX_UNARY(reciprocal, REAL, T(1) / x)
 FX_UNARY(sqrt, REAL, fx::sqrt(x))
 FX_UNARY(rsqrt, REAL, fx::rsqrt(x))
-FX_UNARY(floor, REAL, fx::floor(x))
-FX_UNARY(ceil, REAL, fx::ceil(x))
-FX_UNARY(round, REAL, fx::round(x))
-FX_UNARY(trunc, REAL, fx::trunc(x))
+FX_UNARY(floor, NUMBER, fx::floor(x))
+FX_UNARY(ceil, NUMBER, fx::ceil(x))
+FX_UNARY(round, NUMBER, fx::round(x))
+FX_UNARY(trunc, NUMBER, fx::trunc(x))
 FX_UNARY(frac, REAL, x - fx::trunc(x))
-FX_UNARY(nan_to_num, REAL, fx::nan_to_num(x, p0, p1, p2))
+FX_UNARY(nan_to_num, ANY, fx::nan_to_num(x, p0, p1, p2))
 FX_UNARY(bitwise_not, INTEGER, ~x)
 
 /* Exponentials and logarithms */
@@ -83,6 +83,8 @@ FX_UNARY(erfinv, REAL, fx::erfinv(x))
 FX_UNARY(lgamma, REAL, fx::lgamma(x))
 FX_UNARY(digamma, REAL, fx::digamma(x))
 FX_UNARY(trigamma, REAL, fx::trigamma(x))
+FX_UNARY(polygamma, REAL, fx::polygamma(p0, x))
+FX_UNARY(logit, REAL, fx::log(x / (T(1) - x)))
 
 /* Tests */
 FX_TEST(isnan, ANY, fx::isnan(x))
@@ -116,7 +118,7 @@ FX_BINARY(ldexp, REAL, x * fx::exp2(y))
 FX_BINARY(logaddexp, REAL, fx::logaddexp(x, y))
 FX_BINARY(logaddexp2, REAL, fx::logaddexp2(x, y))
 FX_BINARY(xlogy, REAL, fx::xlogy(x, y))
-FX_BINARY(heaviside, NUMBER, fx::heaviside(x, y))
+FX_BINARY(heaviside, ANY, fx::heaviside(x, y))
 FX_BINARY(bitwise_and, BITS, x & y)
 FX_BINARY(bitwise_or, BITS, x | y)
 FX_BINARY(bitwise_xor, BITS, x ^ y)
@@ -188,6 +190,14 @@ FX_BINARY(hardshrink_backward, REAL, y >= -p0 && y <= p0 ? T(0) : x)
 FX_BINARY(log1p_backward, REAL, x / (T(1) + y))
 FX_BINARY(pow_scalar_backward, REAL, p0 == T(0) ? T(0) : x * (p0 * fx::pow(y, p0 - T(1))))
 
+FX_BINARY(prelu_weight_backward, REAL, y > T(0) ? T(0) : x * y)
+FX_BINARY(logit_backward, REAL, y < T(0) || y > T(1) ? fx::not_a_number<T>() : x / (y * (T(1) - y)))
+
+/* Gradients of the first of two operands: x the incoming gradient, y and z the operands; halves at a tie */
+FX_TERNARY(maximum_backward, REAL, y == z ? x / T(2) : y < z ? T(0) : x)
+FX_TERNARY(minimum_backward, REAL, y == z ? x / T(2) : y > z ? T(0) : x)
+FX_TERNARY(prelu_backward, REAL, y > T(0) ? x : x * z)
+
 /* Gradients from the output: x the incoming gradient, y the output */
 FX_BINARY(tanh_backward, REAL, x * (T(1) - y * y))
 FX_BINARY(sigmoid_backward, REAL, x * ((T(1) - y) * y))
@@ -196,11 +206,12 @@ FX_BINARY(rsqrt_backward, REAL, T(-0.5) * x * (y * y * y))
 FX_BINARY(reciprocal_backward, REAL, -x * (y * y))
 FX_BINARY(expm1_backward, REAL, x * (y + T(1)))
 
-/* Elementwise losses: x the prediction, y the target; gradients: x the incoming gradient, y the prediction, z the target */
+/* Elementwise losses: x the prediction, y the target.
+ * Their gradients: x the incoming gradient, y the prediction, z the target. */
 FX_BINARY(mse, REAL, (x - y) * (x - y))
 FX_BINARY(l1, REAL, fx::absolute(x - y))
-FX_BINARY(smooth_l1, REAL, fx::absolute(x - y) < p0 ? T(0.5) * (x - y) * (x - y) / p0 : fx::absolute(x - y) - T(0.5) * p0)
-FX_BINARY(huber, REAL, fx::absolute(x - y) < p0 ? T(0.5) * (x - y) * (x - y) : p0 * (fx::absolute(x - y) - T(0.5) * p0))
+FX_BINARY(smooth_l1, REAL, fx::smooth_l1(x - y, p0))
+FX_BINARY(huber, REAL, fx::huber(x - y, p0))
 FX_BINARY(bce, REAL, fx::bce(x, y))
 FX_BINARY(bce_with_logits, REAL, (T(1) - y) * x + fx::softplus(-x))
 FX_TERNARY(mse_backward, REAL, T(2) * (y - z) * x)

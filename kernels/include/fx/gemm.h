@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
+/* FX_WIDE: the shapes of AVX-512 in pairs of registers, to test them on machines without it. */
+#if defined(__AVX512F__) || defined(FX_WIDE)
 #define FX_VECTOR_BYTES 64
 #define FX_TILE_ROWS 12
 #define FX_TILE_VECTORS 2
@@ -62,7 +63,7 @@ template <class T> static inline typename simd<T>::vec load_part(const T *p, int
         v = (typename simd<T>::vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
     else
         v = (typename simd<T>::vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && FX_VECTOR_BYTES == 32
     if constexpr (sizeof(T) == 4)
         v = (typename simd<T>::vec)_mm256_maskload_ps(
             (const float *)p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
@@ -90,7 +91,8 @@ template <class T> struct block {
 
 /* last_b and last_c: column of the last vector, in B's row (NV vectors apart when packed) and in C's. */
 template <class T, int MR, int NV, bool PART>
-static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, int64_t last_b, int64_t last_c, int part) {
+static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, int64_t last_b, int64_t last_c,
+                 int part) {
     typedef typename simd<T>::vec vec;
     constexpr int L = simd<T>::lanes;
     const int64_t rsa = s->rsa, csa = s->csa, ldb = s->ldb;
@@ -197,8 +199,9 @@ template <class T> static inline void copy_row(T *to, const T *from, int vectors
     store(to + (vectors - 1) * L, load(from + last_c));
 }
 
-/* to[r * ld_to + c] = from[c * ld_from + r] for c < lanes, r < rows: `rows` rows of a panel out of adjacent elements. */
-template <class T> static inline void transpose_lanes(T *to, int64_t ld_to, const T *from, int64_t ld_from, int64_t rows) {
+/* to[r * ld_to + c] = from[c * ld_from + r] for c < lanes, r < rows: rows of a panel out of adjacent elements. */
+template <class T>
+static inline void transpose_lanes(T *to, int64_t ld_to, const T *from, int64_t ld_from, int64_t rows) {
     constexpr int L = simd<T>::lanes;
     int64_t r = 0;
 #if defined(__AVX__)
@@ -208,10 +211,10 @@ template <class T> static inline void transpose_lanes(T *to, int64_t ld_to, cons
                 __m256 x[8], y[8];
                 FX_UNROLL
                 for (int i = 0; i < 4; i++) {
-                    const float *p = (const float *)from + (half + i) * ld_from + r;
-                    x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * ld_from), 1);
-                    x[i + 4] =
-                        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 4)), _mm_loadu_ps(p + 4 * ld_from + 4), 1);
+                    const float *p = (const float *)from + (half + i) * ld_from + r, *q = p + 4 * ld_from;
+                    x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(q), 1);
+                    x[i + 4] = _mm256_castps128_ps256(_mm_loadu_ps(p + 4));
+                    x[i + 4] = _mm256_insertf128_ps(x[i + 4], _mm_loadu_ps(q + 4), 1);
                 }
                 FX_UNROLL
                 for (int i = 0; i < 8; i += 4) {
@@ -231,9 +234,10 @@ template <class T> static inline void transpose_lanes(T *to, int64_t ld_to, cons
         for (; r + 2 <= rows; r += 2) {
             for (int half = 0; half < L; half += 4) {
                 const double *p = (const double *)from + half * ld_from + r;
-                __m256d x = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + 2 * ld_from), 1);
-                __m256d y = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p + ld_from)),
-                                                 _mm_loadu_pd(p + 3 * ld_from), 1);
+                const double *q = p + ld_from;
+                __m256d x = _mm256_castpd128_pd256(_mm_loadu_pd(p)), y = _mm256_castpd128_pd256(_mm_loadu_pd(q));
+                x = _mm256_insertf128_pd(x, _mm_loadu_pd(p + 2 * ld_from), 1);
+                y = _mm256_insertf128_pd(y, _mm_loadu_pd(q + 2 * ld_from), 1);
                 double *o = (double *)to + r * ld_to + half;
                 _mm256_storeu_pd(o, _mm256_unpacklo_pd(x, y));
                 _mm256_storeu_pd(o + ld_to, _mm256_unpackhi_pd(x, y));
@@ -261,8 +265,10 @@ template <class T> static inline void pack_rows(T *to, int64_t rows, const T *a,
                     typedef int mask __attribute__((vector_size(16)));
                     const quad x0 = *(const quad *)p, x1 = *(const quad *)(p + rsa);
                     const quad x2 = *(const quad *)(p + 2 * rsa), x3 = *(const quad *)(p + 3 * rsa);
-                    const quad y0 = __builtin_shuffle(x0, x1, mask{0, 4, 1, 5}), y1 = __builtin_shuffle(x0, x1, mask{2, 6, 3, 7});
-                    const quad y2 = __builtin_shuffle(x2, x3, mask{0, 4, 1, 5}), y3 = __builtin_shuffle(x2, x3, mask{2, 6, 3, 7});
+                    const quad y0 = __builtin_shuffle(x0, x1, mask{0, 4, 1, 5});
+                    const quad y1 = __builtin_shuffle(x0, x1, mask{2, 6, 3, 7});
+                    const quad y2 = __builtin_shuffle(x2, x3, mask{0, 4, 1, 5});
+                    const quad y3 = __builtin_shuffle(x2, x3, mask{2, 6, 3, 7});
                     *(quad *)o = __builtin_shuffle(y0, y2, mask{0, 1, 4, 5});
                     *(quad *)(o + rows) = __builtin_shuffle(y0, y2, mask{2, 3, 6, 7});
                     *(quad *)(o + 2 * rows) = __builtin_shuffle(y1, y3, mask{0, 1, 4, 5});

@@ -1,5 +1,6 @@
-/* float16 and bfloat16 as 16 bits, to float and back: round to nearest even, branch-free, subnormals, infinities and NaN kept.
- * Integer arithmetic and one float addition only: any compiler vectorises it, and host and device give the same bits. */
+/* float16 and bfloat16 as 16 bits, to float and back: round to nearest even, branch-free, subnormals, infinities and
+ * NaN kept. Integer arithmetic and one float addition only: any compiler vectorises it, and host and device give the
+ * same bits. */
 #ifndef FX_HALF_H
 #define FX_HALF_H
 #include "bits.h"
@@ -40,7 +41,8 @@ struct bfloat16 {
     uint16_t bits;
 };
 
-/* Conversion between any two dtypes.  A real goes to a small integer by way of int32 (modulo 2^n, as PyTorch); to bool by != 0. */
+/* Conversion between any two dtypes.  A real goes to a small integer by way of int32 (modulo 2^n, as PyTorch); to bool
+ * by != 0. */
 template <class To, class From> struct conversion {
     static FX_HD To convert(From x) { return To(x); }
 };
@@ -68,9 +70,9 @@ template <> struct conversion<float16, bfloat16> {
 template <> struct conversion<bfloat16, float16> {
     static FX_HD bfloat16 convert(float16 x) { return {float_to_bfloat16(float16_to_float(x.bits))}; }
 };
-#define FX_WRAP(To, From)                                                    \
-    template <> struct conversion<To, From> {                                \
-        static FX_HD To convert(From x) { return To(int32_t(x)); }           \
+#define FX_WRAP(To, From)                                          \
+    template <> struct conversion<To, From> {                      \
+        static FX_HD To convert(From x) { return To(int32_t(x)); } \
     };
 FX_WRAP(uint8_t, float)
 FX_WRAP(uint8_t, double)

@@ -1,8 +1,9 @@
 /* Elementary functions for the host: branch-free, so that a loop over them vectorises.  Included by scalar.h.
  *
  * A function written as a template serves float and double alike; where only the double exists, the float comes from it
- * (correctly rounded but for rare double roundings).  Polynomials are near-minimax (Chebyshev interpolation in 50 digits);
- * their relative error stands beside them.  Infinities, NaN, signed zeros and subnormals follow IEEE 754 / C Annex F.
+ * (correctly rounded but for rare double roundings).  Polynomials are near-minimax (Chebyshev interpolation in 50
+ * digits); their relative error stands beside them.  Infinities, NaN, signed zeros and subnormals follow IEEE 754 / C
+ * Annex F.
  */
 #ifndef FX_HOST_MATH_H
 #define FX_HOST_MATH_H
@@ -30,7 +31,8 @@ template <> FX_HD reduced<double> reduce_ln2(double x) {
 
 /* (exp(r) - 1 - r) / r^2 */
 FX_HD float exp_tail(float r) {
-    return poly(r, 0.5f, 0.166666672f, 0.0416665524f, 0.00833332073f, 0.00139262504f, 0.000198827736f); /* 2^-23 in r^3 */
+    return poly(r, 0.5f, 0.166666672f, 0.0416665524f, 0.00833332073f, 0.00139262504f,
+                0.000198827736f); /* 2^-23 in r^3 */
 }
 FX_HD double exp_tail(double r) {
     return poly(r, 0.5, 0.16666666666666669, 0.041666666666666664, 0.008333333333330039, 0.0013888888888886537,
@@ -38,8 +40,8 @@ FX_HD double exp_tail(double r) {
                 2.5100472505694996e-08, 2.09112987659402e-09); /* 2^-53 in r^3 */
 }
 
-template <class T> constexpr T exp_top = T(sizeof(T) == 4 ? 90.0 : 711.0);        /* overflows, halved too */
-template <class T> constexpr T exp_bottom = T(sizeof(T) == 4 ? -104.5 : -746.0);  /* underflows to zero */
+template <class T> constexpr T exp_top = T(sizeof(T) == 4 ? 90.0 : 711.0);       /* overflows, halved too */
+template <class T> constexpr T exp_bottom = T(sizeof(T) == 4 ? -104.5 : -746.0); /* underflows to zero */
 
 /* exp(r + c) 2^-n of a reduced argument */
 template <class T> FX_HD T exp_mantissa(reduced<T> a) { return T(1) + (a.r + madd(a.r * a.r, exp_tail(a.r), a.c)); }
@@ -57,7 +59,8 @@ template <class T> FX_HD T exp_down(T x) {
     reduced<T> a = reduce_ln2(x < exp_bottom<T> ? exp_bottom<T> : x);
     return scale_down(exp_mantissa(a), a.n);
 }
-/* exp(x + error), exp_bottom <= x <= 0, error of the order of x's rounding: large enough for exp(x) error to differ from error. */
+/* exp(x + error), exp_bottom <= x <= 0, error of the order of x's rounding: large enough for exp(x) error to differ
+ * from error. */
 template <class T> FX_HD T exp_down(T x, T error) {
     reduced<T> a = reduce_ln2(x);
     T c = a.c + error, tail = a.r * a.r * exp_tail(a.r), rest = madd(c, a.r + tail, c);
@@ -69,14 +72,16 @@ template <class T> FX_HD T exp2(T x) {
     x = x > bound ? bound : x;
     x = x < -bound ? -bound : x;
     T n = nearest(x), f = x - n, r = f * T(0.693147180559945309417);
-    T c = product_error(f, T(0.693147180559945309417), r) + f * T(0.693147180559945309417L - T(0.693147180559945309417));
+    T c =
+        product_error(f, T(0.693147180559945309417), r) + f * T(0.693147180559945309417L - T(0.693147180559945309417));
     T y = scale(T(1) + (r + madd(r * r, exp_tail(r), c)), n);
     return y;
 }
 
 /* y - 1 of y = exp(x), as 2 (2^(n-1) p + 2^(n-1) - 1/2): no overflow before the result's own. */
 template <class T> FX_HD T expm1(T x) {
-    T t = x > exp_top<T> ? exp_top<T> : x;
+    constexpr T top = T(sizeof(T) == 4 ? 89 : 710); /* overflows */
+    T t = x > top ? top : x;
     t = t < T(-50) ? T(-50) : t;
     reduced<T> a = reduce_ln2(t);
     T p = a.r + madd(a.r * a.r, exp_tail(a.r), a.c), s = power_of_two(a.n - T(1));
@@ -85,13 +90,17 @@ template <class T> FX_HD T expm1(T x) {
     return x == T(0) ? x : y;
 }
 
-FX_HD float sinh_tail(float z) { return poly(z, 0.166666672f, 0.00833333936f, 0.000198381022f, 2.80628024e-06f); } /* 2^-25 */
+FX_HD float sinh_tail(float z) {
+    return poly(z, 0.166666672f, 0.00833333936f, 0.000198381022f, 2.80628024e-06f);
+} /* 2^-25 */
 FX_HD double sinh_tail(double z) {
-    return poly(z, 0.16666666666666666, 0.008333333333333333, 0.00019841269841269773, 2.755731922404034e-06, 2.505210836405804e-08,
-                1.6059048396350562e-10, 7.646625361656533e-13, 2.8445264169928503e-15); /* 2^-54 */
+    return poly(z, 0.16666666666666666, 0.008333333333333333, 0.00019841269841269773, 2.755731922404034e-06,
+                2.505210836405804e-08, 1.6059048396350562e-10, 7.646625361656533e-13,
+                2.8445264169928503e-15); /* 2^-54 */
 }
 template <class T> FX_HD T sinh(T x) {
-    T a = absolute(x), z = x * x, e = exp_scaled(a, T(-1)), large = e - T(0.25) / e, small = madd(z * a, sinh_tail(z), a);
+    T a = absolute(x), z = x * x, e = exp_scaled(a, T(-1)), large = e - T(0.25) / e,
+      small = madd(z * a, sinh_tail(z), a);
     return copysign(a > T(1) ? large : small, x); /* e is half of exp, which overflows later than exp */
 }
 template <class T> FX_HD T cosh(T x) {
@@ -122,15 +131,18 @@ template <class T> FX_HD T sigmoid(T x) {
     return madd(rest, madd(T(-0.5), e, T(1)), y); /* 1 - e / 2 is near enough to 1 / d */
 }
 
-/* Logarithms: x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R), s = f / (2 + f). */
+/* Logarithms: x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R), s = f / (2 +
+ * f). */
 template <class T> struct logarithm {
     T k, f, half_square, tail;
 };
 
-FX_HD float log_remainder(float z) { return z * poly(z, 0.666666687f, 0.400001258f, 0.285503983f, 0.233419433f); } /* 2^-25 */
+FX_HD float log_remainder(float z) {
+    return z * poly(z, 0.666666687f, 0.400001258f, 0.285503983f, 0.233419433f);
+} /* 2^-25 */
 FX_HD double log_remainder(double z) {
-    return z * poly(z, 0.6666666666666666, 0.4000000000000094, 0.2857142857076445, 0.2222222240054776, 0.18181794700897794,
-                    0.15386290534659228, 0.13267418596469616, 0.13100721383550756); /* 2^-54 */
+    return z * poly(z, 0.6666666666666666, 0.4000000000000094, 0.2857142857076445, 0.2222222240054776,
+                    0.18181794700897794, 0.15386290534659228, 0.13267418596469616, 0.13100721383550756); /* 2^-54 */
 }
 
 FX_HD float exponent_value(uint32_t e) { return float(int32_t(e)); }
@@ -160,7 +172,7 @@ template <class T> constexpr T ln2_lo = T(sizeof(T) == 4 ? 1.428606820309417e-06
 
 template <class T> FX_HD T log(T x) {
     logarithm<T> a = split_log(x);
-    T y = a.k * ln2_hi<T> - ((a.half_square - (a.tail + a.k * ln2_lo<T>)) - a.f);
+    T y = madd(a.k, ln2_hi<T>, a.f - (a.half_square - madd(a.k, ln2_lo<T>, a.tail)));
     return log_specials(x, y);
 }
 
@@ -169,17 +181,19 @@ template <class T> FX_HD T log1p(T x) {
     logarithm<T> a = split_log(u);
     T lost = x < T(1) ? x - (u - T(1)) : T(1) - (u - x); /* of the addition, exactly */
     T c = lost / u;
-    T y = a.k * ln2_hi<T> - ((a.half_square - (a.tail + (a.k * ln2_lo<T> + c))) - a.f);
+    T y = madd(a.k, ln2_hi<T>, a.f - (a.half_square - (a.tail + madd(a.k, ln2_lo<T>, c))));
     y = log_specials(u, y);
     return absolute(x) < T(sizeof(T) == 4 ? 0x1p-25 : 0x1p-54) ? x : y;
 }
 
-/* log(x) / log(base) as a sum of a head with 21 bits to spare and a tail, so that exact powers come out exact (FreeBSD's e_log2.c). */
+/* log(x) / log(base) as a sum of a head with 21 bits to spare and a tail, so that exact powers come out exact
+ * (FreeBSD's e_log2.c). */
 FX_HD double log_in_base(double x, double inv_hi, double inv_lo, double k_hi, double k_lo) {
     logarithm<double> a = split_log(x);
     double hi = bit_cast<double>(bit_cast<uint64_t>(a.f - a.half_square) & 0xffffffff00000000u);
     double lo = ((a.f - hi) - a.half_square) + a.tail;
-    double head = hi * inv_hi, tail = a.k * k_lo + (lo + hi) * inv_lo + lo * inv_hi, whole = a.k * k_hi, w = whole + head;
+    double head = hi * inv_hi, tail = madd(lo, inv_hi, madd(lo + hi, inv_lo, a.k * k_lo)), whole = a.k * k_hi,
+           w = whole + head;
     return log_specials(x, (tail + ((whole - w) + head)) + w);
 }
 FX_HD double log2(double x) { return log_in_base(x, 1.44269504072144627571e+00, 1.67517131648865118353e-10, 1.0, 0.0); }
@@ -200,24 +214,25 @@ struct angle {
 
 FX_HD angle reduce_angle(double x) {
     double shifted = madd(x, 0.63661977236758134308, ieee<double>::magic), n = shifted - ieee<double>::magic;
-    double t = madd(-n, 1.57079632673412561417e+00, x);                                              /* exact */
-    double w = n * 6.07710050630396597660e-11, u = t - w, lost = (t - u) - w;                        /* 66 bits */
-    double w2 = n * 2.02226624871116645580e-21, v = u - w2;                                          /* 99 bits */
+    double t = madd(-n, 1.57079632673412561417e+00, x);                       /* exact */
+    double w = n * 6.07710050630396597660e-11, u = t - w, lost = (t - u) - w; /* 66 bits */
+    double w2 = n * 2.02226624871116645580e-21, v = u - w2;                   /* 99 bits */
     lost += (u - v) - w2;
-    lost -= n * 8.47842766036889956997e-32;
+    lost = madd(-n, 8.47842766036889956997e-32, lost);
     double r = v + lost;
     return {r, (v - r) + lost, bit_cast<uint64_t>(shifted)};
 }
 
 FX_HD double sin_near_zero(double r, double c) {
-    double z = r * r, tail = poly(z, 0.008333333333333331, -0.00019841269841265017, 2.755731921930192e-06, -2.505210621952189e-08,
-                                  1.605852957226768e-10, -7.586576588161299e-13); /* 2^-54 */
+    double z = r * r, tail = poly(z, 0.008333333333333331, -0.00019841269841265017, 2.755731921930192e-06,
+                                  -2.505210621952189e-08, 1.605852957226768e-10, -7.586576588161299e-13); /* 2^-54 */
     return r + (z * r * madd(z, tail, -0.16666666666666666) + madd(z, -0.5 * c, c));
 }
 FX_HD double cos_near_zero(double r, double c) {
     double z = r * r, h = 0.5 * z, w = 1.0 - h;
-    double tail = z * z * poly(z, 0.041666666666666664, -0.0013888888888887382, 2.480158729874307e-05, -2.7557317260008837e-07,
-                               2.087614382799289e-09, -1.1382456778047061e-11); /* 2^-54 */
+    double tail = z * z *
+                  poly(z, 0.041666666666666664, -0.0013888888888887382, 2.480158729874307e-05, -2.7557317260008837e-07,
+                       2.087614382799289e-09, -1.1382456778047061e-11); /* 2^-54 */
     return w + (((1.0 - w) - h) + (tail - r * c));
 }
 
@@ -246,7 +261,7 @@ FX_HD float sin_shifted(float x, uint32_t shift) {
     float r = float(madd(-n, 6.07710050650619224932e-11, madd(-n, 1.57079632673412561417e+00, double(x))));
     uint32_t q = uint32_t(bit_cast<uint64_t>(shifted)) + shift;
     float z = r * r;
-    float s = madd(z * r, poly(z, -0.166666672f, 0.00833333191f, -0.000198400827f, 2.72493139e-06f), r);            /* 2^-25 */
+    float s = madd(z * r, poly(z, -0.166666672f, 0.00833333191f, -0.000198400827f, 2.72493139e-06f), r); /* 2^-25 */
     float c = madd(z, poly(z, -0.5f, 0.0416666679f, -0.00138888881f, 2.48005963e-05f, -2.73004474e-07f), 1.0f);
     uint32_t odd = 0 - (q & 1), y = (bit_cast<uint32_t>(s) & ~odd) | (bit_cast<uint32_t>(c) & odd);
     return bit_cast<float>(y ^ ((q & 2) << 30));
@@ -283,10 +298,10 @@ FX_HD float atan2(float y, float x) {
 
 /* (asin(s) / s - 1) / z, z = s^2 <= 1/4 */
 FX_HD double asin_tail(double z) {
-    return poly(z, 0.16666666666666666, 0.07499999999999991, 0.04464285714288356, 0.030381944441346388, 0.022372159280670934,
-                0.017352757444179745, 0.013965010669333295, 0.011549075679420895, 0.009792863988470036, 0.008135014192099346,
-                0.008799140456930877, 0.0003664940764282979, 0.022586112434717368, -0.024063914418825147,
-                0.03074452694691634); /* 2^-54 */
+    return poly(z, 0.16666666666666666, 0.07499999999999991, 0.04464285714288356, 0.030381944441346388,
+                0.022372159280670934, 0.017352757444179745, 0.013965010669333295, 0.011549075679420895,
+                0.009792863988470036, 0.008135014192099346, 0.008799140456930877, 0.0003664940764282979,
+                0.022586112434717368, -0.024063914418825147, 0.03074452694691634); /* 2^-54 */
 }
 
 struct half_angle {

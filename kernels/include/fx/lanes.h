@@ -129,6 +129,17 @@ inline void gradient_sums(const T *g, const T *x, const T *w, given<T> centre, i
     T s[LANES], p[LANES];
     auto sums = [&](auto weighted) {
         *plain = *product = 0;
+        if (n < LANES) {
+            T a = 0, b = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const T v = weighted(i);
+                a += v;
+                b += v * (x[i] - centre);
+            }
+            *plain = a;
+            *product = b;
+            return;
+        }
         for (int64_t i = 0; i < n;) {
             const int64_t stop = n - i > SUM_BLOCK ? i + SUM_BLOCK : n;
             for (int j = 0; j < LANES; j++) s[j] = p[j] = 0;

@@ -19,7 +19,8 @@ typedef fx::float16 *__restrict__ f16p;
 typedef fx::bfloat16 *__restrict__ bf16p;
 
 namespace fx {
-/* A scalar parameter in the compute type; an integer type takes the nearest value that it has (clamp's infinite bounds). */
+/* A scalar parameter in the compute type; an integer type takes the nearest value that it has (clamp's infinite
+ * bounds). */
 template <class T> FX_HD T parameter(double a) {
     double low = -__builtin_ldexp(T(-1) < T(0) ? 1.0 : 0.0, 8 * sizeof(T) - 1);
     double top = __builtin_ldexp(1.0, T(-1) < T(0) ? 8 * sizeof(T) - 1 : 8 * sizeof(T));
@@ -33,50 +34,40 @@ struct parameters {
     double p[4];
 };
 
-#define FX_UNARY(name, dtypes, value)                                                                       \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD T apply(T x) const {                                                       \
-            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
-            return T(value);                                                                                \
-        }                                                                                                   \
+#define FX_UNARY(name, dtypes, value)                                                                     \
+    struct name##_op : parameters {                                                                       \
+        template <class T> FX_HD T apply(T x) const {                                                     \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]); \
+            return T(value);                                                                              \
+        }                                                                                                 \
     };
-#define FX_GUARDED(name, dtypes, value, fast, limit)                                                        \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD T apply(T x) const {                                                       \
-            return T(value);                                                                                \
-        }                                                                                                   \
-        template <class T> FX_HD T apply_fast(T x) const {                                                  \
-            return T(fast);                                                                                 \
-        }                                                                                                   \
-        template <class T> FX_HD int outside(T x) const {                                                   \
-            return !(absolute(x) <= T(limit));                                                              \
-        }                                                                                                   \
+#define FX_GUARDED(name, dtypes, value, fast, limit)                                           \
+    struct name##_op : parameters {                                                            \
+        template <class T> FX_HD T apply(T x) const { return T(value); }                       \
+        template <class T> FX_HD T apply_fast(T x) const { return T(fast); }                   \
+        template <class T> FX_HD int outside(T x) const { return !(absolute(x) <= T(limit)); } \
     };
-#define FX_TEST(name, dtypes, value)                                                                        \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD uint8_t apply(T x) const {                                                 \
-            return uint8_t(bool(value));                                                                    \
-        }                                                                                                   \
+#define FX_TEST(name, dtypes, value)                                                       \
+    struct name##_op : parameters {                                                        \
+        template <class T> FX_HD uint8_t apply(T x) const { return uint8_t(bool(value)); } \
     };
-#define FX_BINARY(name, dtypes, value)                                                                      \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD T apply(T x, T y) const {                                                  \
-            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
-            return T(value);                                                                                \
-        }                                                                                                   \
+#define FX_BINARY(name, dtypes, value)                                                                    \
+    struct name##_op : parameters {                                                                       \
+        template <class T> FX_HD T apply(T x, T y) const {                                                \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]); \
+            return T(value);                                                                              \
+        }                                                                                                 \
     };
-#define FX_COMPARE(name, dtypes, value)                                                                     \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD uint8_t apply(T x, T y) const {                                            \
-            return uint8_t(bool(value));                                                                    \
-        }                                                                                                   \
+#define FX_COMPARE(name, dtypes, value)                                                         \
+    struct name##_op : parameters {                                                             \
+        template <class T> FX_HD uint8_t apply(T x, T y) const { return uint8_t(bool(value)); } \
     };
-#define FX_TERNARY(name, dtypes, value)                                                                     \
-    struct name##_op : parameters {                                                                         \
-        template <class T> FX_HD T apply(T x, T y, T z) const {                                             \
-            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]);   \
-            return T(value);                                                                                \
-        }                                                                                                   \
+#define FX_TERNARY(name, dtypes, value)                                                                   \
+    struct name##_op : parameters {                                                                       \
+        template <class T> FX_HD T apply(T x, T y, T z) const {                                           \
+            [[maybe_unused]] T p0 = parameter<T>(p[0]), p1 = parameter<T>(p[1]), p2 = parameter<T>(p[2]); \
+            return T(value);                                                                              \
+        }                                                                                                 \
     };
 #include "elementwise.h"
 

@@ -1,14 +1,14 @@
-/* The random stream: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), counter-based, so that
- * any element can be drawn alone and CPU and GPU, at any number of threads, give the same bits.
+/* The random stream: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011),
+ * counter-based, so that any element can be drawn alone and CPU and GPU, at any number of threads, give the same bits.
  *
- * A block is four words, philox(counter, seed): counter = (low, high word of offset + block number, 0, 0), key = (low, high
- * word of seed).  A fill of n elements from `offset` maps element i so:
- *   32-bit draws  word i % 4 of block i / 4          advance the offset by (n + 3) / 4
- *   64-bit draws  words 2 (i % 2) (low) and 2 (i % 2) + 1 (high) of block i / 2    advance by (n + 1) / 2
- * Normal values are drawn in pairs (Box-Muller): elements 2 j and 2 j + 1 from the draws 2 j and 2 j + 1.
+ * A block is four words, philox(counter, seed): counter = (low, high word of offset + block number, 0, 0), key = (low,
+ * high word of seed).  A fill of n elements from `offset` maps element i so: 32-bit draws  word i % 4 of block i / 4
+ * advance the offset by (n + 3) / 4 64-bit draws  words 2 (i % 2) (low) and 2 (i % 2) + 1 (high) of block i / 2 advance
+ * by (n + 1) / 2 Normal values are drawn in pairs (Box-Muller): elements 2 j and 2 j + 1 from the draws 2 j and 2 j
+ * + 1.
  *
- * What is made of the bits uses the strict operations below only (no contraction to fma; host sources that include this file are
- * compiled with -ffp-contract=off), so that it too is the same everywhere.
+ * What is made of the bits uses the strict operations below only (no contraction to fma; host sources that include this
+ * file are compiled with -ffp-contract=off), so that it too is the same everywhere.
  */
 #ifndef FX_PHILOX_H
 #define FX_PHILOX_H
@@ -57,15 +57,19 @@ FX_HD philox_words philox_block(uint64_t seed, uint64_t block) {
 
 FX_HD uint64_t join(uint32_t low, uint32_t high) { return uint64_t(high) << 32 | low; }
 
-/* [0, 1): the top 24 or 53 bits, fewer for float16 (11) and bfloat16 (8), whose rounding must not reach 1. */
-FX_HD float unit(uint32_t w, int bits = 24) { return mul(float(int32_t(w >> 8 >> (24 - bits))), 1.0f / float(1 << bits)); }
+/* [0, 1): the top 24 or 53 bits, fewer for float16 (11) and bfloat16 (8), which hold no more. */
+FX_HD float unit(uint32_t w, int bits = 24) {
+    return mul(float(int32_t(w >> 8 >> (24 - bits))), 1.0f / float(1 << bits));
+}
 FX_HD double unit(uint64_t w) {
     /* 52 bits below one as a mantissa, the 53rd added: no conversion of 64-bit integers, which AVX2 lacks */
     double high = bit_cast<double>(w >> 12 | 0x3ff0000000000000u), low = (w & 0x800) != 0 ? 0x1p-53 : 0.0;
     return add(add(high, -1.0), low);
 }
 /* (0, 1], for logarithms */
-FX_HD float unit_above(uint32_t w) { return add(mul(float(int32_t(w >> 8)), 0x1p-24f), mul(float(int32_t((w & 0xff) + 1)), 0x1p-32f)); }
+FX_HD float unit_above(uint32_t w) {
+    return add(mul(float(int32_t(w >> 8)), 0x1p-24f), mul(float(int32_t((w & 0xff) + 1)), 0x1p-32f));
+}
 FX_HD double unit_above(uint64_t w) { return add(1.0, -unit(w)); }
 
 /* low <= value < high */
@@ -87,8 +91,9 @@ FX_HD double minus_log(double u) {
     double k = bit_cast<double>(ix >> 52 | 0x4330000000000000u) - (4503599627370496.0 + 1023.0);
     double f = add(bit_cast<double>((ix & 0xfffffffffffffu) + 0x3fe6a09e667f3bcdu), -1.0);
     double s = divide(f, add(2.0, f)), z = mul(s, s);
-    double r = mul(mul(z, s), strict_poly(z, 0.6666666666666666, 0.4000000000000094, 0.2857142857076445, 0.2222222240054776,
-                                          0.18181794700897794, 0.15386290534659228, 0.13267418596469616, 0.13100721383550756));
+    double r =
+        mul(mul(z, s), strict_poly(z, 0.6666666666666666, 0.4000000000000094, 0.2857142857076445, 0.2222222240054776,
+                                   0.18181794700897794, 0.15386290534659228, 0.13267418596469616, 0.13100721383550756));
     return -add(mul(k, 0.69314718055994530942), add(mul(2.0, s), r));
 }
 
@@ -104,20 +109,22 @@ FX_HD double sine(double r) {
     double z = mul(r, r);
     return add(mul(mul(z, r), strict_poly(z, -0.16666666666666666, 0.008333333333333331, -0.00019841269841265017,
                                           2.755731921930192e-06, -2.505210621952189e-08, 1.605852957226768e-10,
-                                          -7.586576588161299e-13)), r);
+                                          -7.586576588161299e-13)),
+               r);
 }
 FX_HD double cosine(double r) {
     double z = mul(r, r);
     return add(mul(z, strict_poly(z, -0.5, 0.041666666666666664, -0.0013888888888887382, 2.480158729874307e-05,
-                                  -2.7557317260008837e-07, 2.087614382799289e-09, -1.1382456778047061e-11)), 1.0);
+                                  -2.7557317260008837e-07, 2.087614382799289e-09, -1.1382456778047061e-11)),
+               1.0);
 }
 
 template <class T> struct normal_pair {
     T first, second;
 };
 
-/* Two independent standard normal values: radius sqrt(-2 log u), u of the first draw, angle of the second draw: its two top bits
- * choose the quadrant, the rest an angle in [-pi / 4, pi / 4). */
+/* Two independent standard normal values: radius sqrt(-2 log u), u of the first draw, angle of the second draw: its two
+ * top bits choose the quadrant, the rest an angle in [-pi / 4, pi / 4). */
 template <class T, class W> FX_HD normal_pair<T> box_muller(W first, W second) {
     constexpr int top = 8 * sizeof(W) - 2;
     T radius = root(mul(T(2), minus_log(unit_above(first))));

@@ -113,8 +113,8 @@ struct sum_powers : sum {
 
 /* ---- rows ---- */
 
-/* The state of at most SPAN items.  Floating items go into LANE_BYTES of lanes, in two levels of 16 and SPAN / 16 / lanes
- * steps, and the lanes into a tree of doubles: no addition is deeper than a few dozen. */
+/* The state of at most SPAN items.  Floating items go into LANE_BYTES of lanes, in two levels of 16 and of
+ * SPAN / 16 / lanes steps, and the lanes into a tree of doubles: no addition is deeper than a few dozen. */
 template <class Op, class A, class T> static auto piece(const T *x, size n, const double *p) {
     if constexpr (whole<T>::value) {
         A a = Op::template start<A>;
@@ -214,8 +214,10 @@ static void fold(void *states, void *, const void *from, size stride, size rows,
             for (; r + 4 <= last; r += 4) {
                 const T *x0 = x + r * stride + c0, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
 #pragma GCC ivdep
-                for (size c = 0; c < m; c++)
-                    t[c] = Op::step(Op::step(Op::step(Op::step(t[c], A(x0[c]), p), A(x1[c]), p), A(x2[c]), p), A(x3[c]), p);
+                for (size c = 0; c < m; c++) {
+                    A v = Op::step(Op::step(t[c], A(x0[c]), p), A(x1[c]), p);
+                    t[c] = Op::step(Op::step(v, A(x2[c]), p), A(x3[c]), p);
+                }
             }
             for (; r < last; r++) {
                 const T *x0 = x + r * stride + c0;
@@ -338,29 +340,36 @@ template <class T> static void row_var(void *state, const void *from, size n, si
     }
 }
 
+/* Groups of rows into chapters, chapters into the state: 16 + rows / 256 joins deep, not rows / 16. */
 template <class T>
 static void fold_var(void *means, void *squares, const void *from, size stride, size rows, size n, size done,
                      const double *) {
-    enum { GROUP = 16 };
+    enum { GROUP = 16, CHAPTER = 256 };
     double *__restrict__ a = (double *)means, *__restrict__ b = (double *)squares;
-    double mean[STRIP], m2[STRIP];
+    double mean[STRIP], m2[STRIP], chapter_mean[STRIP], chapter_m2[STRIP];
     for (size c0 = 0; c0 < n; c0 += STRIP) {
         size m = n - c0 < STRIP ? n - c0 : STRIP;
-        for (size r0 = 0; r0 < rows; r0 += GROUP) {
-            size last = rows - r0 < GROUP ? rows : r0 + GROUP;
-            double inverse = 1.0 / double(last - r0);
-            for (size c = 0; c < m; c++) mean[c] = m2[c] = 0;
-            for (size r = r0; r < last; r++) {
-                const T *x = (const T *)from + r * stride + c0;
-                for (size c = 0; c < m; c++) mean[c] += double(x[c]);
+        for (size begin = 0; begin < rows; begin += CHAPTER) {
+            size end = rows - begin < CHAPTER ? rows : begin + CHAPTER;
+            for (size c = 0; c < m; c++) chapter_mean[c] = chapter_m2[c] = 0;
+            for (size r0 = begin; r0 < end; r0 += GROUP) {
+                size last = end - r0 < GROUP ? end : r0 + GROUP;
+                double inverse = 1.0 / double(last - r0);
+                for (size c = 0; c < m; c++) mean[c] = m2[c] = 0;
+                for (size r = r0; r < last; r++) {
+                    const T *x = (const T *)from + r * stride + c0;
+                    for (size c = 0; c < m; c++) mean[c] += double(x[c]);
+                }
+                for (size c = 0; c < m; c++) mean[c] *= inverse;
+                for (size r = r0; r < last; r++) {
+                    const T *x = (const T *)from + r * stride + c0;
+                    for (size c = 0; c < m; c++) m2[c] += (double(x[c]) - mean[c]) * (double(x[c]) - mean[c]);
+                }
+                double count = double(r0 - begin), count2 = double(last - r0);
+                for (size c = 0; c < m; c++) join(&chapter_mean[c], &chapter_m2[c], mean[c], m2[c], count, count2);
             }
-            for (size c = 0; c < m; c++) mean[c] *= inverse;
-            for (size r = r0; r < last; r++) {
-                const T *x = (const T *)from + r * stride + c0;
-                for (size c = 0; c < m; c++) m2[c] += (double(x[c]) - mean[c]) * (double(x[c]) - mean[c]);
-            }
-            double count = double(done + r0), count2 = double(last - r0);
-            for (size c = 0; c < m; c++) join(&a[c0 + c], &b[c0 + c], mean[c], m2[c], count, count2);
+            double count = double(done + begin), count2 = double(end - begin);
+            for (size c = 0; c < m; c++) join(&a[c0 + c], &b[c0 + c], chapter_mean[c], chapter_m2[c], count, count2);
         }
     }
 }
@@ -369,8 +378,8 @@ static void combine_var(void *means, void *squares, const void *others, const vo
                         size count2) {
     if (count2 == 0) return;
     for (size i = 0; i < n; i++)
-        join((double *)means + i, (double *)squares + i, ((const double *)others)[i], ((const double *)other_squares)[i],
-             double(count), double(count2));
+        join((double *)means + i, (double *)squares + i, ((const double *)others)[i],
+             ((const double *)other_squares)[i], double(count), double(count2));
 }
 
 /* ---- log of the sum of exponentials: a the maximum, b the sum of exp(x - shift(a)) ---- */
@@ -437,7 +446,8 @@ static void fold_logsumexp(void *tops, void *sums, const void *from, size stride
     }
 }
 
-static void combine_logsumexp(void *tops, void *sums, const void *other_tops, const void *other_sums, size n, size, size) {
+static void combine_logsumexp(void *tops, void *sums, const void *other_tops, const void *other_sums, size n, size,
+                              size) {
     double *a = (double *)tops, *b = (double *)sums;
     const double *a2 = (const double *)other_tops, *b2 = (const double *)other_sums;
     for (size i = 0; i < n; i++) {

@@ -14,8 +14,8 @@
 
 namespace fx {
 
-#define FX_FUNCTION(name)                                                           \
-    FX_HD float name(float x) { return FX_PICK(::name##f(x), host::name(x)); }     \
+#define FX_FUNCTION(name)                                                      \
+    FX_HD float name(float x) { return FX_PICK(::name##f(x), host::name(x)); } \
     FX_HD double name(double x) { return FX_PICK(::name(x), host::name(x)); }
 FX_FUNCTION(exp)
 FX_FUNCTION(exp2)
@@ -40,7 +40,7 @@ FX_FUNCTION(lgamma)
 #undef FX_FUNCTION
 
 /* What the compiler turns into an instruction on either side. */
-#define FX_BUILTIN(name, builtin)                                                          \
+#define FX_BUILTIN(name, builtin)                                                             \
     FX_HD float name(float x) { return FX_PICK(::builtin##f(x), __builtin_##builtin##f(x)); } \
     FX_HD double name(double x) { return FX_PICK(::builtin(x), __builtin_##builtin(x)); }
 FX_BUILTIN(sqrt, sqrt)
@@ -49,8 +49,13 @@ FX_BUILTIN(ceil, ceil)
 FX_BUILTIN(trunc, trunc)
 FX_BUILTIN(round, nearbyint)
 #undef FX_BUILTIN
+/* An integer is whole. */
+template <class T> FX_HD T floor(T x) { return x; }
+template <class T> FX_HD T ceil(T x) { return x; }
+template <class T> FX_HD T trunc(T x) { return x; }
+template <class T> FX_HD T round(T x) { return x; }
 
-#define FX_PAIR(name, host_float, host_double)                                             \
+#define FX_PAIR(name, host_float, host_double)                                                \
     FX_HD float name(float x, float y) { return FX_PICK(::name##f(x, y), host_float(x, y)); } \
     FX_HD double name(double x, double y) { return FX_PICK(::name(x, y), host_double(x, y)); }
 FX_PAIR(pow, host::pow, host::pow)
@@ -59,15 +64,17 @@ FX_PAIR(fmod, __builtin_fmodf, __builtin_fmod)
 FX_PAIR(nextafter, __builtin_nextafterf, __builtin_nextafter)
 #undef FX_PAIR
 
-/* Trigonometry is vectorised for |x| <= FX_CIRCLE only (small_sin, ...); beyond, and for these functions, the library reduces
- * the angle.  The loops look at a block first: see FX_GUARDED in elementwise.h. */
+/* Trigonometry is vectorised for |x| <= FX_CIRCLE only (small_sin, ...); beyond, and for these functions, the library
+ * reduces the angle.  The loops look at a block first: see FX_GUARDED in elementwise.h. */
 #define FX_CIRCLE 500000
-#define FX_CIRCULAR(name)                                                                                      \
-    FX_HD float name(float x) {                                                                                \
+#define FX_CIRCULAR(name)                                                                                          \
+    FX_HD float name(float x) {                                                                                    \
         return FX_PICK(::name##f(x), absolute(x) <= FX_CIRCLE ? host::small_##name(x) : float(::name(double(x)))); \
-    }                                                                                                          \
-    FX_HD double name(double x) { return FX_PICK(::name(x), absolute(x) <= FX_CIRCLE ? host::small_##name(x) : ::name(x)); } \
-    FX_HD float small_##name(float x) { return FX_PICK(::name##f(x), host::small_##name(x)); }                 \
+    }                                                                                                              \
+    FX_HD double name(double x) {                                                                                  \
+        return FX_PICK(::name(x), absolute(x) <= FX_CIRCLE ? host::small_##name(x) : ::name(x));                   \
+    }                                                                                                              \
+    FX_HD float small_##name(float x) { return FX_PICK(::name##f(x), host::small_##name(x)); }                     \
     FX_HD double small_##name(double x) { return FX_PICK(::name(x), host::small_##name(x)); }
 FX_CIRCULAR(sin)
 FX_CIRCULAR(cos)
@@ -93,12 +100,15 @@ template <class T> FX_HD T clamp(T x, T low, T high) { return minimum(maximum(x,
 template <class T> FX_HD T sign(T x) { return T((x > T(0)) - (x < T(0))); }
 
 /* Division.  An integer divided by zero gives 0 here: the caller looks for zero divisors and raises. */
+template <class T> FX_HD bool is_minus_one(T y) { return y < T(0) && y == T(-1); } /* not the 255 of uint8 */
 template <class T> FX_HD T div_trunc(T x, T y) {
-    return y == T(0) ? T(0) : y == T(-1) ? T(0 - uint64_t(x)) : T(x / (y == T(0) ? T(1) : y));
+    return y == T(0) ? T(0) : is_minus_one(y) ? T(0 - uint64_t(x)) : T(x / (y == T(0) ? T(1) : y));
 }
 FX_HD float div_trunc(float x, float y) { return trunc(x / y); }
 FX_HD double div_trunc(double x, double y) { return trunc(x / y); }
-template <class T> FX_HD T fmod(T x, T y) { return y == T(0) || y == T(-1) ? T(0) : T(x % (y == T(0) ? T(1) : y)); }
+template <class T> FX_HD T fmod(T x, T y) {
+    return y == T(0) || is_minus_one(y) ? T(0) : T(x % (y == T(0) ? T(1) : y));
+}
 template <class T> FX_HD T remainder(T x, T y) {
     T r = fmod(x, y);
     return r != T(0) && (r < T(0)) != (y < T(0)) ? T(r + y) : r;
@@ -121,7 +131,8 @@ FX_HD double floor_divide(double x, double y) { return floor_divide_reals(x, y);
 
 /* Integers to integer powers; a negative power is 0 but of 1 and -1. */
 template <class T> FX_HD T pow(T x, T y) {
-    if (y < T(0)) return x == T(1) ? T(1) : x == T(-1) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
+    if (y < T(0))
+        return x == T(1) ? T(1) : is_minus_one(x) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
     T r = T(1);
     for (T n = y; n != T(0); n = T(n >> 1)) {
         r = (n & 1) != 0 ? T(r * x) : r;
@@ -172,9 +183,12 @@ template <class T> FX_HD T heaviside(T x, T at_zero) { return isnan(x) ? x : x =
 template <class T> FX_HD T lerp(T x, T y, T weight) {
     return absolute(weight) < T(0.5) ? x + weight * (y - x) : y - (y - x) * (T(1) - weight);
 }
-template <class T> FX_HD T nan_to_num(T x, T nan, T high, T low) {
+template <class T> FX_HD T nan_to_num_real(T x, T nan, T high, T low) {
     return isnan(x) ? nan : x > ieee<T>::max ? high : x < -ieee<T>::max ? low : x;
 }
+template <class T> FX_HD T nan_to_num(T x, T, T, T) { return x; }
+FX_HD float nan_to_num(float x, float nan, float high, float low) { return nan_to_num_real(x, nan, high, low); }
+FX_HD double nan_to_num(double x, double nan, double high, double low) { return nan_to_num_real(x, nan, high, low); }
 
 /* sin(pi x), reduced exactly. */
 FX_HD double sin_pi(double x) {
@@ -187,15 +201,18 @@ FX_HD float sinc(float x) { return float(sinc(double(x))); }
 
 /* psi: recurrence up to ten, then the asymptotic series (Abramowitz and Stegun 6.3.18); reflection below zero. */
 FX_HD double digamma(double x) {
-    if (x == 0.0) return copysign(ieee<double>::infinity, -x);
+    if (x == 0.0)
+        return copysign(ieee<double>::infinity, -x);
     double y = 0.0;
     if (x < 0.0) {
-        if (x == floor(x)) return not_a_number<double>();
+        if (x == floor(x))
+            return not_a_number<double>();
         double r = x - round(x); /* the period of tan(pi x), taken off exactly */
         y = -3.14159265358979323846 / small_tan(3.14159265358979323846 * r);
         x = 1.0 - x;
     }
-    for (; x < 10.0; x += 1.0) y -= 1.0 / x;
+    for (; x < 10.0; x += 1.0)
+        y -= 1.0 / x;
     double z = 1.0 / (x * x);
     double series = z * poly(z, 1.0 / 12, -1.0 / 120, 1.0 / 252, -1.0 / 240, 1.0 / 132, -691.0 / 32760, 1.0 / 12);
     return y + (log(x) - 0.5 / x - series);
@@ -211,12 +228,40 @@ FX_HD double trigamma(double x) {
         y = -s * s;
         x = 1.0 - x;
     }
-    for (; x < 10.0; x += 1.0) y += 1.0 / (x * x);
+    for (; x < 10.0; x += 1.0)
+        y += 1.0 / (x * x);
     double z = 1.0 / (x * x);
     double series = poly(z, 1.0 / 6, -1.0 / 30, 1.0 / 42, -1.0 / 30, 5.0 / 66, -691.0 / 2730, 7.0 / 6);
     return sign * (y + (1.0 / x + 0.5 * z + z / x * series));
 }
 FX_HD float trigamma(float x) { return float(trigamma(double(x))); }
+
+/* Hurwitz zeta, sum of (k + q)^-s for whole s >= 2: terms up to ten, then Euler and Maclaurin's series. */
+FX_HD double hurwitz_zeta(double s, double q) {
+    if (q <= 0.0 && q == floor(q)) return ieee<double>::infinity;
+    double sum = 0.0;
+    for (; q < 10.0; q += 1.0) sum += pow(q, -s);
+    double term = pow(q, -s), z = 1.0 / (q * q), rising = s * term / q;
+    sum += term * q / (s - 1.0) + 0.5 * term;
+    /* B_2k / (2k)! */
+    const double c[] = {1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000.0,
+                        1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
+    for (int k = 0; k < 8; k++) {
+        sum += c[k] * rising;
+        rising *= (s + 2 * k + 1) * (s + 2 * k + 2) * z;
+    }
+    return sum;
+}
+
+/* The n-th derivative of psi for whole n >= 1 (Abramowitz and Stegun 6.4.10) */
+FX_HD double polygamma(double n, double x) {
+    if (n == 1.0) return trigamma(x);
+    double factorial = 1.0;
+    for (double k = 2.0; k <= n; k += 1.0) factorial *= k;
+    double y = factorial * hurwitz_zeta(n + 1.0, x);
+    return fmod(n, 2.0) == 0.0 ? -y : y;
+}
+FX_HD float polygamma(float n, float x) { return float(polygamma(double(n), double(x))); }
 
 } // namespace fx
 #endif

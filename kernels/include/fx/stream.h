@@ -1,4 +1,4 @@
-/* Stores that bypass the caches, and transposition of small tiles: what the CPU's copying loops cannot say in Cython. */
+/* Stores that bypass the caches, strided moves and transposed tiles: what the copying loops cannot say in Cython. */
 #ifndef FX_STREAM_H
 #define FX_STREAM_H
 #include <stddef.h>

@@ -1,0 +1,446 @@
+"""Fused operators of neural networks: softmax, normalisation, dropout, attention.
+
+Their gradients are fused kernels, which are operators of their own; the gradients of those are composed of plain
+operators, so that every order exists.
+"""
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
+from ferrox._core.graph cimport Node, grad_enabled, note_change, record, record_many, rule, saved_input, saved_output, \
+    wants
+from ferrox._core.op cimport Op
+from ferrox._core.op import operators, row
+from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
+from ferrox._core.ops.reduction cimport sum_dims
+from ferrox._core.ops.shape cimport contiguous, expand, read_dim, reshape, to_dtype
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+
+
+def _call(str name, *args):
+    return operators()[name](*args)
+
+
+# softmax, log_softmax
+
+cdef TensorBase _along(Op op, list inputs, int dim, object kept):
+    """An operator of inputs of one shape along one dimension."""
+    cdef fx_array *arrays[3]
+    cdef PyObject *given[2]
+    cdef fx_scalar params[1]
+    cdef TensorBase first = <TensorBase> inputs[0], out = new_like(first, first.a.dtype)
+    cdef int i, n = <int> len(inputs)
+    arrays[0] = &out.a
+    for i in range(n):
+        arrays[i + 1] = &(<TensorBase> inputs[i]).a
+        given[i] = <PyObject *> <TensorBase> inputs[i]
+    params[0].i = dim
+    launch(op.name, op.kernel, out.a.dtype, arrays, 1, n, params, 1)
+    if grad_enabled():
+        record(op, given, n, out, kept)
+    return out
+
+
+cdef object _softmax_vjp(Node n, object g):
+    return _along(SOFTMAX_BACKWARD, [g, saved_output(n, 0)], n.params, n.params)
+
+
+cdef object _softmax_backward_vjp(Node n, object gg):
+    """dx = y (g - sum(g y)): linear in g, and in y through both factors."""
+    cdef object g = saved_input(n, 0), y = saved_input(n, 1)
+    cdef TensorBase dot, other
+    cdef int dim = n.params
+    gg_y = mul(gg, y)
+    dot = sum_dims(mul(g, y), [dim], True)
+    other = sum_dims(gg_y, [dim], True)
+    return (mul(y, sub(gg, other)) if wants(n, 0) else None,
+            sub(mul(gg, sub(g, dot)), mul(g, other)) if wants(n, 1) else None)
+
+
+cdef Op SOFTMAX_BACKWARD = row("_softmax_backward", kernel="softmax_backward", rule=rule(_softmax_backward_vjp),
+                               needs=("01", "01"), public=False, doc="The gradient of softmax.")
+
+
+cdef TensorBase _ready(object input, object dim, object dtype, str name):
+    """The input in the dtype asked for; RuntimeError for one that is not floating-point."""
+    cdef TensorBase x = <TensorBase?> input
+    if dtype is not None:
+        x = to_dtype(x, as_dtype(dtype))
+    if categories[x.a.dtype] != FLOATING:
+        raise RuntimeError(f'"{name}" not implemented for {dtype_name(x.a.dtype)!r}')
+    return x
+
+
+cdef int _dim_or_default(object dim, int ndim) except -1:
+    """softmax without a dimension: PyTorch's implicit choice."""
+    if dim is None:
+        return 0 if ndim in (0, 1, 3) else 1
+    return read_dim(dim, ndim)
+
+
+def _softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """exp(x) / sum(exp(x)) along `dim`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.softmax(fx.zeros(4), 0)
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    if dtype is None and _stacklevel != 3:      # torch.softmax(input, dim, dtype)
+        dtype = _stacklevel
+    cdef TensorBase x = _ready(input, dim, dtype, "softmax")
+    cdef int d = _dim_or_default(dim, x.a.ndim)
+    return _along(SOFTMAX, [x], d, d)
+
+cdef Op SOFTMAX = row("softmax", function=_softmax, rule=rule(_softmax_vjp), needs=("o",), method=True,
+                      reference="np.exp(input - input.max(dim, keepdims=True)) / "
+                                "np.exp(input - input.max(dim, keepdims=True)).sum(dim, keepdims=True)",
+                      sample="[(t(3, 4), 1), (t(3, 4), 0), (t(2, 3, 4), 1)]")
+
+
+cdef object _log_softmax_vjp(Node n, object g):
+    return _along(LOG_SOFTMAX_BACKWARD, [g, saved_output(n, 0)], n.params, n.params)
+
+
+cdef object _log_softmax_backward_vjp(Node n, object gg):
+    """dx = g - exp(y) sum(g)."""
+    cdef object g = saved_input(n, 0), p = _call("exp", saved_input(n, 1))
+    cdef int dim = n.params
+    weighted = mul(gg, p)
+    return (sub(gg, sum_dims(weighted, [dim], True)) if wants(n, 0) else None,
+            neg(mul(weighted, sum_dims(<TensorBase> g, [dim], True))) if wants(n, 1) else None)
+
+
+cdef Op LOG_SOFTMAX_BACKWARD = row("_log_softmax_backward", kernel="log_softmax_backward",
+                                   rule=rule(_log_softmax_backward_vjp), needs=("1", "01"), public=False,
+                                   doc="The gradient of log_softmax.")
+
+
+def _log_softmax(input, dim=None, _stacklevel=3, dtype=None):
+    """The logarithm of softmax along `dim`, without overflow."""
+    if dtype is None and _stacklevel != 3:
+        dtype = _stacklevel
+    cdef TensorBase x = _ready(input, dim, dtype, "log_softmax")
+    cdef int d = _dim_or_default(dim, x.a.ndim)
+    return _along(LOG_SOFTMAX, [x], d, d)
+
+cdef Op LOG_SOFTMAX = row("log_softmax", function=_log_softmax, rule=rule(_log_softmax_vjp), needs=("o",), method=True,
+                          reference="input - np.log(np.exp(input).sum(dim, keepdims=True))",
+                          sample="[(t(3, 4), 1), (t(3, 4), 0), (t(2, 3, 4), 1)]")
+
+
+def _softmin(input, dim=None, _stacklevel=3, dtype=None):
+    """softmax of the negated input."""
+    return _softmax(neg(input), dim, _stacklevel, dtype)
+
+row("softmin", function=_softmin, composite=True, public="nn",
+    reference="np.exp(-input) / np.exp(-input).sum(dim, keepdims=True)", sample="t(3, 4), 1")
+
+
+# layer_norm, rms_norm
+
+cdef fx_array *_optional(object x) except? NULL:
+    return NULL if x is None else &(<TensorBase?> x).a
+
+
+cdef int64_t _trailing(str name, TensorBase x, object normalized_shape, object weight, object bias) except -1:
+    """Number of normalised elements; checks the shapes."""
+    cdef int64_t n = 1
+    shape = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError(f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
+                           f"but got normalized_shape = {list(shape)}")
+    if x.a.ndim < len(shape) or shape_tuple(&x.a)[x.a.ndim - len(shape):] != shape:
+        raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape [*, "
+                           f"{', '.join(str(s) for s in shape)}], but got input of size{list(shape_tuple(&x.a))}")
+    for each in (weight, bias):
+        if each is not None and shape_tuple(&(<TensorBase?> each).a) != shape:
+            raise RuntimeError(f"[{name}] expected weight and bias of shape {shape}, got {shape_tuple(&(<TensorBase> each).a)}")
+    if categories[x.a.dtype] != FLOATING:
+        raise RuntimeError(f'"{name}" not implemented for {dtype_name(x.a.dtype)!r}')
+    for size in shape:
+        n *= size
+    return n
+
+
+cdef TensorBase _statistic(TensorBase x, int64_t count):
+    """Room for a mean or reciprocal deviation; those of half-precision rows are kept in float32."""
+    cdef int64_t shape[1]
+    shape[0] = count
+    return new_tensor(1, shape, max(x.a.dtype, FX_F32), x.a.device_type, x.a.device_index)
+
+
+cdef tuple _normal_backward(TensorBase g, TensorBase x, object weight, list dims, list others, double eps, bint centred):
+    """Gradients of y = (x - mean) * rstd * weight + bias in plain operators of x: for second and higher orders.
+
+    The statistics are taken over `dims`, the gradients of weight (broadcastable to x) and bias are summed over `others`;
+    without `centred`, the mean is left out (RMS normalisation).
+    """
+    cdef double scale = 1.0
+    cdef TensorBase hat, dh
+    for d in dims:
+        scale /= shape_of(x)[<int> d]
+    values = sub(x, mul(sum_dims(x, dims, True), scale)) if centred else x
+    rstd = _call("rsqrt", add(mul(sum_dims(mul(values, values), dims, True), scale), eps))
+    hat = mul(values, rstd)
+    dh = g if weight is None else mul(g, weight)
+    dx = sub(dh, mul(hat, mul(sum_dims(mul(dh, hat), dims, True), scale)))
+    if centred:
+        dx = sub(dx, mul(sum_dims(dh, dims, True), scale))
+    return mul(rstd, dx), sum_dims(mul(g, hat), others, False), sum_dims(g, others, False)
+
+
+cdef object _layer_norm_vjp(Node n, object cotangents):
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None, db = None
+    cdef object weight = saved_input(n, 1) if n.n_in > 1 else None
+    cdef int64_t count = n.params[0]
+    cdef int64_t shape[1]
+    cdef fx_array *arrays[8]
+    cdef fx_scalar params[1]
+    if grad_enabled():
+        made = _normal_backward(reshape(g, (-1, count)), reshape(x, (-1, count)),
+                                None if weight is None else reshape(<TensorBase> weight, (1, count)), [1], [0],
+                                n.params[1], True)
+        return (reshape(made[0], shape_tuple(&x.a)), made[1], made[2])[:n.n_in]
+    shape[0] = count
+    if wants(n, 0):
+        dx = new_like(x, x.a.dtype)
+    if n.n_in > 1 and wants(n, 1):
+        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    if n.n_in > 2 and wants(n, 2):
+        db = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    arrays[0] = _optional(dx)
+    arrays[1] = _optional(dw)
+    arrays[2] = _optional(db)
+    arrays[3] = &g.a
+    arrays[4] = &x.a
+    arrays[5] = _optional(saved_output(n, 1))
+    arrays[6] = _optional(saved_output(n, 2))
+    arrays[7] = _optional(weight)
+    params[0].i = count
+    launch("layer_norm_backward", kernel_id("layer_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1)
+    return (dx, dw, db)[:n.n_in]
+
+
+cdef object _flat(object x, int64_t n):
+    """A weight of several dimensions as a vector; recorded."""
+    return x if x is None or (<TensorBase> x).a.ndim == 1 else reshape(<TensorBase> x, (n,))
+
+
+def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
+    """(x - mean) / sqrt(variance + eps) over the last dimensions, times weight, plus bias.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The sizes of the last dimensions, over which the statistics are taken.
+    weight, bias : Tensor, shape normalized_shape, optional
+    """
+    cdef TensorBase x = <TensorBase?> input, y, mean, rstd
+    cdef int64_t n = _trailing("layer_norm", x, normalized_shape, weight, bias)
+    cdef fx_array *arrays[6]
+    cdef fx_scalar params[2]
+    cdef PyObject *inputs[3]
+    cdef int given = 3 if bias is not None else 2 if weight is not None else 1
+    weight = _flat(weight, n)
+    bias = _flat(bias, n)
+    y = new_like(x, x.a.dtype)
+    mean = _statistic(x, x.a.numel // n if n else 0)
+    rstd = _statistic(x, x.a.numel // n if n else 0)
+    arrays[0] = &y.a
+    arrays[1] = &mean.a
+    arrays[2] = &rstd.a
+    arrays[3] = &x.a
+    arrays[4] = _optional(weight)
+    arrays[5] = _optional(bias)
+    params[0].i = n
+    params[1].f = eps
+    launch("layer_norm", LAYER_NORM.kernel, x.a.dtype, arrays, 3, 3, params, 2)
+    if grad_enabled():
+        inputs[0] = <PyObject *> x
+        inputs[1] = <PyObject *> weight
+        inputs[2] = <PyObject *> bias
+        record_many(LAYER_NORM, inputs, given, (y, mean, rstd), (n, eps))
+    return y
+
+# mean and rstd are outputs 1 and 2 of the node; nobody else sees them.
+cdef Op LAYER_NORM = row("layer_norm", function=_layer_norm, rule=rule(_layer_norm_vjp), needs=("01pq",),
+                         reference="(input - input.mean(-1, keepdims=True)) / np.sqrt(input.var(-1, keepdims=True) + eps) * "
+                                   "(1 if weight is None else weight) + (0 if bias is None else bias)",
+                         sample="[(t(3, 4), (4,)), (t(3, 4), (4,), t(4), t(4))]")
+
+
+cdef object _rms_norm_vjp(Node n, object cotangents):
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None
+    cdef object weight = saved_input(n, 1) if n.n_in > 1 else None
+    cdef int64_t count = n.params[0]
+    cdef int64_t shape[1]
+    cdef fx_array *arrays[6]
+    cdef fx_scalar params[1]
+    if grad_enabled():
+        made = _normal_backward(reshape(g, (-1, count)), reshape(x, (-1, count)),
+                                None if weight is None else reshape(<TensorBase> weight, (1, count)), [1], [0],
+                                n.params[1], False)
+        return (reshape(made[0], shape_tuple(&x.a)), made[1])[:n.n_in]
+    shape[0] = count
+    if wants(n, 0):
+        dx = new_like(x, x.a.dtype)
+    if n.n_in > 1 and wants(n, 1):
+        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    arrays[0] = _optional(dx)
+    arrays[1] = _optional(dw)
+    arrays[2] = &g.a
+    arrays[3] = &x.a
+    arrays[4] = _optional(saved_output(n, 1))
+    arrays[5] = _optional(weight)
+    params[0].i = count
+    launch("rms_norm_backward", kernel_id("rms_norm_backward"), x.a.dtype, arrays, 2, 4, params, 1)
+    return (dx, dw)[:n.n_in]
+
+
+def _rms_norm(input, normalized_shape, weight=None, eps=None):
+    """x / sqrt(mean(x^2) + eps) over the last dimensions, times weight; eps is the dtype's by default."""
+    cdef TensorBase x = <TensorBase?> input, y, rstd
+    cdef int64_t n = _trailing("rms_norm", x, normalized_shape, weight, None)
+    cdef fx_array *arrays[4]
+    cdef fx_scalar params[2]
+    cdef PyObject *inputs[2]
+    cdef double added
+    if eps is None:
+        from ferrox._core.dtype import finfo
+
+        eps = finfo(x.dtype).eps
+    added = eps
+    weight = _flat(weight, n)
+    y = new_like(x, x.a.dtype)
+    rstd = _statistic(x, x.a.numel // n if n else 0)
+    arrays[0] = &y.a
+    arrays[1] = &rstd.a
+    arrays[2] = &x.a
+    arrays[3] = _optional(weight)
+    params[0].i = n
+    params[1].f = added
+    launch("rms_norm", RMS_NORM.kernel, x.a.dtype, arrays, 2, 2, params, 2)
+    if grad_enabled():
+        inputs[0] = <PyObject *> x
+        inputs[1] = <PyObject *> weight
+        record_many(RMS_NORM, inputs, 1 if weight is None else 2, (y, rstd), (n, added))
+    return y
+
+cdef Op RMS_NORM = row("rms_norm", function=_rms_norm, rule=rule(_rms_norm_vjp), needs=("01p",),
+                       reference="input / np.sqrt((input ** 2).mean(-1, keepdims=True) + (eps or 2.0 ** -52)) * "
+                                 "(1 if weight is None else weight)",
+                       sample="[(t(3, 4), (4,)), (t(3, 4), (4,), t(4), 1e-3)]")
+
+
+# batch_norm
+
+cdef object _batch_norm_vjp(Node n, object cotangents):
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None, db = None
+    cdef object weight = saved_input(n, 1)
+    cdef bint training = n.params[0]
+    cdef int64_t shape[1]
+    cdef fx_array *arrays[8]
+    cdef fx_scalar params[1]
+    cdef list others = [d for d in range(x.a.ndim) if d != 1], wide = [1] * x.a.ndim
+    if grad_enabled():
+        wide[1] = shape_of(x)[1]
+        spread = None if weight is None else reshape(<TensorBase> weight, wide)
+        if training:
+            return _normal_backward(g, x, spread, others, others, n.params[1], True)
+        mean, rstd = reshape(saved_output(n, 1), wide).detach(), reshape(saved_output(n, 2), wide).detach()
+        return (mul(g if spread is None else mul(g, spread), rstd),
+                sum_dims(mul(g, mul(sub(x, mean), rstd)), others, False), sum_dims(g, others, False))
+    shape[0] = shape_of(x)[1]
+    if wants(n, 0):
+        dx = new_like(x, x.a.dtype)
+    if wants(n, 1):
+        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    if wants(n, 2):
+        db = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    arrays[0] = _optional(dx)
+    arrays[1] = _optional(dw)
+    arrays[2] = _optional(db)
+    arrays[3] = &g.a
+    arrays[4] = &x.a
+    arrays[5] = _optional(saved_output(n, 1))
+    arrays[6] = _optional(saved_output(n, 2))
+    arrays[7] = _optional(weight)
+    params[0].i = training
+    launch("batch_norm_backward", kernel_id("batch_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1)
+    return dx, dw, db
+
+
+def _batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """(x - mean) / sqrt(variance + eps) for each channel (dimension 1), times weight, plus bias.
+
+    Parameters
+    ----------
+    running_mean, running_var : Tensor, shape (C,), or None
+        Used as statistics unless `training`; updated in place with `momentum` when `training` (the variance unbiased).
+    weight, bias : Tensor, shape (C,), optional
+    """
+    cdef TensorBase x = <TensorBase?> input, y, mean, rstd
+    cdef fx_array *arrays[8]
+    cdef fx_scalar params[2]
+    cdef PyObject *inputs[3]
+    if x.a.ndim < 2:
+        raise ValueError(f"[batch_norm] expected at least 2 dimensions (N, C, ...), got shape {shape_tuple(&x.a)}")
+    if categories[x.a.dtype] != FLOATING:
+        raise RuntimeError(f'"batch_norm" not implemented for {dtype_name(x.a.dtype)!r}')
+    cdef int64_t channels = shape_of(x)[1]
+    for each, what in ((running_mean, "running_mean"), (running_var, "running_var"), (weight, "weight"), (bias, "bias")):
+        if each is not None and shape_tuple(&(<TensorBase?> each).a) != (channels,):
+            raise RuntimeError(f"{what} should contain {channels} elements not {(<TensorBase> each).a.numel}")
+    if training and channels and x.a.numel <= channels:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(shape_tuple(&x.a))}")
+    if not training and (running_mean is None or running_var is None):
+        raise RuntimeError("Expected running_mean and running_var to be given when training=False")
+    y = new_like(x, x.a.dtype)
+    arrays[0] = &y.a
+    if training:
+        mean = _statistic(x, channels)
+        rstd = _statistic(x, channels)
+        arrays[1] = &mean.a
+        arrays[2] = &rstd.a
+        arrays[3] = &x.a
+        arrays[4] = _optional(weight)
+        arrays[5] = _optional(bias)
+        arrays[6] = _optional(running_mean)
+        arrays[7] = _optional(running_var)
+        params[0].f = eps
+        params[1].f = momentum
+        launch("batch_norm", _batch_norm_train, x.a.dtype, arrays, 3, 5, params, 2)
+        for each in (running_mean, running_var):
+            if each is not None:
+                note_change(<TensorBase> each, BATCH_NORM)
+    else:
+        arrays[1] = &x.a
+        arrays[2] = _optional(weight)
+        arrays[3] = _optional(bias)
+        arrays[4] = _optional(running_mean)
+        arrays[5] = _optional(running_var)
+        params[0].f = eps
+        launch("batch_norm", _batch_norm_eval, x.a.dtype, arrays, 1, 5, params, 1)
+        if not (grad_enabled() and (needs_grad(x) or weight is not None and needs_grad(<TensorBase> weight)
+                                    or bias is not None and needs_grad(<TensorBase> bias))):
+            return y
+        mean = to_dtype(running_mean.detach(), max(x.a.dtype, FX_F32))
+        mean = operators()["clone"](mean)
+        rstd = _call("rsqrt", add(to_dtype(running_var.detach(), max(x.a.dtype, FX_F32)), eps))
+    if grad_enabled():
+        inputs[0] = <PyObject *> x
+        inputs[1] = <PyObject *> weight
+        inputs[2] = <PyObject *> bias
+        record_many(BATCH_NORM, inputs, 3, (y, mean, rstd), (training, eps))
+    return y
+
+cdef int _batch_norm_train = kernel_id("batch_norm_train")
+cdef int _batch_norm_eval = kernel_id("batch_norm_eval")
+cdef Op BATCH_NORM = row("batch_norm", function=_batch_norm, rule=rule(_batch_norm_vjp), needs=("01pq",), public="nn",
+                         reference="(input - input.mean(0)) / np.sqrt(input.var(0) + eps) * weight + bias",
+                         sample="t(5, 3), None, None, t(3), t(3), True")
