@@ -5,7 +5,7 @@ The operators behind Python's are rows as well: `resolve` looks them up once, wh
 """
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 
-from ferrox._core import engine, graph, printing
+from ferrox._core import engine, graph
 from ferrox._core cimport tensor as tensor_module
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, dtype_object
 from ferrox._core.engine cimport run_backward
@@ -261,10 +261,14 @@ cdef class Tensor(TensorBase):
     # Text
 
     def __repr__(self):
+        from ferrox._core import printing
+
         plain = type(self) is Tensor or getattr(type(self), "_prints_as_tensor", False)
         return printing.text(self, dtype_object(default_dtype), "tensor" if plain else type(self).__name__)
 
     def _repr_html_(self):
+        from ferrox._core import printing
+
         return printing.html(self, repr(self))
 
     def _nested(self, edge):
