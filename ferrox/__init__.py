@@ -20,6 +20,7 @@ from ferrox._core.interchange import from_numpy
 from ferrox._core.op import Op
 from ferrox._core.tensorclass import Tensor
 from ferrox._core.threads import get_num_threads, set_num_threads
+from ferrox.autograd.grad_mode import enable_grad, inference_mode, is_inference_mode_enabled, no_grad, set_grad_enabled
 
 __version__ = "0.1.0"
 
