@@ -29,3 +29,14 @@ for _each in _dtypes.all_dtypes:
 float, double, half = float32, float64, float16  # noqa: F821
 int, long, short = int32, int64, int16  # noqa: F821
 globals().update(_install())
+
+# Loaded when first asked for.
+_SUBMODULES = ("autograd", "func", "metrics", "nn", "optim", "testing", "utils", "viz")
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        import importlib
+
+        return importlib.import_module(f"ferrox.{name}")
+    raise AttributeError(f"module 'ferrox' has no attribute {name!r}")
