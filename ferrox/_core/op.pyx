@@ -15,6 +15,7 @@ cdef extern from "Python.h":
     PyObject *PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict) except NULL
     PyObject *PyMethod_New(PyObject *function, PyObject *self) except NULL
     void Py_INCREF(PyObject *o)
+    void Py_DECREF(PyObject *o)
     void PyType_Modified(PyTypeObject *type)
     ctypedef struct PyTypeSlots "PyTypeObject":
         Py_ssize_t tp_vectorcall_offset
@@ -83,6 +84,13 @@ cdef class Op:
 
     def __init__(self, name=None):
         self.name = name or type(self).__name__
+
+    def __call__(self, *args, **kwargs):
+        # Reached by subclasses only: heap types take tp_call from here and do not inherit vectorcall (CPython < 3.12).
+        cdef PyObject *result = PyVectorcall_Call(<PyObject *> self, <PyObject *> args, <PyObject *> kwargs)
+        value = <object> result
+        Py_DECREF(result)
+        return value
 
     @property
     def __name__(self):

@@ -1,7 +1,6 @@
 """Finding the first operator that made a NaN."""
 
 import os
-import traceback
 import warnings
 
 from ferrox._core import anomaly, dispatch, engine, graph
@@ -17,6 +16,8 @@ _made_in_backward = None    # (operator, line) of the first kernel that made a N
 
 def _where():
     """The caller's stack, without Ferrox's own frames."""
+    import traceback
+
     frames = [each for each in traceback.extract_stack() if not each.filename.startswith(_PACKAGE)]
     return "".join(traceback.format_list(frames))
 

@@ -1,7 +1,6 @@
 """`autograd.Function`: a forward and its backward, written in Python, in PyTorch's form."""
 
 import functools
-import inspect
 
 from ferrox._core.custom import FunctionCtx, apply_function, function_operator
 from ferrox._core.graph import _set_grad_enabled, is_grad_enabled
@@ -71,6 +70,8 @@ class Function:
         if kwargs:
             if not separate:
                 raise TypeError(f"{cls.__name__}.apply() takes no keyword arguments")
+            import inspect
+
             bound = inspect.signature(cls.forward).bind(*args, **kwargs)
             bound.apply_defaults()
             args = bound.args

@@ -1,13 +1,14 @@
 """Switching the recording of gradients: context managers that are decorators too."""
 
 import functools
-import inspect
 import threading
 
 from ferrox._core.graph import _set_grad_enabled, _set_persist, is_grad_enabled
 
 __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "saved_values",
            "set_grad_enabled"]
+
+_GENERATOR, _COROUTINE = 0x20, 0x80     # bits of a code object's co_flags
 
 _state = threading.local()
 
@@ -28,11 +29,12 @@ class _Mode:
         _set_grad_enabled(self._before)
 
     def __call__(self, function):
-        if inspect.isclass(function):
+        if isinstance(function, type):
             raise TypeError(f"{type(self).__name__} decorates functions; got the class {function.__name__}")
-        if inspect.isgeneratorfunction(function):
+        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+        if flags & _GENERATOR:
             return _wrap_generator(self._clone, function)
-        if inspect.iscoroutinefunction(function):
+        if flags & _COROUTINE:
             return _wrap_coroutine(self._clone, function)
 
         @functools.wraps(function)

@@ -1,7 +1,7 @@
 """The graph from Python: nodes, edges, hooks on saved values and on several tensors at once."""
 
 import contextlib
-import typing
+from collections import namedtuple
 
 from ferrox._core import packing
 from ferrox._core.graph import Node, graph_stats
@@ -10,11 +10,10 @@ __all__ = ["GradientEdge", "Node", "disable_saved_tensors_hooks", "get_gradient_
            "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks", "walk"]
 
 
-class GradientEdge(typing.NamedTuple):
+class GradientEdge(namedtuple("GradientEdge", ("node", "output_nr"))):
     """Where a gradient flows to: a node (or a leaf tensor itself) and which of its outputs."""
 
-    node: object
-    output_nr: int
+    __slots__ = ()
 
 
 def get_gradient_edge(tensor):

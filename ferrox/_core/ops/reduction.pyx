@@ -137,7 +137,7 @@ cdef int _real(str name, TensorBase x, object dtype) except -1:
     return code
 
 
-cdef tuple named(str name, str fields, tuple values):
+cdef object named(str name, str fields, tuple values):
     """A result of several tensors: a tuple with names, `ferrox.return_types.name`."""
     made = return_types.get(name)
     if made is None:

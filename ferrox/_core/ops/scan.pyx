@@ -222,7 +222,7 @@ cdef object _running_vjp(Node n, object g):
     return scatter_zeros(n.params[1], n.params[0], saved_output(n, 1), <TensorBase> g[0])
 
 
-cdef tuple _running(Op op, object input, object dim):
+cdef object _running(Op op, object input, object dim):
     cdef TensorBase x = <TensorBase?> input, values = new_like(x, x.a.dtype), indices = new_like(x, FX_I64)
     cdef int d = read_dim(dim, x.a.ndim)
     cdef fx_array *arrays[3]
