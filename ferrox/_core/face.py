@@ -1,17 +1,19 @@
 """Hands the registry out: public functions, Tensor methods and in-place methods, each from its row."""
 import ferrox._core.cpu
+import ferrox._core.custom
 import ferrox._core.ops  # noqa: F401
-from ferrox._core import interchange, methods, tensorclass
+from ferrox._core import dlpack, interchange, methods, pickling, tensorclass
 from ferrox._core.op import operators
-from ferrox._core.ops import creation, elementwise
+from ferrox._core.ops import creation, elementwise, random
 from ferrox._core.ops.family import in_place
 
 
 def install():
     """Put every row into the Tensor class; returns the public functions by name."""
     functions = {}
-    for name, method in {**methods.METHODS, **creation.METHODS}.items():
-        tensorclass.install(name, method)
+    for module in (methods, creation, random, dlpack, pickling):
+        for name, method in module.METHODS.items():
+            tensorclass.install(name, method)
     for name, op in operators().items():
         row = op.row
         if row.get("public", True) is True:

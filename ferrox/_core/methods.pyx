@@ -2,7 +2,7 @@
 
 `METHODS` goes into the class as it is (face.py).
 """
-import weakref
+from _weakref import ref as weak_reference
 
 from cpython.object cimport PyObject
 
@@ -310,7 +310,7 @@ def retain_grad(self):
         return
     if node.meta is None:
         node.meta = {}
-    node.meta.setdefault("retained", []).append((x.output, weakref.ref(self)))
+    node.meta.setdefault("retained", []).append((x.output, weak_reference(self)))
     x.meta = {} if x.meta is None else x.meta
     x.meta["retains_grad"] = True
 

@@ -5,7 +5,7 @@ The operators behind Python's are rows as well: `resolve` looks them up once, wh
 """
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 
-from ferrox._core import engine, graph, printing
+from ferrox._core import engine, graph
 from ferrox._core cimport tensor as tensor_module
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, dtype_object
 from ferrox._core.engine cimport run_backward
@@ -13,6 +13,7 @@ from ferrox._core.graph cimport Node, history_of
 from ferrox._core.interchange cimport export_buffer, plain_operand, release_buffer
 from ferrox._core.op cimport Op, registry
 from ferrox._core.ops.family import in_place
+from ferrox._core.ops.indexing cimport get_item, set_item
 from ferrox._core.ops.shape cimport permute, transpose
 from ferrox._core.tensor cimport TensorBase, alias, needs_grad, set_data, shape_tuple
 from ferrox._core.values cimport element, nested
@@ -26,7 +27,7 @@ cdef extern from "Python.h":
 # The operators behind Python's, and their in-place versions.
 cdef Op ADD, SUB, MUL, DIV, FLOORDIV, REMAINDER, POW, MATMUL, AND, OR, XOR, LSHIFT, RSHIFT
 cdef Op ADD_, SUB_, MUL_, DIV_, FLOORDIV_, REMAINDER_, POW_, AND_, OR_, XOR_, LSHIFT_, RSHIFT_
-cdef Op NEG, ABS, INVERT, EQ, NE, LT, LE, GT, GE, GETITEM, SETITEM, UNBIND
+cdef Op NEG, ABS, INVERT, EQ, NE, LT, LE, GT, GE, UNBIND
 
 
 cdef PyObject *_absent_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -49,7 +50,7 @@ def resolve():
     """Look the operators up, once every row is in the registry."""
     global ADD, SUB, MUL, DIV, FLOORDIV, REMAINDER, POW, MATMUL, AND, OR, XOR, LSHIFT, RSHIFT
     global ADD_, SUB_, MUL_, DIV_, FLOORDIV_, REMAINDER_, POW_, AND_, OR_, XOR_, LSHIFT_, RSHIFT_
-    global NEG, ABS, INVERT, EQ, NE, LT, LE, GT, GE, GETITEM, SETITEM, UNBIND
+    global NEG, ABS, INVERT, EQ, NE, LT, LE, GT, GE, UNBIND
     ADD, SUB, MUL, DIV = _row("add"), _row("sub"), _row("mul"), _row("div")
     FLOORDIV, REMAINDER, POW, MATMUL = _row("floor_divide"), _row("remainder"), _row("pow"), _row("matmul")
     AND, OR, XOR = _row("bitwise_and"), _row("bitwise_or"), _row("bitwise_xor")
@@ -60,7 +61,7 @@ def resolve():
     LSHIFT_, RSHIFT_ = _changing("bitwise_left_shift"), _changing("bitwise_right_shift")
     NEG, ABS, INVERT = _row("neg"), _row("abs"), _row("bitwise_not")
     EQ, NE, LT, LE, GT, GE = _row("eq"), _row("ne"), _row("lt"), _row("le"), _row("gt"), _row("ge")
-    GETITEM, SETITEM, UNBIND = _row("getitem"), _row("setitem"), _row("unbind")
+    UNBIND = _row("unbind")
 
 
 cdef inline bint _arithmetic(object value) noexcept:
@@ -234,17 +235,10 @@ cdef class Tensor(TensorBase):
         return self.a.dims[0]
 
     def __getitem__(self, index):
-        cdef PyObject *args[2]
-        args[0] = <PyObject *> self
-        args[1] = <PyObject *> index
-        return _call(GETITEM, args, 2)
+        return get_item(self, index)
 
     def __setitem__(self, index, value):
-        cdef PyObject *args[3]
-        args[0] = <PyObject *> self
-        args[1] = <PyObject *> index
-        args[2] = <PyObject *> value
-        _call(SETITEM, args, 3)
+        set_item(self, index, value)
 
     def __iter__(self):
         if self.a.ndim == 0:
@@ -267,10 +261,14 @@ cdef class Tensor(TensorBase):
     # Text
 
     def __repr__(self):
+        from ferrox._core import printing
+
         plain = type(self) is Tensor or getattr(type(self), "_prints_as_tensor", False)
         return printing.text(self, dtype_object(default_dtype), "tensor" if plain else type(self).__name__)
 
     def _repr_html_(self):
+        from ferrox._core import printing
+
         return printing.html(self, repr(self))
 
     def _nested(self, edge):

@@ -32,6 +32,8 @@ cdef TensorBase apply3(Op op, object x, object y, object z)
 cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept)
 cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
+cdef int rebase(TensorBase target, TensorBase result) except -1
+cdef int check_leaf(TensorBase target) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
 cdef TensorBase deliver(Op op, TensorBase result, object out)

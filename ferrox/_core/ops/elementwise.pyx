@@ -448,7 +448,7 @@ cdef TensorBase shadow_for(Op op, TensorBase tensor):
     return made
 
 
-cdef int _check_leaf(TensorBase target) except -1:
+cdef int check_leaf(TensorBase target) except -1:
     if target.grad_fn == NULL and target.requires_grad_:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if target.base != NULL and (<TensorBase> target.base).grad_fn == NULL and (<TensorBase> target.base).requires_grad_:
@@ -472,7 +472,7 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     if apart and not (grad and grad_enabled()):
         return _overwrite(op, inputs, n, target)
     if grad and grad_enabled():
-        _check_leaf(target)
+        check_leaf(target)
     stand_in = shadow_for(op, target)
     shadowed[0] = <PyObject *> stand_in
     for i in range(1, n):
@@ -534,7 +534,7 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
                            f"{dtype_name(target.a.dtype)}")
     _check_expands(op.name, &result.a, &target.a, shape)
     if grad:
-        _check_leaf(target)
+        check_leaf(target)
         if result.a.dtype != target.a.dtype or result.a.ndim != target.a.ndim \
                 or memcmp(result.a.dims, target.a.dims, 8 * <size_t> target.a.ndim) != 0:
             cast = conform(result, target)

@@ -137,7 +137,9 @@ cdef Op inner(str name, int inputs, int kind, object rule, object needs):
 
 
 def in_place(Op op):
-    """The in-place method of an operator, `op_`."""
+    """The in-place method of an operator, `op_`: generic, or the function that its row names."""
+    if callable(op.row["inplace"]):
+        return op.row["inplace"]
     cdef Op made = Op(op.name + "_")
     made.function = op
     made.entry = in_place_entry

@@ -38,7 +38,7 @@ cdef int64_t _arange_count(object start, object end, object step, int dtype) exc
     return <int64_t> exact
 
 
-def _arange(start, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
+def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
     """start, start + step, … up to but without end.
 
     Parameters
@@ -64,7 +64,10 @@ def _arange(start, end=None, step=1, *, out=None, dtype=None, device=None, requi
     cdef TensorBase made
     cdef int dtype_code
     if end is None:
-        start, end = 0, start
+        start, end = None, start
+    if end is None:
+        raise TypeError("arange() missing required argument \"end\"")
+    start = 0 if start is None else start
     start = read_number("arange", "start", start)
     end = read_number("arange", "end", end)
     step = read_number("arange", "step", step)

@@ -1,0 +1,514 @@
+"""Ordering, searching and counting: sort, topk, unique, searchsorted, histograms.
+
+Values that were picked send their gradient back to where they stood (`scatter_zeros`).  NaN is greater than any number.
+"""
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport BOOLEAN, FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
+from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_output
+from ferrox._core.op cimport Op, registry
+from ferrox._core.op import row
+from ferrox._core.ops.elementwise cimport as_operand, is_number
+from ferrox._core.ops.gather cimport counting, gather_dim, number_like, scatter_zeros
+from ferrox._core.ops.index_dim cimport index_select_dim
+from ferrox._core.ops.join cimport concatenate
+from ferrox._core.ops.reduction cimport named, reduced_like
+from ferrox._core.ops.scan cimport cumsum_dim
+from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype, transpose
+from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+
+cdef int _unique_count = kernel_id("unique_count")
+cdef int _unique_values = kernel_id("unique")
+
+
+cdef int with_dim(fx_array *array, int64_t *room, TensorBase out, TensorBase x, int dim) except -1:
+    """Describe `out`, x's shape without `dim`, with that dimension as 1; `room` is for the sizes and strides."""
+    cdef int d
+    cdef int64_t step = 1
+    array[0] = out.a
+    if x.a.ndim == 0:
+        return 0
+    array.ndim = x.a.ndim
+    array.dims = room
+    for d in range(x.a.ndim - 1, -1, -1):
+        room[d] = 1 if d == dim else shape_of(x)[d]
+        room[x.a.ndim + d] = step
+        step *= room[d]
+    return 0
+
+
+cdef object _picked_vjp(Node n, object g):
+    """Of values, indices picked along a dimension: params are (dim, input shape, whether the dimension is kept)."""
+    cdef TensorBase grad = g[0], index = saved_output(n, 1)
+    dim, shape, kept = n.params
+    if not kept and len(shape):
+        wide = shape[:dim] + (1,) + shape[dim + 1:]
+        grad, index = reshape(grad, wide), reshape(index, wide)
+    return scatter_zeros(shape, dim, index, grad)
+
+
+cdef int _note(Op op, TensorBase x, tuple outs, int dim, bint kept) except -1:
+    cdef PyObject *inputs[1]
+    if grad_enabled() and needs_grad(x):
+        inputs[0] = <PyObject *> x
+        record_many(op, inputs, 1, outs, (dim, shape_tuple(&x.a), kept))
+    return 0
+
+
+# sort, argsort, msort
+
+cdef tuple sort_dim(TensorBase x, int dim, bint descending, bint stable):
+    cdef TensorBase values = new_like(x, x.a.dtype), indices = new_like(x, FX_I64)
+    cdef fx_array *arrays[3]
+    cdef fx_scalar params[3]
+    arrays[0] = &values.a
+    arrays[1] = &indices.a
+    arrays[2] = &x.a
+    params[0].i = dim
+    params[1].i = descending
+    params[2].i = stable
+    launch("sort", SORT.kernel, x.a.dtype, arrays, 2, 1, params, 3)
+    _note(SORT, x, (values, indices), dim, True)
+    return values, indices
+
+
+def _sort(input, dim=-1, descending=False, *, stable=False, axis=None):
+    """The elements in order along a dimension, and where they stood: (values, indices).
+
+    Parameters
+    ----------
+    input : Tensor
+    dim : int
+        The last one by default.
+    descending : bool
+    stable : bool
+        Equal elements keep their order; they do so in any case.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.sort(fx.tensor([3.0, 1.0, 2.0])).indices
+    tensor([1, 2, 0])
+    """
+    cdef TensorBase x = <TensorBase?> input
+    cdef int d = read_dim(dim if axis is None else axis, x.a.ndim)
+    return named("sort", "values indices", sort_dim(x, d, descending, stable))
+
+cdef Op SORT = row("sort", function=_sort, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
+                   reference="(np.sort(input, dim), np.argsort(input, dim, kind='stable'))",
+                   sample="[(t(3, 4),), (t(3, 4), 0)]")
+
+
+def _argsort(input, dim=-1, descending=False, *, stable=False):
+    """Indices that sort the input along a dimension; equal elements keep their order."""
+    cdef TensorBase x = <TensorBase?> input, indices = new_like(x, FX_I64)
+    cdef fx_array *arrays[2]
+    cdef fx_scalar params[3]
+    arrays[0] = &indices.a
+    arrays[1] = &x.a
+    params[0].i = read_dim(dim, x.a.ndim)
+    params[1].i = bool(descending)
+    params[2].i = 1
+    launch("argsort", ARGSORT.kernel, x.a.dtype, arrays, 1, 1, params, 3)
+    return indices
+
+cdef Op ARGSORT = row("argsort", function=_argsort, method=True, family="ordering",
+                      reference="np.argsort(input, dim, kind='stable')", sample="[(t(3, 4),), (t(3, 4), 0)]")
+
+
+def _msort(input):
+    """The elements in order along the first dimension."""
+    return sort_dim(<TensorBase?> input, 0, False, False)[0]
+
+row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)", family="ordering")
+
+
+# topk, kthvalue
+
+def _topk(input, k, dim=-1, largest=True, sorted=True):
+    """The k greatest (or least) elements along a dimension, in order: (values, indices).
+
+    Raises
+    ------
+    RuntimeError
+        When the dimension has fewer than k elements.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.topk(fx.tensor([1.0, 5.0, 3.0]), 2).values
+    tensor([5., 3.])
+    """
+    cdef TensorBase x = <TensorBase?> input, values, indices
+    cdef int d = read_dim(dim, x.a.ndim), e
+    cdef int64_t count = k
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef fx_array *arrays[3]
+    cdef fx_scalar params[4]
+    if not 0 <= count <= (shape_of(x)[d] if x.a.ndim else 1):
+        raise RuntimeError(f"selected index k out of range: k is {count}, dimension {d} of {shape_tuple(&x.a)}")
+    for e in range(x.a.ndim):
+        shape[e] = count if e == d else shape_of(x)[e]
+    values = new_tensor(x.a.ndim, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    indices = new_tensor(x.a.ndim, shape, FX_I64, x.a.device_type, x.a.device_index)
+    arrays[0] = &values.a
+    arrays[1] = &indices.a
+    arrays[2] = &x.a
+    params[0].i = count
+    params[1].i = d
+    params[2].i = bool(largest)
+    params[3].i = bool(sorted)
+    launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4)
+    _note(TOPK, x, (values, indices), d, True)
+    return named("topk", "values indices", (values, indices))
+
+cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
+                   reference="(-np.sort(-input, dim)[:, :k], np.argsort(-input, dim, kind='stable')[:, :k])",
+                   sample="t(3, 5), 2")
+
+
+cdef tuple kth_dim(TensorBase x, int64_t k, int dim, bint keepdim):
+    """The k-th least along dim, k from 1."""
+    cdef int64_t mask = <int64_t> 1 << dim if x.a.ndim else 0
+    cdef TensorBase values = reduced_like(x, mask, keepdim, x.a.dtype), indices = reduced_like(x, mask, keepdim, FX_I64)
+    cdef int64_t room[2][2 * FX_MAX_DIMS]
+    cdef fx_array kept[2]
+    cdef fx_array *arrays[3]
+    cdef fx_scalar params[2]
+    with_dim(&kept[0], room[0], values, x, dim)
+    with_dim(&kept[1], room[1], indices, x, dim)
+    arrays[0] = &kept[0]
+    arrays[1] = &kept[1]
+    arrays[2] = &x.a
+    params[0].i = k
+    params[1].i = dim
+    launch("kthvalue", KTHVALUE.kernel, x.a.dtype, arrays, 2, 1, params, 2)
+    _note(KTHVALUE, x, (values, indices), dim, keepdim)
+    return values, indices
+
+
+def _kthvalue(input, k, dim=-1, keepdim=False):
+    """The k-th least element along a dimension, k counted from 1: (values, indices).
+
+    Raises
+    ------
+    RuntimeError
+        When k is not within 1 and the size of the dimension.
+    """
+    cdef TensorBase x = <TensorBase?> input
+    cdef int d = read_dim(dim, x.a.ndim)
+    cdef int64_t size = shape_of(x)[d] if x.a.ndim else 1
+    if x.a.numel == 0 and size == 0:
+        raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
+    if not 1 <= k <= size:
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}, the size is {size}")
+    return named("kthvalue", "values indices", kth_dim(x, k, d, keepdim))
+
+cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
+                       reference="(np.sort(input, dim)[..., k - 1], np.argsort(input, dim, kind='stable')[..., k - 1])",
+                       sample="t(3, 5), 2")
+
+
+# unique
+
+cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts):
+    """Runs of equal neighbours of a vector: values, where each element went, how many each has (None if not asked for)."""
+    cdef TensorBase number = new_tensor(0, NULL, FX_I64, ordered.a.device_type, ordered.a.device_index)
+    cdef TensorBase values, where = None, lengths = None
+    cdef fx_array *arrays[5]
+    cdef int64_t shape[1]
+    arrays[0] = &number.a
+    arrays[1] = &ordered.a
+    launch("unique", _unique_count, ordered.a.dtype, arrays, 1, 1, NULL, 0)
+    shape[0] = int(number)
+    values = new_tensor(1, shape, ordered.a.dtype, ordered.a.device_type, ordered.a.device_index)
+    arrays[0] = &values.a
+    arrays[1] = NULL
+    arrays[2] = NULL
+    if inverse:
+        where = new_like(ordered, FX_I64)
+        arrays[1] = &where.a
+    if counts:
+        lengths = new_tensor(1, shape, FX_I64, ordered.a.device_type, ordered.a.device_index)
+        arrays[2] = &lengths.a
+    arrays[3] = &ordered.a
+    if order is not None:
+        arrays[4] = &order.a
+    launch("unique", _unique_values, ordered.a.dtype, arrays, 3, 1 if order is None else 2, NULL, 0)
+    return [values, where, lengths]
+
+
+cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts):
+    """The same for the slices of x along dim, in lexicographic order when sorted."""
+    cdef TensorBase moved, flat, order = None, fresh, run, starts
+    cdef int64_t n = shape_of(x)[dim] if x.a.ndim else 1, k
+    moved = transpose(x, 0, dim) if x.a.ndim else x
+    flat = contiguous(reshape(moved, (n, moved.a.numel // n if n else 0)))
+    if sort:
+        order = counting(n, x)
+        for k in range(shape_of(flat)[1] - 1, -1, -1):
+            # Least significant column first; the sort is stable.
+            order = index_select_dim(order, 0, _argsort(index_select_dim(select_dim(flat, 1, k), 0, order)))
+        flat = index_select_dim(flat, 0, order)
+    if n == 0:
+        empty = counting(0, x)
+        return [x, empty, empty]
+    fresh = registry["any"](registry["ne"](narrow_dim(flat, 0, 1, n - 1), narrow_dim(flat, 0, 0, n - 1)), 1)
+    run = cumsum_dim(to_dtype(concatenate([number_vector(0, x), to_dtype(fresh, FX_I64)], 0), FX_I64), 0, False)
+    starts = registry["searchsorted"](run, counting(int(select_dim(run, 0, n - 1)) + 1, x))
+    values = index_select_dim(moved, 0, index_select_dim(order, 0, starts) if sort else starts)
+    where = lengths = None
+    if inverse:
+        where = scatter_zeros((n,), 0, order, run) if sort else run
+    if counts:
+        ends = concatenate([narrow_dim(starts, 0, 1, starts.a.numel - 1), number_vector(n, x)], 0)
+        lengths = registry["sub"](ends, starts)
+    return [contiguous(transpose(values, 0, dim)), where, lengths]
+
+
+cdef TensorBase number_vector(int64_t value, TensorBase like):
+    return reshape(number_like(value, FX_I64, like), (1,))
+
+
+cdef object _unique_any(object input, object dim, bint sort, bint inverse, bint counts):
+    cdef TensorBase x = registry["detach"](<TensorBase?> input), order = None, flat
+    cdef list found
+    if dim is None:
+        flat = contiguous(reshape(x, (x.a.numel,)))
+        if sort:
+            flat, order = sort_dim(flat, 0, False, True)
+        found = _runs(flat, order, inverse, counts)
+        if inverse:
+            found[1] = reshape(found[1], shape_tuple(&x.a))
+    else:
+        found = _row_runs(x, read_dim(dim, x.a.ndim), sort, inverse, counts)
+    if not inverse and not counts:
+        return found[0]
+    return tuple([found[0]] + [found[1]] * inverse + [found[2]] * counts)
+
+
+def _unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    """The different elements, in order.
+
+    Parameters
+    ----------
+    input : Tensor
+    sorted : bool
+        They are sorted in any case.
+    return_inverse : bool
+        Also return where each element of the input is found among them.
+    return_counts : bool
+        Also return how often each occurs.
+    dim : int, optional
+        Compare the slices along a dimension instead of elements.
+
+    Returns
+    -------
+    Tensor or tuple
+        values, then the inverse and the counts where asked for.  Every NaN differs from every other.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.unique(fx.tensor([3, 1, 3]), return_counts=True)
+    (tensor([1, 3]), tensor([1, 2]))
+    """
+    return _unique_any(input, dim, True, return_inverse, return_counts)
+
+row("unique", function=_unique, composite=True, method=True, reference="np.unique(input)", family="ordering",
+    sample="i(3, 4, low=0, high=5)")
+
+
+def _unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
+    """The first element of every run of equal neighbours; arguments and results as for `unique`."""
+    return _unique_any(input, dim, False, return_inverse, return_counts)
+
+row("unique_consecutive", function=_unique_consecutive, composite=True, method=True, family="ordering",
+    reference="input.ravel()[np.r_[True, np.diff(input.ravel()) != 0]]", sample="i(3, 4, low=0, high=2)")
+
+
+# searchsorted, bucketize
+
+def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None):
+    """Where elements would have to be inserted to keep a sequence in order.
+
+    Parameters
+    ----------
+    sorted_sequence : Tensor
+        A vector, or one for each row of `input` (all dimensions but the last agree).
+    input : Tensor or number
+    right : bool
+        After equal elements rather than before; `side="right"` is the same.
+    sorter : Tensor, optional
+        Indices that sort the sequence.
+    out_int32 : bool
+        Return int32.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.searchsorted(fx.tensor([1.0, 3.0, 5.0]), fx.tensor([3.0, 6.0]))
+    tensor([1, 3])
+    """
+    cdef TensorBase sequence = as_operand(sorted_sequence, "searchsorted"), values, out
+    cdef fx_array *arrays[3]
+    cdef fx_scalar params[1]
+    cdef int dtype, d
+    cdef bint fits
+    if side is not None:
+        if side not in ("left", "right"):
+            raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
+        if side == "left" and right:
+            raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+        right = side == "right"
+    if is_number(input):
+        dtype = sequence.a.dtype
+        if isinstance(input, float) and categories[dtype] != FLOATING:
+            dtype = default_dtype
+            sequence = to_dtype(sequence, dtype)
+        values = number_like(input, dtype, sequence)
+        if sequence.a.ndim != 1:
+            raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we "
+                               f"got boundaries tensor dim({sequence.a.ndim})")
+    else:
+        values = as_operand(input, "searchsorted")
+    if values.a.dtype != sequence.a.dtype:
+        raise RuntimeError("searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
+                           f"tensor dtype {dtype_name(sequence.a.dtype)} and input value tensor dtype "
+                           f"{dtype_name(values.a.dtype)}")
+    if sorter is not None:
+        if shape_tuple(&(<TensorBase?> sorter).a) != shape_tuple(&sequence.a):
+            raise RuntimeError("searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
+                               f"{list(shape_tuple(&sequence.a))} and got sorter tensor {list(shape_tuple(&(<TensorBase> sorter).a))}")
+        sequence = gather_dim(sequence, sequence.a.ndim - 1, to_dtype(<TensorBase> sorter, FX_I64))
+    if sequence.a.ndim == 0:
+        raise RuntimeError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
+    fits = sequence.a.ndim == 1 or sequence.a.ndim == values.a.ndim
+    if fits and sequence.a.ndim > 1:
+        for d in range(sequence.a.ndim - 1):
+            fits = fits and shape_of(sequence)[d] == shape_of(values)[d]
+    if not fits:
+        raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
+                           f"tensor and input value tensor must match, but we got boundaries tensor "
+                           f"{list(shape_tuple(&sequence.a))} and input value tensor {list(shape_tuple(&values.a))}")
+    out = new_like(values, FX_I64)
+    arrays[0] = &out.a
+    arrays[1] = &sequence.a
+    arrays[2] = &values.a
+    params[0].i = bool(right)
+    launch("searchsorted", SEARCHSORTED.kernel, sequence.a.dtype, arrays, 1, 2, params, 1)
+    return to_dtype(out, FX_I32) if out_int32 else out
+
+cdef Op SEARCHSORTED = row("searchsorted", function=_searchsorted, family="ordering",
+                           reference="np.searchsorted(sorted_sequence, input)",
+                           sample="np.array([-1.0, 0.0, 0.5, 1.5]), t(3, 4)")
+
+
+def _bucketize(input, boundaries, *, out_int32=False, right=False):
+    """The number of the bucket that each element falls into, between `boundaries`, a sorted vector.
+
+    Bucket i holds boundaries[i - 1] < x <= boundaries[i], or with `right` boundaries[i - 1] <= x < boundaries[i].
+    """
+    cdef TensorBase edges = as_operand(boundaries, "bucketize")
+    if edges.a.ndim != 1:
+        raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({edges.a.ndim})")
+    return _searchsorted(edges, input, out_int32=out_int32, right=right)
+
+row("bucketize", function=_bucketize, composite=True, family="ordering", reference="np.searchsorted(boundaries, input)",
+    sample="t(3, 4), np.array([-1.0, 0.0, 0.5, 1.5])")
+
+
+# bincount, histc
+
+def _bincount(input, weights=None, minlength=0):
+    """How often each non-negative integer occurs in a vector, or the sum of its `weights`.
+
+    Parameters
+    ----------
+    input : Tensor
+        A vector of integers.
+    weights : Tensor, optional
+        Of the same length; the result is float32 for float32 weights, else float64.
+    minlength : int
+        Length of the result, at least.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.bincount(fx.tensor([0, 2, 2]))
+    tensor([1, 0, 2])
+    """
+    cdef TensorBase x = as_operand(input, "bincount"), w = None, out
+    cdef int64_t shape[1]
+    cdef int64_t least = minlength
+    cdef fx_array *arrays[3]
+    if least < 0:
+        raise RuntimeError("minlength should be >= 0")
+    if x.a.ndim != 1 or categories[x.a.dtype] != INTEGRAL:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    x = to_dtype(x, FX_I64)
+    shape[0] = least
+    if x.a.numel:
+        if int(registry["amin"](x)) < 0:
+            raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+        shape[0] = max(least, <int64_t> int(registry["amax"](x)) + 1)
+    if weights is not None:
+        w = registry["detach"](as_operand(weights, "bincount"))
+        if w.a.ndim != 1 or w.a.numel != x.a.numel:
+            raise RuntimeError(f"weights should be 1-d and have the same length as input, got {shape_tuple(&w.a)} and "
+                               f"{shape_tuple(&x.a)}")
+        if w.a.dtype != FX_F32:
+            w = to_dtype(w, FX_F64)
+    out = new_tensor(1, shape, FX_I64 if w is None else w.a.dtype, x.a.device_type, x.a.device_index)
+    zero_out(out)
+    if x.a.numel:
+        arrays[0] = &out.a
+        arrays[1] = &x.a
+        if w is not None:
+            arrays[2] = &w.a
+        launch("bincount", BINCOUNT.kernel, out.a.dtype, arrays, 1, 1 if w is None else 2, NULL, 0)
+    return out
+
+cdef Op BINCOUNT = row("bincount", function=_bincount, method=True, reference="np.bincount(input, weights, minlength)",
+                       sample="[(i(9, low=0, high=5),), (i(9, low=0, high=5), None, 8)]", family="ordering")
+
+
+def _histc(input, bins=100, min=0, max=0):
+    """Counts in `bins` equal bins between `min` and `max`, in the input's dtype; other elements are ignored.
+
+    With min equal to max the range is that of the data.
+    """
+    cdef TensorBase x = as_operand(input, "histc"), out
+    cdef int64_t shape[1]
+    cdef double low = min, high = max
+    cdef fx_array *arrays[2]
+    cdef fx_scalar params[2]
+    if x.a.dtype != FX_F32 and x.a.dtype != FX_F64:
+        raise NotImplementedError(f"[histc] not implemented for {dtype_name(x.a.dtype)}")
+    if bins <= 0:
+        raise RuntimeError("bins must be > 0")
+    if low == high and x.a.numel:
+        low, high = float(registry["amin"](x)), float(registry["amax"](x))
+    if low == high:
+        low, high = low - 1, high + 1
+    if not (low - low == 0 and high - high == 0):
+        raise RuntimeError(f"range of [{low}, {high}] is not finite")
+    if low > high:
+        raise RuntimeError("max must be larger than min")
+    shape[0] = bins
+    out = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
+    x = reshape(registry["detach"](x), (x.a.numel,))
+    arrays[0] = &out.a
+    arrays[1] = &x.a
+    params[0].f = low
+    params[1].f = high
+    launch("histc", HISTC.kernel, x.a.dtype, arrays, 1, 1, params, 2)
+    return out
+
+cdef Op HISTC = row("histc", function=_histc, method=True, reference="np.histogram(input, bins, (min, max))[0]",
+                    sample="t(3, 4), 4, -2, 2", family="ordering")
