@@ -23,7 +23,7 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, F
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph cimport Node, grad_enabled, note_change, record
+from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
 from ferrox._core.op cimport MAX_NEEDS, Op
 from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
     offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
@@ -419,17 +419,17 @@ cdef TensorBase cast_to(TensorBase x, int dtype):
 
 
 cdef TensorBase shadow(TensorBase tensor):
-    """The same memory with the same history: stands for `tensor` in the record of its own in-place change."""
+    """The same memory with the same history: stands for `tensor` in the record of its own in-place change.
+
+    It is no view: what a view's history becomes when its base changes is not what the shadow's, of before, is.
+    """
     cdef TensorBase made = alias(tensor)
+    cdef Node history = history_of(tensor)
     made.requires_grad_ = tensor.requires_grad_
-    made.grad_fn = tensor.grad_fn
     made.output = tensor.output
-    if made.grad_fn != NULL:
+    if history is not None:
+        made.grad_fn = <PyObject *> history
         Py_INCREF(made.grad_fn)
-    made.base = tensor.base
-    made.base_history = tensor.base_history
-    if made.base != NULL:
-        Py_INCREF(made.base)
     return made
 
 
