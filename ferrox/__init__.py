@@ -20,6 +20,7 @@ from ferrox._core.interchange import from_numpy
 from ferrox._core.op import Op
 from ferrox._core.tensorclass import Tensor
 from ferrox._core.threads import get_num_threads, set_num_threads
+from ferrox.autograd.grad_mode import enable_grad, inference_mode, is_inference_mode_enabled, no_grad, set_grad_enabled
 
 __version__ = "0.1.0"
 
@@ -28,3 +29,14 @@ for _each in _dtypes.all_dtypes:
 float, double, half = float32, float64, float16  # noqa: F821
 int, long, short = int32, int64, int16  # noqa: F821
 globals().update(_install())
+
+# Loaded when first asked for.
+_SUBMODULES = ("autograd", "func", "metrics", "nn", "optim", "testing", "utils", "viz")
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        import importlib
+
+        return importlib.import_module(f"ferrox.{name}")
+    raise AttributeError(f"module 'ferrox' has no attribute {name!r}")

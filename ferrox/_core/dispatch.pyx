@@ -20,7 +20,8 @@ cdef bint _watched = False
 def watch(callback):
     """Call `callback(name, kernel, outputs, inputs, seconds)` after every computation, until `unwatch(callback)`.
 
-    Outputs and inputs are tuples of (address, dtype number, shape, strides, flags), None for an absent operand.
+    Outputs and inputs are tuples of (address, dtype number, shape, strides, flags, device type), None for an absent
+    operand.
     """
     global _watched
     _watchers.append(callback)
@@ -83,7 +84,8 @@ cdef tuple _described(fx_array **arrays, int n):
             continue
         shape = tuple([arrays[i].dims[d] for d in range(arrays[i].ndim)])
         strides = tuple([arrays[i].dims[arrays[i].ndim + d] for d in range(arrays[i].ndim)])
-        result.append((<size_t> arrays[i].data, arrays[i].dtype, shape, strides, arrays[i].flags))
+        result.append((<size_t> arrays[i].data, arrays[i].dtype, shape, strides, arrays[i].flags,
+                       arrays[i].device_type))
     return tuple(result)
 
 

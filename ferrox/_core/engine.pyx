@@ -23,6 +23,16 @@ cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
     Py_ssize_t Py_REFCNT(PyObject *o)
 
+cdef extern from *:
+    """
+    static __thread int fx_running = 0;
+    static __thread size_t fx_run = 0;
+    """
+    int fx_running
+    size_t fx_run
+
+cdef size_t _runs = 0
+
 cdef struct Frame:
     PyObject *node
     int edge
@@ -41,6 +51,26 @@ def set_gradient_check(check):
     global _check_gradients
     before, _check_gradients = _check_gradients, check
     return before
+
+
+def running():
+    """How many backwards are under way in this thread, one within the other."""
+    return fx_running
+
+
+cdef dict _callbacks = {}       # by run: what to call at its end
+
+
+def current_run():
+    """A number for the backward under way in this thread, never used again; 0 outside of one."""
+    return <size_t> fx_run
+
+
+def queue_callback(callback):
+    """Call `callback()` at the end of the backward under way in this thread."""
+    if not fx_running:
+        raise RuntimeError("queue_callback is for hooks and gradient rules: no backward is under way")
+    _callbacks.setdefault(<size_t> fx_run, []).append(callback)
 
 
 cdef int _push(Walk *walk, Node node) except -1:
@@ -318,7 +348,9 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
     With `inputs` None, gradients are added to the `.grad` of every leaf.  Otherwise only those of `inputs` are computed:
     added to their `.grad` if `accumulate`, else returned as a list (None for an unused input).
     """
+    global fx_running, fx_run, _runs
     cdef Walk walk
+    cdef size_t outer_run = fx_run
     cdef Node node
     cdef TensorBase root, tensor
     cdef Py_ssize_t k
@@ -341,6 +373,9 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
                 key = (<size_t> <PyObject *> node, tensor.output)
             keys.append(key)
             wanted[key] = True
+    fx_running += 1
+    _runs += 1
+    fx_run = _runs
     try:
         set_grad(create)
         for root in roots:
@@ -365,6 +400,9 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
                 _sweep_node(node, retain, create, wanted, captured, sums)
             node.task = NULL
         _settle(sums, create, accumulate or wanted is None)
+        while _callbacks and fx_run in _callbacks:
+            for callback in _callbacks.pop(fx_run):
+                callback()
         if wanted is None:
             return None
         if accumulate:
@@ -381,6 +419,10 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
                 found.append(None if pair is None else pair[1])
         return found
     finally:
+        if _callbacks:
+            _callbacks.pop(fx_run, None)
+        fx_running -= 1
+        fx_run = outer_run
         set_grad(before)
         for k in range(walk.count):
             node = <Node> walk.order[k]

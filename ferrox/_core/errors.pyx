@@ -15,7 +15,7 @@ cdef int raise_status(int status, str name, const char *message) except -1:
     if status == FX_ERROR_INDEX:
         raise IndexError(text)
     if status == FX_ERROR_TYPE:
-        raise TypeError(text)
+        raise NotImplementedError(text)     # as PyTorch where a dtype is not supported
     if status == FX_ERROR_VALUE:
         raise ValueError(text)
     if status == FX_ERROR_MEMORY:

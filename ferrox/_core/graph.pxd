@@ -43,6 +43,9 @@ cdef object saved_input(Node node, int i)
 cdef object saved_output(Node node, int k)
 cdef bint wants(Node node, int i) noexcept
 cdef void release_saved(Node node) noexcept
+cdef int check_alive(Node node) except -1
+cdef int check_version(Node node, TensorBase tensor, uint32_t expected, str what) except -1
+cdef object with_history(Node node, int i, TensorBase tensor)
 cdef object rule(vjp_fn function)
 cdef tuple shape_of_node(Node node)
 cdef Node history_of(TensorBase tensor)

@@ -19,8 +19,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from ferrox._core.hooks import Handle as _Handle
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op cimport MAX_NEEDS, OUTPUT_BIT, Op
+from ferrox._core.packing cimport Packed, pack, packing, unpack
 from ferrox._core.tensor cimport TensorBase, alias, drop, needs_grad, shape_tuple, tensor_class, track
 
 cdef extern from *:
@@ -113,8 +115,7 @@ cdef class Node:
     @property
     def shape(self):
         """Shape of the (first) output."""
-        cdef int d
-        return tuple([self.shape[d] for d in range(self.ndim)])
+        return shape_of_node(self)
 
     @property
     def dtype(self):
@@ -130,21 +131,26 @@ cdef class Node:
     def next_functions(self):
         """For each input: (its node, or the leaf tensor itself, or None; which output of that node)."""
         cdef int i
-        return tuple([(_or_none(self.slot[i]), self.tail[i])
-                      for i in range(self.n_in)])
+        return tuple([(_or_none(self.slot[i]), self.tail[i]) for i in range(self.n_in)])
 
     @property
     def saved_values(self):
         """What is kept for the gradient: a dict from "input 0", "output" … to the value; empty once released."""
         cdef dict values = {}
-        cdef int i, bit
-        i = 0
+        cdef int i = 0, bit
         for bit in range(32):
             if self.saved >> bit & 1 and not self.released:
                 key = f"input {bit}" if bit < OUTPUT_BIT else f"output {bit - OUTPUT_BIT}"
-                values[key] = <object> self.slot[self.n_in + i]
+                value = <object> self.slot[self.n_in + i]
+                if hasattr(value, "named_values"):      # an operator written in Python keeps several values in one
+                    values.update(value.named_values())
+                else:
+                    values[key] = value
                 i += 1
         return values
+
+    def _traceback(self):
+        return None if self.meta is None else (<dict> self.meta).get("traceback")
 
     @property
     def metadata(self):
@@ -169,24 +175,6 @@ cdef class Node:
         return f"<{self.op.name} node, output {shape_of_node(self)} {dtype_name(self.dtype)}>"
 
 
-class _Handle:
-    """What registering a hook returns; `remove()` takes the hook away."""
-
-    def __init__(self, hooks, hook):
-        self._hooks = hooks
-        self._entry = [hook]
-        hooks.append(self._entry)
-
-    def remove(self):
-        self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.remove()
-
-
 def tensor_hook(TensorBase tensor, hook):
     """Call `hook(grad)` when the gradient of `tensor` is computed; what it returns, if not None, replaces it."""
     cdef Node node
@@ -203,9 +191,7 @@ def tensor_hook(TensorBase tensor, hook):
 
 
 cdef object _or_none(PyObject *reference):
-    if reference == NULL:
-        return None
-    return <object> reference
+    return None if reference == NULL else <object> reference
 
 
 cdef dict _meta(Node node):
@@ -302,18 +288,32 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
 cdef int _save_inputs(Node node, PyObject **inputs, uint32_t mask) except -1:
     """Save the inputs in `mask`; returns the next free slot."""
     cdef int i, at = node.n_in
+    cdef object value
     mask &= (1 << OUTPUT_BIT) - 1
     i = 0
     while mask:
         if mask & 1:
-            Py_INCREF(inputs[i])
-            node.slot[at] = inputs[i]
-            if isinstance(<object> inputs[i], TensorBase):
-                node.tail[at] = (<TensorBase> inputs[i]).storage.version
+            value = <object> inputs[i]
+            if isinstance(value, TensorBase):
+                node.tail[at] = (<TensorBase> value).storage.version
+                if packing():
+                    value = pack(<TensorBase> value)
+            Py_INCREF(<PyObject *> value)
+            node.slot[at] = <PyObject *> value
             at += 1
         mask >>= 1
         i += 1
     return at
+
+
+cdef int _save_output(Node node, TensorBase out, int at) except -1:
+    cdef object kept = alias(out)
+    if packing():
+        kept = pack(<TensorBase> kept)
+    Py_INCREF(<PyObject *> kept)
+    node.slot[at] = <PyObject *> kept
+    node.tail[at] = out.storage.version
+    return 0
 
 
 cdef int _describe(Node node, TensorBase out) except -1:
@@ -346,7 +346,6 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
     `inputs` may hold NULL-free Python objects other than tensors (numbers); they are saved like tensors when needed.
     """
     cdef Node node
-    cdef TensorBase kept
     cdef uint32_t mask
     cdef int at
     if fx_grad_off or categories[out.a.dtype] != FLOATING or not _any_needs_grad(inputs, n):
@@ -354,10 +353,7 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
     node = _new_node(op, inputs, n, 1, &mask)
     at = _save_inputs(node, inputs, mask)
     if mask >> OUTPUT_BIT:
-        kept = alias(out)
-        Py_INCREF(<PyObject *> kept)
-        node.slot[at] = <PyObject *> kept
-        node.tail[at] = out.storage.version
+        _save_output(node, out, at)
     node.params = params
     _describe(node, out)
     drop(out.grad_fn)
@@ -370,7 +366,7 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
 cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params):
     """`record` for several outputs; those of integer dtype stay outside the graph."""
     cdef Node node
-    cdef TensorBase out, kept
+    cdef TensorBase out
     cdef uint32_t mask
     cdef int at, k, n_out = len(outs)
     if fx_grad_off or not _any_needs_grad(inputs, n):
@@ -380,10 +376,7 @@ cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params
     for k in range(n_out):
         out = <TensorBase> outs[k]
         if k < 16 and mask >> (OUTPUT_BIT + k) & 1:
-            kept = alias(out)
-            Py_INCREF(<PyObject *> kept)
-            node.slot[at] = <PyObject *> kept
-            node.tail[at] = out.storage.version
+            _save_output(node, out, at)
             at += 1
         if categories[out.a.dtype] == FLOATING:
             drop(out.grad_fn)
@@ -406,11 +399,7 @@ cdef object _saved(Node node, int bit):
     global _reads
     cdef int at
     cdef PyObject *value
-    cdef TensorBase tensor
-    if node.released:
-        raise RuntimeError(
-            f"[{node.op.name}] Trying to backward through the graph a second time: the values saved for the gradient were "
-            "freed by the first backward. Pass retain_graph=True to it if you need to go through the graph again.")
+    check_alive(node)
     if not node.saved >> bit & 1:
         raise RuntimeError(f"[{node.op.name}] the gradient rule reads a value that its row does not list under needs "
                            f"(bit {bit})")
@@ -418,15 +407,54 @@ cdef object _saved(Node node, int bit):
     value = node.slot[at]
     _reads += 1
     if isinstance(<object> value, TensorBase):
-        tensor = <TensorBase> value
-        if tensor.storage.version != node.tail[at]:
-            culprit = (<Op> tensor.storage.changed_by).name if tensor.storage.changed_by != NULL else "an in-place change"
-            what = f"input {bit}" if bit < OUTPUT_BIT else "the output"
-            raise RuntimeError(
-                f"[{node.op.name}] one of the variables needed for gradient computation has been modified by an inplace "
-                f"operation: {what} of {node.op.name}, of shape {shape_tuple(&tensor.a)}, was changed by {culprit} after it "
-                f"was saved (version {tensor.storage.version}, expected {node.tail[at]})." + _changed_where(tensor))
+        if (<TensorBase> value).storage.version != node.tail[at]:
+            check_version(node, <TensorBase> value, node.tail[at], f"input {bit}" if bit < OUTPUT_BIT else "the output")
+    elif type(<object> value) is Packed:
+        tensor = unpack(<Packed> value)
+        return with_history(node, bit, tensor) if bit < OUTPUT_BIT else tensor
     return <object> value
+
+
+cdef int check_alive(Node node) except -1:
+    if node.released:
+        raise RuntimeError(
+            f"[{node.op.name}] Trying to backward through the graph a second time: the values saved for the gradient were "
+            "freed by the first backward. Pass retain_graph=True to it if you need to go through the graph again.")
+    return 0
+
+
+cdef int check_version(Node node, TensorBase tensor, uint32_t expected, str what) except -1:
+    if tensor.storage.version == expected:
+        return 0
+    culprit = (<Op> tensor.storage.changed_by).name if tensor.storage.changed_by != NULL else "an in-place change"
+    raise RuntimeError(
+        f"[{node.op.name}] one of the variables needed for gradient computation has been modified by an inplace "
+        f"operation: {what} of {node.op.name}, of shape {shape_tuple(&tensor.a)}, was changed by {culprit} after it "
+        f"was saved (version {tensor.storage.version}, expected {expected})." + _changed_where(tensor))
+
+
+cdef object _identity(Node node, object g):
+    return g
+
+
+cdef Op _ALIAS = Op("alias")
+_ALIAS.vjp = <void *> _identity
+
+
+cdef object with_history(Node node, int i, TensorBase tensor):
+    """An unpacked value of input i, joined to that input's history while gradients are being recorded."""
+    cdef PyObject *target = node.slot[i]
+    cdef TensorBase again
+    if fx_grad_off or target == NULL:
+        return tensor
+    again = alias(tensor)
+    if type(<object> target) is Node:
+        Py_INCREF(target)
+        again.grad_fn = target
+        again.output = node.tail[i]
+    else:
+        record(_ALIAS, &target, 1, again, None)
+    return again
 
 
 _changes = {}       # detect_anomaly: storage address -> where it was changed in place last
@@ -528,10 +556,12 @@ def graph_stats(*tensors):
                     stack.append(value)
                 else:
                     leaves.add(id(value))
-            elif isinstance(value, TensorBase):
-                kept = <TensorBase> value
-                values += 1
-                storages[<size_t> kept.storage] = kept.storage.nbytes
+                continue
+            for each in value.tensors() if hasattr(value, "tensors") else (value,):
+                if isinstance(each, TensorBase):
+                    kept = <TensorBase> each
+                    values += 1
+                    storages[<size_t> kept.storage] = kept.storage.nbytes
     stats.update(nodes=len(seen), edges=edges, leaves=len(leaves), values=values, bytes=sum(storages.values()))
     return stats
 

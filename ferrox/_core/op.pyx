@@ -15,6 +15,7 @@ cdef extern from "Python.h":
     PyObject *PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict) except NULL
     PyObject *PyMethod_New(PyObject *function, PyObject *self) except NULL
     void Py_INCREF(PyObject *o)
+    void Py_DECREF(PyObject *o)
     void PyType_Modified(PyTypeObject *type)
     ctypedef struct PyTypeSlots "PyTypeObject":
         Py_ssize_t tp_vectorcall_offset
@@ -34,7 +35,8 @@ cdef PyObject *_unset_entry(PyObject *self, PyObject **args, size_t nargs, PyObj
 
 
 cdef PyObject *_bind(PyObject *self, PyObject *instance, PyObject *owner) except NULL:
-    if instance == NULL or instance == <PyObject *> None:
+    # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x alone.
+    if instance == NULL or instance == <PyObject *> None or (<Op> self).entry == _unset_entry:
         Py_INCREF(self)
         return self
     return PyMethod_New(self, instance)
@@ -52,9 +54,11 @@ cdef class Op:
         Returns the gradient for each positional input of `forward` (a tensor, or None), or the one gradient of a single
         input.  `ctx.inputs`, `ctx.outputs` and `ctx.params` are what forward got and gave; `ctx.needs_input_grad` says
         which gradients are asked for.  Written with operators, it is differentiable itself.
+    saves : sequence of str, optional
+        What a node keeps for `vjp`, ("inputs", "outputs") by default; naming less keeps less memory.
     reference, sample : str, optional
-        A NumPy expression of the inputs (`x`, or `a`, `b`, … and `np`) and the inputs to try, for the checks in
-        `ferrox.testing.check`.
+        A NumPy expression of `forward`'s arguments (and `np`), and a Python expression giving arguments to try, for
+        the checks in `ferrox.testing.check`.
 
     Examples
     --------
@@ -74,11 +78,19 @@ cdef class Op:
 
     def __cinit__(self):
         self.entry = _unset_entry
+        self.name = type(self).__name__     # for a subclass whose __init__ does not come here
         self.kernel = -1
         self.row = {}
 
     def __init__(self, name=None):
         self.name = name or type(self).__name__
+
+    def __call__(self, *args, **kwargs):
+        # Reached by subclasses only: heap types take tp_call from here and do not inherit vectorcall (CPython < 3.12).
+        cdef PyObject *result = PyVectorcall_Call(<PyObject *> self, <PyObject *> args, <PyObject *> kwargs)
+        value = <object> result
+        Py_DECREF(result)
+        return value
 
     @property
     def __name__(self):

@@ -5,7 +5,7 @@ Operators of the engine are taken over by the loop at the end; the others are co
 
 # ruff: noqa: F401
 import ferrox as fx
-from ferrox._core import ops as _ops
+from ferrox._core.op import operators
 from ferrox.nn._losses import (
     cosine_embedding_loss,
     cosine_similarity,
@@ -96,7 +96,8 @@ _ENGINE = [
 
 def _from_engine(name):
     """Return the engine's operator `name`, or None where it has none."""
-    return getattr(_ops, name, None)
+    operator = operators().get(name)
+    return operator if operator is not None and operator.row.get("public", True) else None
 
 
 def softmin(input, dim=None, _stacklevel=3, dtype=None):

@@ -1,15 +1,53 @@
 """Arithmetic."""
+from cpython.bool cimport PyBool_Check
+from cpython.float cimport PyFloat_Check
+from cpython.object cimport PyObject
+
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F64, FX_HOST_SCALAR, fx_array
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.engine cimport operators
 from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.op cimport Op
-from ferrox._core.ops.elementwise cimport REAL, SAME, apply1, apply2, apply_in_place
-from ferrox._core.ops.family cimport binary, unary
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.op import alias_row, row
+from ferrox._core.ops.elementwise cimport REAL, SAME, WHOLE, apply1, apply2, apply2p, apply3, apply3p, apply_in_place, \
+    deliver, is_number
+from ferrox._core.ops.family cimport binary, inner, ternary, unary
+from ferrox._core.tensor cimport TensorBase, new_like
 
-from cpython.object cimport PyObject
+cdef Op ADD, SUB, MUL, DIV, NEG, SQUARE, RECIPROCAL, SQRT, RSQRT, ABS, SIGN
+cdef int _fill = kernel_id("fill")
 
-cdef Op ADD, SUB, MUL, DIV, NEG
 
+cdef TensorBase full_like(TensorBase like, double value):
+    """A fresh tensor of the same shape and dtype with one value everywhere."""
+    cdef TensorBase out = new_like(like, like.a.dtype)
+    cdef fx_array *arrays[2]
+    cdef fx_array scalar
+    scalar.data = &value
+    scalar.dims = NULL
+    scalar.numel = 1
+    scalar.ndim = 0
+    scalar.dtype = FX_F64
+    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
+    scalar.device_type = FX_CPU
+    scalar.device_index = 0
+    arrays[0] = &out.a
+    arrays[1] = &scalar
+    launch("fill", _fill, like.a.dtype, arrays, 1, 1, NULL, 0)
+    return out
+
+
+cdef object flat_vjp(Node n, object g):
+    """The gradient of what is constant between its steps: zero for every input."""
+    cdef int i
+    if n.n_in == 1:
+        return full_like(<TensorBase> g, 0)
+    return tuple([full_like(<TensorBase> g, 0) if wants(n, i) else None for i in range(n.n_in)])
+
+
+# add, sub
 
 cdef object add_vjp(Node n, object g):
     return g, g
@@ -22,6 +60,95 @@ cdef object sub_vjp(Node n, object g):
 
 SUB = binary("sub", SAME, rule(sub_vjp), ("", ""), "a - b", "t(3, 4), t(4)", "Difference of two tensors.")
 
+
+cdef object axpy_vjp(Node n, object g):
+    return g, mul(g, n.params) if wants(n, 1) else None
+
+cdef Op AXPY = inner("axpy", 2, SAME, rule(axpy_vjp), ("", ""))
+
+
+cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign):
+    """a + sign * alpha * b, with PyTorch's rules for alpha."""
+    cdef TensorBase out
+    if not is_number(alpha):
+        raise TypeError(f"{op.name}(): argument 'alpha' must be a number, not {type(alpha).__name__}")
+    if alpha == 1 and not (PyFloat_Check(alpha) or PyBool_Check(alpha)):
+        return apply2(op, a, b)
+    out = apply2(op, a, b) if alpha == 1 else apply2p(AXPY, a, b, sign * <double> alpha, 0, 0, alpha if sign > 0 else -alpha)
+    if PyFloat_Check(alpha) and categories[out.a.dtype] != FLOATING:
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if PyBool_Check(alpha) and out.a.dtype != FX_BOOL:
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    return out
+
+
+def _add(input, other, *, alpha=1, out=None):
+    """Sum of two tensors, element by element: ``input + alpha * other``.
+
+    Parameters
+    ----------
+    input, other : Tensor or number
+        Broadcast against each other.
+    alpha : number, optional
+        Multiplier of `other`; an integer for integer tensors.
+    out : Tensor, optional
+        Where the result goes.
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.add(fx.tensor([1.0, 2.0]), fx.tensor([10.0, 20.0]), alpha=0.5)
+    tensor([ 6., 12.])
+    """
+    return deliver(ADD, _scaled_sum(ADD, input, other, alpha, 1), out)
+
+
+def _sub(input, other, *, alpha=1, out=None):
+    """Difference of two tensors: ``input - alpha * other``.
+
+    Parameters
+    ----------
+    input, other : Tensor or number
+        Broadcast against each other; not both bool.
+    alpha : number, optional
+        Multiplier of `other`; an integer for integer tensors.
+    out : Tensor, optional
+        Where the result goes.
+
+    Returns
+    -------
+    Tensor
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.sub(fx.tensor([1, 2]), fx.tensor([1, 1]), alpha=2)
+    tensor([-1,  0])
+    """
+    return deliver(SUB, _scaled_sum(SUB, input, other, alpha, -1), out)
+
+
+def _rsub(input, other, *, alpha=1):
+    """`other` minus `alpha` times `input`: `sub` with its operands exchanged.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.rsub(fx.tensor([1.0, 2.0]), 10.0)
+    tensor([9., 8.])
+    """
+    return _scaled_sum(SUB, other, input, alpha, -1)
+
+ADD.function = _add
+SUB.function = _sub
+row("rsub", function=_rsub, composite=True, reference="other - x", sample="t(3, 4), t(4)")
+
+
+# mul, div
 
 cdef object mul_vjp(Node n, object g):
     return (mul(g, saved_input(n, 1)) if wants(n, 0) else None,
@@ -36,12 +163,219 @@ cdef object div_vjp(Node n, object g):
             neg(div(mul(g, saved_output(n, 0)), b)) if wants(n, 1) else None)
 
 DIV = binary("div", REAL, rule(div_vjp), ("1", "1o"), "a / b", "t(3, 4), t(4, low=0.5)", "Quotient of two tensors.")
+cdef Op FLOOR_DIVIDE = binary("floor_divide", SAME, rule(flat_vjp), ("", ""), "np.floor_divide(a, b)",
+                              "t(3, 4), t(4, low=0.5)", "Quotient of two tensors, rounded down.")
+cdef Op DIV_TRUNC = inner("div_trunc", 2, SAME, rule(flat_vjp), ("", ""))
 
+
+def _div(input, other, *, rounding_mode=None, out=None):
+    """Quotient of two tensors, element by element.
+
+    Parameters
+    ----------
+    input, other : Tensor or number
+        Broadcast against each other; integers are divided as floating-point numbers unless a rounding mode is given.
+    rounding_mode : {None, "trunc", "floor"}, optional
+        Round towards zero (as C) or down (as Python's ``//``).
+    out : Tensor, optional
+        Where the result goes.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    RuntimeError
+        For an unknown rounding mode, and when integers are divided by zero with one.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.div(fx.tensor([-7, 7]), 2)
+    tensor([-3.5000,  3.5000])
+    >>> fx.div(fx.tensor([-7, 7]), 2, rounding_mode="trunc")
+    tensor([-3,  3])
+    >>> fx.div(fx.tensor([-7, 7]), 2, rounding_mode="floor")
+    tensor([-4,  3])
+    """
+    if rounding_mode is None:
+        return deliver(DIV, apply2(DIV, input, other), out)
+    if rounding_mode == "trunc":
+        return deliver(DIV, apply2(DIV_TRUNC, input, other), out)
+    if rounding_mode == "floor":
+        return deliver(DIV, apply2(FLOOR_DIVIDE, input, other), out)
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
+
+DIV.function = _div
+
+
+cdef object remainder_vjp(Node n, object g):
+    return g, neg(mul(g, apply2(FLOOR_DIVIDE, saved_input(n, 0), saved_input(n, 1)))) if wants(n, 1) else None
+
+binary("remainder", SAME, rule(remainder_vjp), ("", "01"), "np.remainder(a, b)", "t(3, 4, low=3, high=4), t(4, low=0.3, high=0.7)",
+       "Remainder of the division rounded down, as Python's %: it has the sign of the divisor.")
+
+
+cdef object fmod_vjp(Node n, object g):
+    return g, neg(mul(g, apply2(DIV_TRUNC, saved_input(n, 0), saved_input(n, 1)))) if wants(n, 1) else None
+
+binary("fmod", SAME, rule(fmod_vjp), ("", "01"), "np.fmod(a, b)", "t(3, 4, low=3, high=4), t(4, low=0.3, high=0.7)",
+       "Remainder of the division rounded towards zero, as C's fmod: it has the sign of the dividend.")
+
+
+# addcmul, addcdiv, lerp
+
+cdef object addcmul_vjp(Node n, object g):
+    cdef object scaled = mul(g, n.params) if n.params != 1 and (wants(n, 1) or wants(n, 2)) else g
+    return (g, mul(scaled, saved_input(n, 2)) if wants(n, 1) else None,
+            mul(scaled, saved_input(n, 1)) if wants(n, 2) else None)
+
+
+def _addcmul(input, tensor1, tensor2, *, value=1, out=None):
+    """``input + value * tensor1 * tensor2``, element by element.
+
+    Parameters
+    ----------
+    input, tensor1, tensor2 : Tensor
+        Broadcast against each other.
+    value : number, optional
+        Multiplier of the product.
+    out : Tensor, optional
+        Where the result goes.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.addcmul(fx.tensor([1.0]), fx.tensor([2.0]), fx.tensor([3.0]), value=10)
+    tensor([61.])
+    """
+    return deliver(ADDCMUL, apply3p(ADDCMUL, input, tensor1, tensor2, value, 0, 0, value), out)
+
+cdef Op ADDCMUL = row("addcmul", function=_addcmul, inputs=3, kind=SAME, rule=rule(addcmul_vjp), needs=("", "2", "1"),
+                      reference="x + value * tensor1 * tensor2", sample="call(t(3, 4), t(4), t(3, 1), value=0.5)", method=True,
+                      inplace=True)
+
+
+cdef object addcdiv_vjp(Node n, object g):
+    cdef object b = saved_input(n, 2)
+    cdef object quotient = div(mul(g, n.params) if n.params != 1 else g, b)
+    return (g, quotient if wants(n, 1) else None,
+            neg(mul(quotient, div(saved_input(n, 1), b))) if wants(n, 2) else None)
+
+
+def _addcdiv(input, tensor1, tensor2, *, value=1, out=None):
+    """``input + value * tensor1 / tensor2``, element by element.
+
+    Parameters
+    ----------
+    input, tensor1, tensor2 : Tensor
+        Broadcast against each other, of floating-point dtype.
+    value : number, optional
+        Multiplier of the quotient.
+    out : Tensor, optional
+        Where the result goes.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.addcdiv(fx.tensor([1.0]), fx.tensor([6.0]), fx.tensor([3.0]), value=10)
+    tensor([21.])
+    """
+    return deliver(ADDCDIV, apply3p(ADDCDIV, input, tensor1, tensor2, value, 0, 0, value), out)
+
+cdef Op ADDCDIV = row("addcdiv", function=_addcdiv, inputs=3, kind=SAME, rule=rule(addcdiv_vjp), needs=("", "2", "12"),
+                      reference="x + value * tensor1 / tensor2", sample="call(t(3, 4), t(4), t(3, 1, low=0.5), value=0.5)",
+                      method=True, inplace=True)
+
+
+cdef object lerp_vjp(Node n, object g):
+    cdef object weight = saved_input(n, 2) if wants(n, 0) or wants(n, 1) else None
+    return (mul(g, sub(1, weight) if isinstance(weight, TensorBase) else 1 - weight) if wants(n, 0) else None,
+            mul(g, weight) if wants(n, 1) else None,
+            mul(g, sub(saved_input(n, 1), saved_input(n, 0))) if wants(n, 2) else None)
+
+cdef Op LERP = ternary("lerp", SAME, rule(lerp_vjp), ("2", "2", "01"), "x + weight * (end - x)",
+                       "t(3, 4), t(4), t(3, 1, low=0, high=1)",
+                       "Linear interpolation, `input + weight * (end - input)`; `weight` is a tensor or a number.")
+LERP.row["arguments"] = ("input", "end", "weight")
+
+
+# neg, abs, sign, powers
 
 cdef object neg_vjp(Node n, object g):
     return neg(g)
 
 NEG = unary("neg", SAME, rule(neg_vjp), "", "-x", "t(3, 4)", "Each element with its sign changed.")
+
+
+cdef object positive_vjp(Node n, object g):
+    return g
+
+cdef Op POSITIVE = unary("positive", SAME, rule(positive_vjp), "", "+x", "t(3, 4)", "The same values; bool is refused.")
+POSITIVE.row["inplace"] = False
+
+
+cdef object abs_backward_vjp(Node n, object g):
+    return (apply2(ABS_BACKWARD, g, saved_input(n, 1)) if wants(n, 0) else None,
+            full_like(<TensorBase> g, 0) if wants(n, 1) else None)
+
+cdef Op ABS_BACKWARD = inner("abs_backward", 2, SAME, rule(abs_backward_vjp), ("1", ""))
+
+
+cdef object abs_vjp(Node n, object g):
+    return apply2(ABS_BACKWARD, g, saved_input(n, 0))
+
+ABS = unary("abs", SAME, rule(abs_vjp), "0", "np.abs(x)", "t(3, 4)", "Absolute value of each element.")
+SIGN = unary("sign", SAME, rule(flat_vjp), "", "np.sign(x)", "t(3, 4)", "-1, 0 or 1 by the sign of each element.")
+
+
+cdef object square_vjp(Node n, object g):
+    return mul(g, mul(saved_input(n, 0), 2))
+
+SQUARE = unary("square", WHOLE, rule(square_vjp), "0", "x * x", "t(3, 4)", "Square of each element.")
+
+
+cdef object reciprocal_backward_vjp(Node n, object g):
+    cdef object y = saved_input(n, 1)
+    return (apply2(RECIPROCAL_BACKWARD, g, y) if wants(n, 0) else None,
+            mul(mul(mul(g, saved_input(n, 0)), y), -2) if wants(n, 1) else None)
+
+cdef Op RECIPROCAL_BACKWARD = inner("reciprocal_backward", 2, SAME, rule(reciprocal_backward_vjp), ("1", "01"))
+
+
+cdef object reciprocal_vjp(Node n, object g):
+    return apply2(RECIPROCAL_BACKWARD, g, saved_output(n, 0))
+
+RECIPROCAL = unary("reciprocal", REAL, rule(reciprocal_vjp), "o", "1 / x", "t(3, 4, low=0.3)", "One over each element.")
+
+
+cdef object sqrt_backward_vjp(Node n, object g):
+    cdef object y = saved_input(n, 1)
+    return (apply2(SQRT_BACKWARD, g, y) if wants(n, 0) else None,
+            mul(mul(g, saved_input(n, 0)), div(-0.5, square(y))) if wants(n, 1) else None)
+
+cdef Op SQRT_BACKWARD = inner("sqrt_backward", 2, SAME, rule(sqrt_backward_vjp), ("1", "01"))
+
+
+cdef object sqrt_vjp(Node n, object g):
+    return apply2(SQRT_BACKWARD, g, saved_output(n, 0))
+
+SQRT = unary("sqrt", REAL, rule(sqrt_vjp), "o", "np.sqrt(x)", "t(3, 4, low=0.2)", "Square root of each element.")
+
+
+cdef object rsqrt_backward_vjp(Node n, object g):
+    cdef object y = saved_input(n, 1)
+    return (apply2(RSQRT_BACKWARD, g, y) if wants(n, 0) else None,
+            mul(mul(mul(g, saved_input(n, 0)), square(y)), -1.5) if wants(n, 1) else None)
+
+cdef Op RSQRT_BACKWARD = inner("rsqrt_backward", 2, SAME, rule(rsqrt_backward_vjp), ("1", "01"))
+
+
+cdef object rsqrt_vjp(Node n, object g):
+    return apply2(RSQRT_BACKWARD, g, saved_output(n, 0))
+
+RSQRT = unary("rsqrt", REAL, rule(rsqrt_vjp), "o", "1 / np.sqrt(x)", "t(3, 4, low=0.2)", "One over the square root of each element.")
 
 
 cdef TensorBase add(object a, object b):
@@ -58,6 +392,31 @@ cdef TensorBase div(object a, object b):
 
 cdef TensorBase neg(object a):
     return apply1(NEG, a)
+
+cdef TensorBase absolute(object a):
+    return apply1(ABS, a)
+
+cdef TensorBase sign(object a):
+    return apply1(SIGN, a)
+
+cdef TensorBase square(object a):
+    return apply1(SQUARE, a)
+
+cdef TensorBase reciprocal(object a):
+    return apply1(RECIPROCAL, a)
+
+cdef TensorBase sqrt(object a):
+    return apply1(SQRT, a)
+
+cdef TensorBase rsqrt(object a):
+    return apply1(RSQRT, a)
+
+cdef TensorBase lerp(object a, object b, object weight):
+    return apply3(LERP, a, b, weight)
+
+for _name, _of in (("subtract", "sub"), ("multiply", "mul"), ("divide", "div"), ("true_divide", "div"), ("negative", "neg"),
+                   ("absolute", "abs"), ("sgn", "sign")):
+    alias_row(_name, _of)
 
 
 cdef TensorBase _engine_add(TensorBase a, TensorBase b):

@@ -11,6 +11,7 @@ cdef enum:
     SAME = 0        # the promoted dtype of the inputs
     REAL = 1        # the same, but integers become the default floating-point dtype
     TEST = 2        # computed in the promoted dtype, the result is bool
+    WHOLE = 3       # the promoted dtype, but bool becomes int64
 
 # What in-place changes of views need of the shape operators; they fill it in.
 cdef struct view_operators:
@@ -29,8 +30,15 @@ cdef TensorBase apply3(Op op, object x, object y, object z)
 cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept)
 cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
+cdef int rebase(TensorBase target, TensorBase result) except -1
+cdef int check_leaf(TensorBase target) except -1
 cdef TensorBase shadow(TensorBase tensor)
+cdef TensorBase shadow_for(Op op, TensorBase tensor)
+cdef TensorBase deliver(Op op, TensorBase result, object out)
 cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)
 cdef bint is_number(object value) noexcept
+cdef int promoted(PyObject **inputs, int n) except -1
+cdef int fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1
+cdef int broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1
 cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1

@@ -15,7 +15,7 @@ from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, \
@@ -24,7 +24,7 @@ from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph cimport Node, grad_enabled, note_change, record
-from ferrox._core.op cimport Op
+from ferrox._core.op cimport MAX_NEEDS, Op
 from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
     offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
 
@@ -52,17 +52,25 @@ cdef TensorBase as_operand(object value, str name):
     """A tensor from what may stand where a tensor is expected; TypeError otherwise."""
     if isinstance(value, TensorBase):
         return <TensorBase> value
+    made = as_input(value, name)
+    if isinstance(made, TensorBase):
+        return <TensorBase> made
+    raise TypeError(f"[{name}] expected a tensor, got {type(value).__name__}")
+
+
+cdef object as_input(object value, str name):
+    """A tensor or a Python number from a value that is neither; TypeError otherwise."""
     if coerce is not None:
         made = coerce(value)
         if made is not None:
-            return <TensorBase> made
+            return made
     raise TypeError(f"[{name}] expected a tensor or a number, got {type(value).__name__}")
 
 
 coerce = None   # set by interchange: a tensor or Python number from a NumPy array or scalar, None for anything else
 
 
-cdef int _fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1:
+cdef int fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1:
     """Describe a Python number as an operand of the given compute dtype; its value is put into `room`."""
     cdef long long whole = 0
     cdef int overflow = 0
@@ -124,7 +132,13 @@ cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1
     return ndim
 
 
-cdef int _promoted(PyObject **inputs, int n) except -1:
+cdef inline int _computed(int kind, int dtype) noexcept:
+    if kind == REAL and categories[dtype] != FLOATING:
+        return default_dtype
+    return FX_I64 if kind == WHOLE and dtype == FX_BOOL else dtype
+
+
+cdef int promoted(PyObject **inputs, int n) except -1:
     """The dtype of the arithmetic, by Note [Dtypes]."""
     cdef int i, d, with_dims = -1, without = -1, dtype
     cdef TensorBase t
@@ -185,11 +199,15 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             same = False
             continue
         else:
-            t = as_operand(<object> inputs[i], op.name)
+            given = as_input(<object> inputs[i], op.name)
             if held is None:
                 held = []
-            held.append(t)
-            inputs[i] = <PyObject *> t
+            held.append(given)
+            inputs[i] = <PyObject *> given
+            if not isinstance(given, TensorBase):
+                same = False
+                continue
+            t = <TensorBase> given
         n_tensors += 1
         arrays[i + 1] = &t.a
         if needs_grad(t):
@@ -203,13 +221,13 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     if first is None:
         raise TypeError(f"[{op.name}] expected a tensor, got only numbers")
     if not same:
-        dtype = _promoted(inputs, n)
-    if op.kind == REAL and categories[dtype] != FLOATING:
-        dtype = default_dtype
+        dtype = promoted(inputs, n)
+    if op.kind:
+        dtype = _computed(op.kind, dtype)
     out_dtype = FX_BOOL if op.kind == TEST else dtype
     for i in range(n):
         if not isinstance(<object> inputs[i], TensorBase):
-            _fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
+            fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
             arrays[i + 1] = &scalars[i]
     if out is None:
         if same or n_tensors == 1:
@@ -220,7 +238,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
                 shape[i] = first.a.dims[i]
             for i in range(n):
                 if isinstance(<object> inputs[i], TensorBase):
-                    ndim = _broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
+                    ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
             for i in range(n):
                 if isinstance(<object> inputs[i], TensorBase):
                     t = <TensorBase> inputs[i]
@@ -236,7 +254,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     return result
 
 
-cdef int _broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1:
+cdef int broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1:
     """Broadcast `shape` with another operand, in place; returns the new number of dimensions."""
     cdef int wide = max(ndim, t.a.ndim), d, at
     cdef int64_t s
@@ -261,13 +279,30 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
     """Check `out=`: shape, dtype, memory; it is resized when empty."""
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int i, ndim = 0
-    cdef TensorBase fresh
     for i in range(n):
         if isinstance(<object> inputs[i], TensorBase):
-            ndim = _broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
+            ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
             if grad_enabled() and (needs_grad(<TensorBase> inputs[i]) or needs_grad(out)):
-                raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, "
-                                   "but one of the arguments requires grad.")
+                _no_gradient_with_out(op)
+    _fit_out(op, out, ndim, shape, dtype)
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase) and not _apart(out, <TensorBase> inputs[i]):
+            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the written-to "
+                               "tensor refer to a single memory location. Please clone() the tensor before performing the "
+                               "operation.")
+    note_change(out, op)
+    return out
+
+
+cdef int _no_gradient_with_out(Op op) except -1:
+    raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, "
+                       "but one of the arguments requires grad.")
+
+
+cdef int _fit_out(Op op, TensorBase out, int ndim, const int64_t *shape, int dtype) except -1:
+    """Check that `out` takes a result of this shape and dtype; resize it when it is empty."""
+    cdef TensorBase fresh
+    cdef int i
     if categories[dtype] > categories[out.a.dtype]:
         raise RuntimeError(f"[{op.name}] result type {dtype_name(dtype)} can't be cast to the desired output type "
                            f"{dtype_name(out.a.dtype)}")
@@ -278,14 +313,26 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
         else:
             raise RuntimeError(f"[{op.name}] out has shape {shape_tuple(&out.a)}, the result has shape "
                                f"{tuple([shape[i] for i in range(ndim)])}")
-    check_writable(out, op.name)
-    for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase) and not _apart(out, <TensorBase> inputs[i]):
-            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the written-to "
-                               "tensor refer to a single memory location. Please clone() the tensor before performing the "
-                               "operation.")
-    note_change(out, op)
-    return out
+    return check_writable(out, op.name)
+
+
+cdef TensorBase deliver(Op op, TensorBase result, object out):
+    """`result`, or `out` when given, filled with it."""
+    cdef fx_array *arrays[2]
+    cdef TensorBase target
+    if out is None:
+        return result
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    target = <TensorBase> out
+    if grad_enabled() and (needs_grad(result) or needs_grad(target)):
+        _no_gradient_with_out(op)
+    _fit_out(op, target, result.a.ndim, result.a.dims, result.a.dtype)
+    arrays[0] = &target.a
+    arrays[1] = &result.a
+    launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
+    note_change(target, op)
+    return target
 
 
 cdef TensorBase apply1(Op op, object x):
@@ -365,7 +412,22 @@ cdef TensorBase shadow(TensorBase tensor):
     return made
 
 
-cdef int _check_leaf(TensorBase target) except -1:
+cdef TensorBase shadow_for(Op op, TensorBase tensor):
+    """A shadow for the record of op's in-place change: with memory of its own where a gradient reads the value before."""
+    cdef TensorBase made = shadow(tensor), before
+    cdef int i
+    cdef uint32_t reads = 0
+    if not grad_enabled() or not needs_grad(tensor):
+        return made
+    for i in range(MAX_NEEDS):
+        reads |= op.needs[i]
+    if reads & 1 or op.vjp == NULL:
+        before = cast_to(tensor, tensor.a.dtype)
+        set_data(made, before)
+    return made
+
+
+cdef int check_leaf(TensorBase target) except -1:
     if target.grad_fn == NULL and target.requires_grad_:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if target.base != NULL and (<TensorBase> target.base).grad_fn == NULL and (<TensorBase> target.base).requires_grad_:
@@ -389,8 +451,8 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     if apart and not (grad and grad_enabled()):
         return _overwrite(op, inputs, n, target)
     if grad and grad_enabled():
-        _check_leaf(target)
-    stand_in = shadow(target)
+        check_leaf(target)
+    stand_in = shadow_for(op, target)
     shadowed[0] = <PyObject *> stand_in
     for i in range(1, n):
         shadowed[i] = <PyObject *> stand_in if inputs[i] == inputs[0] else inputs[i]
@@ -408,11 +470,9 @@ cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
     check_writable(target, op.name)
     for i in range(n):
         if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
-            held.append(as_operand(<object> inputs[i], op.name))
+            held.append(as_input(<object> inputs[i], op.name))
             inputs[i] = <PyObject *> held[len(held) - 1]
-    dtype = _promoted(inputs, n)
-    if op.kind == REAL and categories[dtype] != FLOATING:
-        dtype = default_dtype
+    dtype = _computed(op.kind, promoted(inputs, n))
     if categories[FX_BOOL if op.kind == TEST else dtype] > categories[target.a.dtype]:
         raise RuntimeError(f"[{op.name}_] result type {dtype_name(dtype)} can't be cast to the desired output type "
                            f"{dtype_name(target.a.dtype)}")
@@ -426,7 +486,7 @@ cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
             if t.a.device_type != target.a.device_type:
                 _check_devices(op.name, target, t)
         else:
-            _fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
+            fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
             arrays[i + 1] = &scalars[i]
     launch(op.name, op.kernel, dtype, arrays, 1, n, NULL, 0)
     note_change(target, op)
@@ -453,7 +513,7 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
                            f"{dtype_name(target.a.dtype)}")
     _check_expands(op.name, &result.a, &target.a, shape)
     if grad:
-        _check_leaf(target)
+        check_leaf(target)
         if result.a.dtype != target.a.dtype or result.a.ndim != target.a.ndim \
                 or memcmp(result.a.dims, target.a.dims, 8 * <size_t> target.a.ndim) != 0:
             cast = conform(result, target)

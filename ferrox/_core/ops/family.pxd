@@ -3,4 +3,5 @@ from ferrox._core.op cimport Op
 
 cdef Op unary(str name, int kind, object rule, object needs, str reference, str sample, str doc)
 cdef Op binary(str name, int kind, object rule, object needs, str reference, str sample, str doc)
+cdef Op ternary(str name, int kind, object rule, object needs, str reference, str sample, str doc)
 cdef Op inner(str name, int inputs, int kind, object rule, object needs)

@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 
 from ferrox._core.op cimport Op, entry_fn, registry
 from ferrox._core.op import row
-from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow
+from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow_for
 from ferrox._core.tensor cimport TensorBase
 
 cdef extern from "Python.h":
@@ -34,6 +34,8 @@ cdef int _parse(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObj
     cdef tuple arguments = <tuple> op.row["arguments"]
     out[0] = NULL
     if given > n:
+        if op.function is not None:
+            return 1
         raise TypeError(f"{op.name}() takes {n} positional arguments but {given} were given")
     for i in range(n):
         inputs[i] = args[i] if i < given else NULL
@@ -90,7 +92,7 @@ cdef PyObject *in_place_entry(PyObject *self, PyObject **args, size_t nargs, PyO
             raise TypeError(f"{op.name}_() got an unexpected keyword argument 'out'")
         return _owned(apply_in_place(op, inputs, op.inputs))
     # An operator with arguments of its own: compute it on a shadow and assign.
-    cdef list stand_ins = [shadow(<TensorBase> args[0])]
+    cdef list stand_ins = [shadow_for(op, <TensorBase> args[0])]
     for i in range(1, <int> given):
         stand_ins.append(<object> args[i])
     cdef dict keywords = {}
@@ -119,6 +121,10 @@ cdef Op unary(str name, int kind, object rule, object needs, str reference, str 
 
 cdef Op binary(str name, int kind, object rule, object needs, str reference, str sample, str doc):
     return _elementwise(name, 2, kind, rule, needs, reference, sample, doc)
+
+
+cdef Op ternary(str name, int kind, object rule, object needs, str reference, str sample, str doc):
+    return _elementwise(name, 3, kind, rule, needs, reference, sample, doc)
 
 
 cdef Op inner(str name, int inputs, int kind, object rule, object needs):

@@ -378,7 +378,7 @@ cdef int set_item(TensorBase x, object key, object value) except -1:
             lead += 1
         if lead:
             given = reshape(given, shape_tuple(&given.a)[lead:])
-        operators()["copy_"](view, given)
+        view.copy_(given)
         return 0
     dims, tensors, at = _resolved(view, advanced)
     put_into(view, dims, tensors, at, given, False)

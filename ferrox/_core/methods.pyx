@@ -1,0 +1,352 @@
+"""Methods of Tensor that are no operators: conversions, in-place fills, and the finer points of autograd.
+
+`METHODS` goes into the class as it is (face.py).
+"""
+from _weakref import ref as weak_reference
+
+from cpython.object cimport PyObject
+
+from ferrox._core import graph
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.device cimport as_device, device, device_object
+from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
+from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record, rule
+from ferrox._core.interchange cimport numpy_array, to_numpy
+from ferrox._core.op cimport Op, registry
+from ferrox._core.op import row
+from ferrox._core.ops.elementwise cimport as_operand, assign
+from ferrox._core.ops.shape cimport contiguous, to_dtype
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, track
+from ferrox._core.values cimport element, fill, moved, nested
+
+METHODS = {}
+
+
+def _method(function):
+    METHODS[function.__name__] = function
+    return function
+
+
+# To Python
+
+@_method
+def item(self):
+    """The only element as a Python number.
+
+    Raises
+    ------
+    RuntimeError
+        When the tensor has not exactly one element.
+    """
+    return element(<TensorBase?> self)
+
+
+@_method
+def tolist(self):
+    """The elements as nested lists; a number for a tensor without dimensions."""
+    return nested(<TensorBase?> self, -1)
+
+
+@_method
+def numpy(self, *, force=False):
+    """A NumPy array on the same memory.
+
+    Parameters
+    ----------
+    force : bool, default False
+        Take `self.detach().cpu()` first, where that is needed.
+    """
+    return to_numpy(<TensorBase?> self, force)
+
+
+@_method
+def __array__(self, dtype=None, *, copy=None):
+    array = to_numpy(<TensorBase?> self, False)
+    if dtype is not None and array.dtype != dtype:
+        if copy is False:
+            raise ValueError(f"a tensor of {self.dtype} cannot become an array of {dtype} without a copy")
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+@_method
+def __array_wrap__(self, array, context=None, return_scalar=False):
+    import numpy
+
+    return numpy_array(numpy.asarray(array))
+
+
+# Dtype and device
+
+cdef object _move_vjp(Node n, object g):
+    return _moved(<TensorBase> g, n.params[0], n.params[1])
+
+cdef Op MOVE = row("_to_device", rule=rule(_move_vjp), public=False, doc="A copy on another device.")
+
+
+cdef TensorBase _moved(TensorBase x, int device_type, int device_index):
+    cdef PyObject *inputs[1]
+    cdef TensorBase out = moved(x, device_type, device_index)
+    if grad_enabled() and needs_grad(x):
+        inputs[0] = <PyObject *> x
+        record(MOVE, inputs, 1, out, (x.a.device_type, x.a.device_index))
+    return out
+
+
+cdef TensorBase converted_to(TensorBase x, int code, device place, bint copy):
+    """x itself where nothing has to change, else a recorded copy; `place` may be None."""
+    cdef TensorBase out = x
+    if place is not None and (place.type_code != x.a.device_type
+                              or (place.has_index and place.index_code != x.a.device_index)):
+        if itemsizes[code] <= itemsizes[x.a.dtype]:
+            out = to_dtype(out, code)
+        out = _moved(out, place.type_code, place.index_code)
+    out = to_dtype(out, code)
+    if out is x and copy:
+        out = registry["clone"](x)
+    return out
+
+
+@_method
+def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, copy=False):
+    """The tensor in another dtype or on another device: `to(dtype)`, `to(device, dtype)`, `to(other)`.
+
+    Parameters
+    ----------
+    dtype, device : optional
+        What to convert to; what is not given stays.
+    other : Tensor, optional
+        Take dtype and device of this one.
+    non_blocking : bool, default False
+        Do not wait for a copy from pinned memory.
+    copy : bool, default False
+        Copy even where nothing changes.
+
+    Returns
+    -------
+    Tensor
+        `self` where nothing changes.
+    """
+    cdef TensorBase x = <TensorBase?> self
+    cdef int at = 0
+    if args:
+        first = args[0]
+        if isinstance(first, TensorBase):
+            other = first
+            at = 1
+        elif first is None or isinstance(first, (str, _device_class)) or (type(first) is int):
+            device = first
+            at = 1
+            if len(args) > 1 and not isinstance(args[1], bool):
+                dtype = args[1]
+                at = 2
+        else:
+            dtype = first
+            at = 1
+        if len(args) > at:
+            non_blocking = args[at]
+        if len(args) > at + 1:
+            copy = args[at + 1]
+        if len(args) > at + 2:
+            raise TypeError(f"to() takes at most {at + 2} positional arguments here, got {len(args)}")
+    if other is not None:
+        dtype = (<TensorBase?> other).dtype if dtype is None else dtype
+        device = other.device if device is None else device
+    return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype), None if device is None else as_device(device),
+                        copy)
+
+
+def _cast(str name, int code):
+    def method(self):
+        return to_dtype(<TensorBase?> self, code)
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"The tensor in {dtype_name(code)}; itself if it is already."
+    METHODS[name] = method
+
+
+for _name, _code in (("float", FX_F32), ("double", FX_F64), ("half", FX_F16), ("bfloat16", FX_BF16), ("int", FX_I32),
+                     ("long", FX_I64), ("short", FX_I16), ("char", FX_I8), ("byte", FX_U8), ("bool", FX_BOOL)):
+    _cast(_name, _code)
+
+_legacy = {"BoolTensor": FX_BOOL, "ByteTensor": FX_U8, "CharTensor": FX_I8, "ShortTensor": FX_I16, "IntTensor": FX_I32,
+           "LongTensor": FX_I64, "HalfTensor": FX_F16, "BFloat16Tensor": FX_BF16, "FloatTensor": FX_F32,
+           "DoubleTensor": FX_F64}
+
+
+def _type(self, dtype=None, non_blocking=False):
+    """The name of the tensor's type, such as "ferrox.FloatTensor"; with `dtype`, the tensor converted to it."""
+    cdef TensorBase x = <TensorBase?> self
+    if dtype is None:
+        middle = "" if x.a.device_type == 0 else "cuda."
+        return f"ferrox.{middle}" + next(name for name, code in _legacy.items() if code == x.a.dtype)
+    if isinstance(dtype, str):
+        dtype = dtype_object(_legacy.get(dtype.rpartition(".")[2], -1)) if dtype.rpartition(".")[2] in _legacy else dtype
+    return to_dtype(x, as_dtype(dtype))
+
+
+METHODS["type"] = _type
+
+
+@_method
+def type_as(self, other):
+    """The tensor in the dtype of another, on its device."""
+    cdef TensorBase like = <TensorBase?> other
+    return converted_to(<TensorBase?> self, like.a.dtype, device_object(like.a.device_type, like.a.device_index), False)
+
+
+@_method
+def cpu(self):
+    """The tensor in host memory; itself if it is there."""
+    cdef TensorBase x = <TensorBase?> self
+    return converted_to(x, x.a.dtype, device_object(0, 0), False)
+
+
+@_method
+def cuda(self, device=None, non_blocking=False):
+    """The tensor on a GPU; itself if it is there."""
+    cdef TensorBase x = <TensorBase?> self
+    return converted_to(x, x.a.dtype, as_device("cuda" if device is None else device), False)
+
+
+@_method
+def get_device(self):
+    """The number of the GPU it is on, -1 for the CPU."""
+    cdef TensorBase x = <TensorBase?> self
+    return -1 if x.a.device_type == 0 else x.a.device_index
+
+
+METHODS["contiguous"] = lambda self, **_: contiguous(<TensorBase?> self)
+
+
+# Elements in place
+
+cdef Op COPY = Op("copy_")
+cdef Op FILL = Op("fill_")
+
+
+@_method
+def copy_(self, src, non_blocking=False):
+    """Overwrite the elements with those of `src`, which is broadcast and cast; returns self."""
+    cdef TensorBase target = <TensorBase?> self
+    cdef TensorBase source
+    if isinstance(src, TensorBase):
+        source = <TensorBase> src
+    else:
+        source = as_operand(src, "copy_")
+    cdef bint grad = grad_enabled() and (needs_grad(target) or needs_grad(source))
+    if source is target:
+        return self
+    if source.a.device_type != target.a.device_type or source.a.device_index != target.a.device_index:
+        source = _moved(source, target.a.device_type, target.a.device_index)
+    if source.a.dtype != target.a.dtype:
+        source = to_dtype(source, target.a.dtype)
+    if grad and source.grad_fn == NULL and source.requires_grad_:
+        source = registry["clone"](source)      # the target takes over a history, which a leaf has not
+    assign(COPY, target, source)
+    return self
+
+
+@_method
+def fill_(self, value):
+    """Set every element to a number or to the one element of a tensor; returns self."""
+    cdef TensorBase target = <TensorBase?> self
+    cdef TensorBase filled
+    if isinstance(value, TensorBase):
+        if (<TensorBase> value).a.ndim:
+            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
+                               f"{(<TensorBase> value).a.ndim} dimensions.")
+        if grad_enabled() and needs_grad(<TensorBase> value):
+            return copy_(self, value)
+        value = element(<TensorBase> value)
+    elif not isinstance(value, (int, float)) and hasattr(value, "item"):
+        value = value.item()
+    if grad_enabled() and needs_grad(target):
+        filled = new_like(target, target.a.dtype)
+        fill(filled, value, "fill_")
+        return assign(FILL, target, filled)
+    check_writable(target, "fill_")
+    fill(target, value, "fill_")
+    note_change(target, FILL)
+    return self
+
+
+@_method
+def zero_(self):
+    """Set every element to zero; returns self."""
+    return fill_(self, 0)
+
+
+# Autograd
+
+@_method
+def detach(self):
+    """The same elements outside the graph; in-place changes are seen by both."""
+    return alias(<TensorBase?> self)
+
+
+@_method
+def detach_(self):
+    """Cut the tensor off from its history, making it a leaf; returns self."""
+    cdef TensorBase x = <TensorBase?> self
+    if x.base != NULL:
+        raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+    drop(x.grad_fn)
+    x.grad_fn = NULL
+    x.output = 0
+    x.history += 1
+    (<TensorBase> x).requires_grad_ = False
+    return self
+
+
+@_method
+def retain_grad(self):
+    """Have backward store the gradient of this non-leaf tensor in `.grad`."""
+    cdef TensorBase x = <TensorBase?> self
+    cdef Node node
+    if not needs_grad(x):
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    node = history_of(x)
+    if node is None or _retains(x):
+        return
+    if node.meta is None:
+        node.meta = {}
+    node.meta.setdefault("retained", []).append((x.output, weak_reference(self)))
+    x.meta = {} if x.meta is None else x.meta
+    x.meta["retains_grad"] = True
+
+
+cdef bint _retains(TensorBase x):
+    return x.meta is not None and x.meta.get("retains_grad", False) and x.grad_fn != NULL
+
+
+@_method
+def register_post_accumulate_grad_hook(self, hook):
+    """Call `hook(self)` whenever backward has added to the `.grad` of this leaf; returns a handle with `remove()`."""
+    cdef TensorBase x = <TensorBase?> self
+    if not needs_grad(x):
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if x.grad_fn != NULL:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    x.meta = {} if x.meta is None else x.meta
+    track(x)
+    return graph._Handle(x.meta.setdefault("post_hooks", []), hook)
+
+
+def _property(function):
+    METHODS[function.__name__] = property(function, doc=function.__doc__)
+    return function
+
+
+@_property
+def retains_grad(self):
+    """Whether `retain_grad` was asked of this non-leaf tensor."""
+    return _retains(<TensorBase?> self)
+
+
+@_property
+def output_nr(self):
+    """Which output of `grad_fn` it is."""
+    return (<TensorBase?> self).output
+
+
+_device_class = as_device("cpu").__class__

@@ -1,0 +1,616 @@
+"""Random tensors; the stream they come from is in ferrox/_core/random.pyx."""
+from cpython.float cimport PyFloat_Check
+from cpython.long cimport PyLong_Check
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, qsort
+
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
+    FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
+from ferrox._core.graph cimport grad_enabled, note_change, set_grad
+from ferrox._core.op cimport Op
+from ferrox._core.op import row
+from ferrox._core.ops.arithmetic cimport add, mul
+from ferrox._core.ops.creation cimport allocate, read_dtype, read_number, read_shape
+from ferrox._core.ops.elementwise cimport assign
+from ferrox._core.random cimport generator_for, reserve
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor
+from ferrox._core.values cimport converted, moved, readable, with_grad
+
+cdef int _uniform = kernel_id("random_uniform")
+cdef int _normal = kernel_id("random_normal")
+cdef int _exponential = kernel_id("random_exponential")
+cdef int _bernoulli_kernel = kernel_id("random_bernoulli")
+cdef int _integers = kernel_id("random_integers")
+cdef int _permutation = kernel_id("random_permutation")
+cdef int _copy = kernel_id("copy")
+
+METHODS = {}        # of Tensor
+
+
+# Fills
+
+cdef int _draw(str name, TensorBase out, int kernel, object generator, double a, double b, TensorBase p) except -1:
+    """Fill `out`, any strides, with draws of a kernel that takes two floats; p are bernoulli's probabilities."""
+    cdef fx_scalar params[4]
+    cdef fx_array *arrays[2]
+    cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
+    cdef bint wide = out.a.dtype == FX_F64 and kernel != _bernoulli_kernel
+    if kernel != _bernoulli_kernel and categories[out.a.dtype] != FLOATING:
+        raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point dtype")
+    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
+    params[2].f = a
+    params[3].f = b
+    arrays[0] = &target.a
+    if p is not None:
+        arrays[1] = &p.a
+    launch(name, kernel, out.a.dtype, arrays, 1, p is not None, params, 4)
+    return _put(out, target)
+
+
+cdef int _put(TensorBase out, TensorBase drawn) except -1:
+    cdef fx_array *arrays[2]
+    if drawn is not out:
+        arrays[0] = &out.a
+        arrays[1] = &drawn.a
+        launch("copy", _copy, out.a.dtype, arrays, 1, 1, NULL, 0)
+    return 0
+
+
+cdef int _draw_integers(str name, TensorBase out, object generator, int64_t low, int64_t high) except -1:
+    cdef fx_scalar params[4]
+    cdef fx_array *arrays[1]
+    cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
+    cdef bint wide = <object> high - <object> low > 1 << 32
+    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
+    params[2].i = low
+    params[3].i = high
+    arrays[0] = &target.a
+    launch(name, _integers, out.a.dtype, arrays, 1, 0, params, 4)
+    return _put(out, target)
+
+
+cdef int _check_bounds(str name, int dtype, object low, object high) except -1:
+    """Whether low … high - 1 fit the dtype."""
+    if low >= high:
+        raise RuntimeError(f"[{name}] random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    least, most = _limits[dtype]
+    if low < least or low > most:
+        raise RuntimeError(f"[{name}] from = {low} is out of bounds for {dtype_name(dtype)}")
+    if high - 1 > most:
+        raise RuntimeError(f"[{name}] to - 1 = {high - 1} is out of bounds for {dtype_name(dtype)}")
+    return 0
+
+
+# The integers that a dtype holds without gaps.
+cdef dict _limits = {
+    FX_BOOL: (0, 1), FX_U8: (0, 255), FX_I8: (-128, 127), FX_I16: (-(1 << 15), (1 << 15) - 1),
+    FX_I32: (-(1 << 31), (1 << 31) - 1), FX_I64: (-(1 << 63), (1 << 63) - 1), FX_F16: (-(1 << 11), 1 << 11),
+    FX_BF16: (-(1 << 8), 1 << 8), FX_F32: (-(1 << 24), 1 << 24), FX_F64: (-(1 << 53), 1 << 53)}
+
+
+# Functions
+
+def _rand(*sizes, size=None, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+    """Uniform random numbers in [0, 1).
+
+    Parameters
+    ----------
+    *sizes : int, or one tuple
+        The shape; also as the keyword `size`.
+    generator : Generator, optional
+        Where the numbers come from; the device's default generator otherwise.
+    out, dtype, device, requires_grad : optional
+        As of `zeros`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.rand(2, 3).shape
+    (2, 3)
+    """
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int ndim = read_shape("rand", sizes, size, shape)
+    cdef TensorBase made = allocate("rand", ndim, shape, out, dtype, default_dtype, device)
+    _draw("rand", made, _uniform, generator, 0, 1, None)
+    return with_grad(made, requires_grad)
+
+
+def _randn(*sizes, size=None, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+    """Normal random numbers of mean 0 and variance 1; arguments as of `rand`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.randn(4, dtype=fx.float64).dtype
+    ferrox.float64
+    """
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int ndim = read_shape("randn", sizes, size, shape)
+    cdef TensorBase made = allocate("randn", ndim, shape, out, dtype, default_dtype, device)
+    _draw("randn", made, _normal, generator, 0, 1, None)
+    return with_grad(made, requires_grad)
+
+
+cdef TensorBase _like(TensorBase like, object dtype, object place):
+    return allocate("empty_like", like.a.ndim, like.a.dims, None, dtype, like.a.dtype,
+                    like.device if place is None and like.a.device_type != FX_CPU else place)
+
+
+def _rand_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
+    """`rand` in the shape, dtype and device of `input`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.rand_like(fx.zeros(2, 3)).shape
+    (2, 3)
+    """
+    cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
+    _draw("rand_like", made, _uniform, generator, 0, 1, None)
+    return with_grad(made, requires_grad)
+
+
+def _randn_like(input, *, generator=None, dtype=None, device=None, requires_grad=False):
+    """`randn` in the shape, dtype and device of `input`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.randn_like(fx.zeros(2, 3)).shape
+    (2, 3)
+    """
+    cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
+    _draw("randn_like", made, _normal, generator, 0, 1, None)
+    return with_grad(made, requires_grad)
+
+
+def _randint(low, high=None, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+    """Uniform random integers: `randint(high, size)` or `randint(low, high, size)`.
+
+    Parameters
+    ----------
+    low : int, default 0
+        The smallest.
+    high : int
+        One more than the largest.
+    size : tuple of int
+        The shape.
+    generator, out, dtype, device, requires_grad : optional
+        As of `rand`; the dtype is int64 by default.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.randint(5, 6, (2,))
+    tensor([5, 5])
+    """
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef TensorBase made
+    cdef int ndim
+    if isinstance(high, (tuple, list)) and size is None:
+        high, size = None, high
+    if high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError("randint() missing required argument \"size\"")
+    low, high = read_number("randint", "low", low), read_number("randint", "high", high)
+    ndim = read_shape("randint", (), size, shape)
+    made = allocate("randint", ndim, shape, out, dtype, FX_I64, device)
+    _check_bounds("randint", made.a.dtype, low, high)
+    _draw_integers("randint", made, generator, low, high)
+    return with_grad(made, requires_grad)
+
+
+def _randint_like(input, low, high=None, *, generator=None, dtype=None, device=None, requires_grad=False):
+    """`randint` in the shape, dtype and device of `input`: `randint_like(x, high)` or `randint_like(x, low, high)`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.randint_like(fx.zeros(2), 7, 8)
+    tensor([7., 7.])
+    """
+    cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
+    if high is None:
+        low, high = 0, low
+    _check_bounds("randint_like", made.a.dtype, low, high)
+    _draw_integers("randint_like", made, generator, low, high)
+    return with_grad(made, requires_grad)
+
+
+def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+    """The integers 0 … n - 1 in random order.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    generator, out, dtype, device, requires_grad : optional
+        As of `rand`; the dtype is int64 by default.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> sorted(fx.randperm(4).tolist())
+    [0, 1, 2, 3]
+    """
+    cdef int64_t shape[1]
+    cdef fx_scalar params[2]
+    cdef fx_array *arrays[1]
+    cdef TensorBase made, order
+    shape[0] = n.__index__()
+    if shape[0] < 0:
+        raise RuntimeError(f"[randperm] n must be non-negative, got {n}")
+    made = allocate("randperm", 1, shape, out, dtype, FX_I64, device)
+    if shape[0] and shape[0] - 1 > _limits[made.a.dtype][1]:
+        raise RuntimeError(f"[randperm] n is too large for {dtype_name(made.a.dtype)}: got {n}")
+    order = made if made.a.dtype == FX_I64 and made.a.flags & FX_CONTIGUOUS else new_like(made, FX_I64)
+    reserve(generator_for(generator, made.a.device_type, made.a.device_index), shape[0], True, params)
+    arrays[0] = &order.a
+    launch("randperm", _permutation, FX_I64, arrays, 1, 0, params, 2)
+    _put(made, order)
+    return with_grad(made, requires_grad)
+
+
+cdef int _check_std(TensorBase std) except -1:
+    """RuntimeError for a negative element of a tensor in host memory."""
+    cdef TensorBase x
+    cdef const double *p
+    cdef int64_t i
+    if std.a.device_type != FX_CPU:
+        return 0
+    x = converted(std, FX_F64)
+    p = <const double *> x.a.data
+    for i in range(x.a.numel):
+        if p[i] < 0:
+            raise RuntimeError(f"[normal] normal expects all elements of std >= 0.0, got {p[i]}")
+    return 0
+
+
+def _normal_function(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None, device=None,
+                     requires_grad=False):
+    """Normal random numbers of given means and standard deviations.
+
+    Parameters
+    ----------
+    mean, std : float or Tensor
+        Tensors are broadcast and give the result its shape.
+    size : tuple of int, optional
+        The shape when both are numbers.
+    generator, out, dtype, device, requires_grad : optional
+        As of `rand`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.normal(fx.tensor([1.0, 2.0]), fx.zeros(2))
+    tensor([1., 2.])
+    """
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef TensorBase made, wide
+    cdef int ndim
+    cdef bint before
+    if not isinstance(mean, TensorBase) and not isinstance(std, TensorBase):
+        if size is None:
+            raise TypeError("normal() missing required argument \"size\" for a mean and a std that are numbers")
+        ndim = read_shape("normal", (), size, shape)
+        made = allocate("normal", ndim, shape, out, dtype, default_dtype, device)
+        _normal_fill("normal", made, mean, std, generator)
+        return with_grad(made, requires_grad)
+    if size is not None:
+        raise TypeError("normal() takes no size together with tensors")
+    if isinstance(std, TensorBase):
+        _check_std(<TensorBase> std)
+    elif std < 0:
+        raise RuntimeError(f"[normal] normal expects std >= 0.0, but found std {std}")
+    before = grad_enabled()
+    set_grad(False)
+    try:
+        wide = mul(add(mean, std), 0.0)     # shape, dtype and device of the result
+        made = allocate("normal", wide.a.ndim, wide.a.dims, out, None, wide.a.dtype,
+                        wide.device if wide.a.device_type != FX_CPU else None)
+        _draw("normal", wide, _normal, generator, 0, 1, None)
+        _put(made, add(mul(wide, std), mean))
+    finally:
+        set_grad(before)
+    return made
+
+
+cdef TensorBase _probabilities(str name, TensorBase p):
+    """As contiguous float64, checked."""
+    cdef const double *values
+    cdef int64_t i
+    p = converted(p, FX_F64)
+    if p.a.device_type == FX_CPU:
+        values = <const double *> p.a.data
+        for i in range(p.a.numel):
+            if not 0 <= values[i] <= 1:
+                raise RuntimeError(f"[{name}] Expected p_in >= 0 && p_in <= 1 to be true, got {values[i]}")
+    return p
+
+
+def _bernoulli(input, p=None, *, generator=None, out=None):
+    """1 with probability `input`, else 0, for each element.
+
+    Parameters
+    ----------
+    input : Tensor
+        The probabilities; with `p` only the shape and dtype of the result.
+    p : float, optional
+        One probability for all.
+    generator : Generator, optional
+        Where the numbers come from.
+    out : Tensor, optional
+        Written and returned.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.bernoulli(fx.tensor([0.0, 1.0]))
+    tensor([0., 1.])
+    """
+    cdef TensorBase x = <TensorBase?> input, made
+    if p is None and categories[x.a.dtype] != FLOATING:
+        raise RuntimeError(f"[bernoulli] probabilities must be floating point, got {dtype_name(x.a.dtype)}")
+    made = allocate("bernoulli", x.a.ndim, x.a.dims, out, None, x.a.dtype,
+                    x.device if x.a.device_type != FX_CPU else None)
+    _bernoulli_fill("bernoulli", made, x if p is None else p, generator)
+    return made
+
+
+cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator) except -1:
+    cdef TensorBase each
+    if isinstance(p, TensorBase):
+        each = <TensorBase> p
+        if each.a.ndim != out.a.ndim or each.a.numel != out.a.numel:
+            each = each.expand_as(out)
+        return _draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each))
+    p = read_number(name, "p", p)
+    if not 0 <= p <= 1:
+        raise RuntimeError(f"[{name}] bernoulli_ expects p to be in [0, 1], but got p={p}")
+    return _draw(name, out, _bernoulli_kernel, generator, p, 0, None)
+
+
+# multinomial: on the host; with replacement by searching the cumulative weights, without by an exponential race.
+
+cdef struct Runner:
+    double time
+    int64_t index
+
+
+cdef int _earlier(const void *a, const void *b) noexcept nogil:
+    cdef double x = (<const Runner *> a).time, y = (<const Runner *> b).time
+    if x != y:
+        return -1 if x < y else 1
+    return -1 if (<const Runner *> a).index < (<const Runner *> b).index else 1
+
+
+cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, double *sums) noexcept nogil:
+    """k indices; 1 when the weights are no distribution."""
+    cdef int64_t i, low, high, middle
+    cdef double total = 0, at
+    for i in range(n):
+        total += w[i]
+        sums[i] = total
+    for i in range(k):
+        at = draws[i] * total
+        low = 0
+        high = n - 1
+        while low < high:       # the first whose sum exceeds the draw
+            middle = (low + high) // 2
+            if sums[middle] > at:
+                high = middle
+            else:
+                low = middle + 1
+        while w[low] == 0 and low > 0:      # rounding took the draw to the end
+            low -= 1
+        out[i] = low
+    return 0
+
+
+cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, Runner *race) noexcept nogil:
+    cdef int64_t i, entered = 0
+    for i in range(n):
+        if w[i] > 0:
+            race[entered].time = draws[i] / w[i]
+            race[entered].index = i
+            entered += 1
+    qsort(race, <size_t> entered, sizeof(Runner), _earlier)
+    for i in range(k):
+        out[i] = race[i].index
+
+
+cdef int _check_weights(const double *w, int64_t n, int64_t k, bint replacement) except -1:
+    cdef int64_t i, positive = 0
+    for i in range(n):
+        if not 0 <= w[i] <= 1.7976931348623157e308:
+            raise RuntimeError(f"[multinomial] probability tensor contains either `inf`, `nan` or element < 0: {w[i]}")
+        positive += w[i] > 0
+    if positive == 0:
+        raise RuntimeError("[multinomial] invalid multinomial distribution (sum of probabilities <= 0)")
+    if not replacement and positive < k:
+        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough non-negative "
+                           f"category to sample): {positive} positive weights for {k} samples")
+    return 0
+
+
+def _multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
+    """Indices drawn with probabilities in proportion to weights.
+
+    Parameters
+    ----------
+    input : Tensor
+        Weights, not negative, of shape (n,) or (rows, n); they need not sum to 1.
+    num_samples : int
+        How many indices for each row.
+    replacement : bool, default False
+        Whether an index can come more than once.
+    generator : Generator, optional
+        Where the numbers come from.
+    out : Tensor, optional
+        Written and returned.
+
+    Returns
+    -------
+    Tensor
+        int64, of shape (num_samples,) or (rows, num_samples).
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.multinomial(fx.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
+    tensor([1, 1])
+    """
+    cdef TensorBase x = <TensorBase?> input, weights, draws, drawn, made
+    cdef int64_t shape[2]
+    cdef int64_t rows, n, r, per_row, k = num_samples
+    cdef const double *w
+    cdef double *d
+    cdef int64_t *to
+    cdef fx_scalar params[4]
+    cdef fx_array *arrays[1]
+    cdef bint again = replacement
+    cdef void *scratch
+    if not 1 <= x.a.ndim <= 2:
+        raise RuntimeError(f"[multinomial] prob_dist must be 1 or 2 dim, got {x.a.ndim}")
+    if categories[x.a.dtype] != FLOATING:
+        raise RuntimeError(f"[multinomial] multinomial only supports floating-point dtypes for input, got "
+                           f"{dtype_name(x.a.dtype)}")
+    n = x.a.dims[x.a.ndim - 1]
+    rows = x.a.dims[0] if x.a.ndim == 2 else 1
+    if k <= 0:
+        raise RuntimeError(f"[multinomial] cannot sample n_sample <= 0 samples, got {k}")
+    if not again and k > n:
+        raise RuntimeError(f"[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: {k} of {n}")
+    if n == 0:
+        raise RuntimeError("[multinomial] there are no weights to draw from")
+    weights = converted(readable(x), FX_F64)
+    w = <const double *> weights.a.data
+    for r in range(rows):
+        _check_weights(w + r * n, n, k, again)
+    per_row = k if again else n
+    shape[0] = rows * per_row
+    draws = new_tensor(1, shape, FX_F64, FX_CPU, 0)
+    reserve(generator_for(generator, x.a.device_type, x.a.device_index), shape[0], True, params)
+    params[2].f = 0 if again else 1
+    params[3].f = 1
+    arrays[0] = &draws.a
+    launch("multinomial", _uniform if again else _exponential, FX_F64, arrays, 1, 0, params, 4)
+    shape[0] = rows
+    shape[1] = k
+    if x.a.ndim == 1:
+        shape[0] = k
+    drawn = new_tensor(x.a.ndim, shape, FX_I64, FX_CPU, 0)
+    d = <double *> draws.a.data
+    to = <int64_t *> drawn.a.data
+    scratch = malloc(<size_t> n * sizeof(Runner))
+    if scratch == NULL:
+        raise MemoryError()
+    with nogil:
+        for r in range(rows):
+            if again:
+                _sample_with(w + r * n, n, d + r * per_row, k, to + r * k, <double *> scratch)
+            else:
+                _sample_without(w + r * n, n, d + r * per_row, k, to + r * k, <Runner *> scratch)
+    free(scratch)
+    if x.a.device_type != FX_CPU:
+        drawn = moved(drawn, x.a.device_type, x.a.device_index)
+    if out is None:
+        return drawn
+    made = allocate("multinomial", x.a.ndim, shape, out, None, FX_I64, None)
+    _put(made, drawn)
+    return made
+
+
+# Methods in place: what was in the tensor, and its history, are gone.
+
+cdef TensorBase _target(str name, object self, Op op):
+    """Where to draw: the tensor itself, or, in the graph, a fresh one that `_settle` puts in its place."""
+    cdef TensorBase x = <TensorBase?> self
+    check_writable(x, name)
+    return new_like(x, x.a.dtype) if grad_enabled() and needs_grad(x) else x
+
+
+cdef object _settle(TensorBase x, TensorBase drawn, Op op):
+    if drawn is not x:
+        return assign(op, x, drawn)
+    note_change(x, op)
+    return x
+
+
+cdef Op UNIFORM = Op("uniform_"), NORMAL = Op("normal_"), EXPONENTIAL = Op("exponential_"), BERNOULLI = Op("bernoulli_")
+cdef Op RANDOM = Op("random_")
+
+
+def uniform_(self, from_=0.0, to=1.0, *, generator=None):
+    """Overwrite the elements with uniform random numbers in [from_, to); returns self."""
+    cdef TensorBase drawn = _target("uniform_", self, UNIFORM)
+    if from_ > to:
+        raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
+    _draw("uniform_", drawn, _uniform, generator, from_, to, None)
+    return _settle(self, drawn, UNIFORM)
+
+
+cdef int _normal_fill(str name, TensorBase out, object mean, object std, object generator) except -1:
+    mean = read_number(name, "mean", mean)
+    std = read_number(name, "std", std)
+    if not std >= 0:
+        raise RuntimeError(f"[{name}] normal expects std >= 0.0, but found std {std}")
+    return _draw(name, out, _normal, generator, mean, std, None)
+
+
+def normal_(self, mean=0.0, std=1.0, *, generator=None):
+    """Overwrite the elements with normal random numbers; returns self."""
+    cdef TensorBase drawn = _target("normal_", self, NORMAL)
+    _normal_fill("normal_", drawn, mean, std, generator)
+    return _settle(self, drawn, NORMAL)
+
+
+def exponential_(self, lambd=1.0, *, generator=None):
+    """Overwrite the elements with random numbers of density lambd * exp(-lambd * x); returns self."""
+    cdef TensorBase drawn = _target("exponential_", self, EXPONENTIAL)
+    if not lambd > 0:
+        raise RuntimeError(f"[exponential_] exponential_ expects lambda > 0.0, but found lambda={lambd}")
+    _draw("exponential_", drawn, _exponential, generator, lambd, 0, None)
+    return _settle(self, drawn, EXPONENTIAL)
+
+
+def bernoulli_(self, p=0.5, *, generator=None):
+    """Overwrite the elements with 1 with probability p (a number or a tensor), else 0; returns self."""
+    cdef TensorBase drawn = _target("bernoulli_", self, BERNOULLI)
+    _bernoulli_fill("bernoulli_", drawn, p, generator)
+    return _settle(self, drawn, BERNOULLI)
+
+
+def random_(self, from_=None, to=None, *, generator=None):
+    """Overwrite the elements with random integers: below `to`, in [from_, to), or over the whole range of the dtype."""
+    cdef TensorBase drawn = _target("random_", self, RANDOM)
+    if to is None and from_ is not None:
+        from_, to = 0, from_
+    if to is None:
+        from_, to = 0, min(_limits[drawn.a.dtype][1] + 1, (1 << 63) - 1)
+    elif from_ is None:
+        from_ = 0
+    if to != (1 << 63) - 1:
+        _check_bounds("random_", drawn.a.dtype, from_, to)
+    _draw_integers("random_", drawn, generator, from_, to)
+    return _settle(self, drawn, RANDOM)
+
+
+for _function in (uniform_, normal_, exponential_, bernoulli_, random_):
+    METHODS[_function.__name__] = _function
+
+row("rand", function=_rand, composite=True)
+row("randn", function=_randn, composite=True)
+row("rand_like", function=_rand_like, composite=True)
+row("randn_like", function=_randn_like, composite=True)
+row("randint", function=_randint, composite=True)
+row("randint_like", function=_randint_like, composite=True)
+row("randperm", function=_randperm, composite=True)
+row("normal", function=_normal_function, composite=True)
+row("bernoulli", function=_bernoulli, composite=True, method=True)
+row("multinomial", function=_multinomial, composite=True, method=True)

@@ -1,0 +1,219 @@
+"""Ranges and matrices of a given form."""
+from cpython.long cimport PyLong_Check
+from libc.math cimport ceil, isfinite, pow
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.dispatch cimport launch
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype
+from ferrox._core.op import row
+from ferrox._core.ops.creation cimport allocate, read_dtype, read_number
+from ferrox._core.tensor cimport TensorBase, new_tensor, new_view
+from ferrox._core.values cimport fill, moved, with_grad
+
+cdef int _arange_kernel = kernel_id("arange")
+cdef int _linspace_kernel = kernel_id("linspace")
+cdef int _copy = kernel_id("copy")
+
+
+# Ranges
+
+cdef int64_t _arange_count(object start, object end, object step, int dtype) except -1:
+    cdef double exact
+    if step == 0:
+        raise RuntimeError("[arange] step must be nonzero")
+    if not (isfinite(start) and isfinite(end)):
+        raise RuntimeError(f"[arange] unsupported range: {start} -> {end}")
+    if (end - start) * (1 if step > 0 else -1) < 0:
+        raise RuntimeError(f"[arange] upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
+    if PyLong_Check(start) and PyLong_Check(end) and PyLong_Check(step):
+        count = -((start - end) // step)
+        if count > 0x7fffffffffffffff:
+            raise RuntimeError(f"[arange] the range {start} -> {end} by {step} has too many elements")
+        return count
+    exact = ceil((<double> end - <double> start) / <double> step)
+    if exact >= 9.2e18:
+        raise RuntimeError(f"[arange] the range {start} -> {end} by {step} has too many elements")
+    return <int64_t> exact
+
+
+def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, requires_grad=False):
+    """start, start + step, … up to but without end.
+
+    Parameters
+    ----------
+    start : number, optional
+        0 when only one bound is given.
+    end : number
+        The values stop before it.
+    step : number, default 1
+        Not zero; negative to count down.
+    out, dtype, device, requires_grad : optional
+        As of `zeros`; without `dtype`, int64 when all bounds are integers, else the default dtype.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.arange(1, 2.5, 0.5)
+    tensor([1.0000, 1.5000, 2.0000])
+    """
+    cdef int64_t shape[1]
+    cdef fx_array *arrays[1]
+    cdef fx_scalar params[2]
+    cdef TensorBase made
+    cdef int dtype_code
+    if end is None:
+        start, end = None, start
+    if end is None:
+        raise TypeError("arange() missing required argument \"end\"")
+    start = 0 if start is None else start
+    start = read_number("arange", "start", start)
+    end = read_number("arange", "end", end)
+    step = read_number("arange", "step", step)
+    whole = PyLong_Check(start) and PyLong_Check(end) and PyLong_Check(step)
+    dtype_code = read_dtype(dtype, FX_I64 if whole else default_dtype) if out is None else (<TensorBase?> out).a.dtype
+    if dtype_code == FX_BOOL:
+        raise NotImplementedError("[arange] a range of bool is not defined")
+    if dtype_code == FX_I64 and not whole and isfinite(start) and isfinite(end):
+        start, end, step = int(start), int(end), int(step)
+    shape[0] = _arange_count(start, end, step, dtype_code)
+    made = allocate("arange", 1, shape, out, dtype, dtype_code, device)
+    if categories[dtype_code] == FLOATING:
+        params[0].f = start
+        params[1].f = step
+    else:
+        params[0].i = int(start)
+        params[1].i = int(step)
+    arrays[0] = &made.a
+    launch("arange", _arange_kernel, dtype_code, arrays, 1, 0, params, 2)
+    return with_grad(made, requires_grad)
+
+
+cdef int64_t _steps(str name, object steps) except -1:
+    if not hasattr(steps, "__index__"):
+        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
+    cdef int64_t n = steps.__index__()
+    if n < 0:
+        raise RuntimeError(f"[{name}] number of steps must be non-negative, got {n}")
+    return n
+
+
+def _linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_grad=False):
+    """`steps` values from `start` to `end`, both included, evenly spaced.
+
+    Parameters
+    ----------
+    start, end : number
+        The first and the last value.
+    steps : int
+        How many.
+    out, dtype, device, requires_grad : optional
+        As of `zeros`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.linspace(0, 1, 5)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
+    cdef int64_t shape[1]
+    cdef fx_array *arrays[1]
+    cdef fx_scalar params[2]
+    cdef TensorBase made
+    shape[0] = _steps("linspace", steps)
+    made = allocate("linspace", 1, shape, out, dtype, default_dtype, device)
+    params[0].f = read_number("linspace", "start", start)
+    params[1].f = read_number("linspace", "end", end)
+    arrays[0] = &made.a
+    launch("linspace", _linspace_kernel, made.a.dtype, arrays, 1, 0, params, 2)
+    return with_grad(made, requires_grad)
+
+
+def _logspace(start, end, steps, base=10.0, *, out=None, dtype=None, device=None, requires_grad=False):
+    """`steps` values from base ** start to base ** end, evenly spaced in the exponent.
+
+    Parameters
+    ----------
+    start, end : number
+        The first and the last exponent.
+    steps : int
+        How many.
+    base : float, default 10
+        Of the powers.
+    out, dtype, device, requires_grad : optional
+        As of `zeros`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.logspace(0, 3, 4, base=2)
+    tensor([1., 2., 4., 8.])
+    """
+    cdef int64_t shape[1]
+    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end), root = base, at
+    cdef int64_t i, n = _steps("logspace", steps)
+    cdef TensorBase host, made
+    cdef double *values
+    shape[0] = n
+    made = allocate("logspace", 1, shape, out, dtype, default_dtype, device)
+    host = new_tensor(1, shape, FX_F64, FX_CPU, 0)
+    values = <double *> host.a.data
+    for i in range(n):
+        at = (last - first) / (n - 1) if n > 1 else 0.0
+        values[i] = pow(root, first + i * at if i < n // 2 or n == 1 else last - (n - 1 - i) * at)
+    _write(made, host)
+    return with_grad(made, requires_grad)
+
+
+cdef int _write(TensorBase to, TensorBase host) except -1:
+    """Copy a host tensor of the same shape, cast and moved."""
+    cdef fx_array *arrays[2]
+    if to.a.device_type != FX_CPU:
+        host = moved(host, to.a.device_type, to.a.device_index)
+    arrays[0] = &to.a
+    arrays[1] = &host.a
+    launch("copy", _copy, to.a.dtype, arrays, 1, 1, NULL, 0)
+    return 0
+
+
+def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
+    """Ones on the diagonal, zeros elsewhere.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    m : int, optional
+        Columns; as many as rows by default.
+    out, dtype, device, requires_grad : optional
+        As of `zeros`.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    cdef int64_t shape[2]
+    cdef int64_t length[1]
+    cdef int64_t stride[1]
+    cdef TensorBase made
+    shape[0] = n.__index__()
+    shape[1] = shape[0] if m is None else m.__index__()
+    if shape[0] < 0 or shape[1] < 0:
+        raise RuntimeError(f"[eye] n and m must be greater or equal to 0, got {shape[0]} and {shape[1]}")
+    made = allocate("eye", 2, shape, out, dtype, default_dtype, device)
+    fill(made, 0, "eye")
+    length[0] = min(shape[0], shape[1])
+    stride[0] = made.a.dims[2] + made.a.dims[3]
+    if length[0]:
+        fill(new_view(made, 1, length, stride, 0), 1, "eye")
+    return with_grad(made, requires_grad)
+
+
+row("arange", function=_arange, composite=True, reference="np.arange(start, end, step)", sample="(1, 10, 3)")
+row("linspace", function=_linspace, composite=True, reference="np.linspace(start, end, steps)", sample="(0, 1, 5)")
+row("logspace", function=_logspace, composite=True, reference="np.logspace(start, end, steps)", sample="(0, 2, 5)")
+row("eye", function=_eye, composite=True, reference="np.eye(n, m)", sample="(3, 4)")

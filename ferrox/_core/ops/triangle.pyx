@@ -1,0 +1,306 @@
+"""Triangles, diagonals, grids and one-hot rows."""
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+
+from ferrox._core.abi cimport FX_CPU, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.backend cimport kernel_id
+from ferrox._core.device cimport as_device, device
+from ferrox._core.dispatch cimport launch
+from ferrox._core.graph cimport Node, grad_enabled, record, rule
+from ferrox._core.op cimport Op
+from ferrox._core.op import operators, row
+from ferrox._core.ops.creation cimport read_dtype
+from ferrox._core.ops.shape cimport expand, reshape
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor
+from ferrox._core.values cimport converted, moved, readable
+
+cdef int _one_hot_kernel = kernel_id("one_hot")
+
+
+# tril, triu
+
+cdef TensorBase _triangle(Op op, TensorBase x, int64_t diagonal):
+    cdef fx_array *arrays[2]
+    cdef fx_scalar params[1]
+    cdef PyObject *inputs[1]
+    cdef TensorBase out
+    if x.a.ndim < 2:
+        raise RuntimeError(f"[{op.name}] input tensor must have at least 2 dimensions, got {x.a.ndim}")
+    out = new_like(x, x.a.dtype)
+    arrays[0] = &out.a
+    arrays[1] = &x.a
+    params[0].i = diagonal
+    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 1, params, 1)
+    if grad_enabled() and needs_grad(x):
+        inputs[0] = <PyObject *> x
+        record(op, inputs, 1, out, diagonal)
+    return out
+
+
+cdef object _triangle_vjp(Node n, object g):
+    return _triangle(n.op, <TensorBase> g, n.params)
+
+
+def _tril(input, diagonal=0):
+    """The lower triangles of matrices, zero elsewhere.
+
+    Parameters
+    ----------
+    input : Tensor
+        Matrices, in the last two dimensions.
+    diagonal : int, default 0
+        The last diagonal that is kept; positive above the main one.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.tril(fx.ones(2, 2))
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
+    return _triangle(TRIL, <TensorBase?> input, diagonal)
+
+cdef Op TRIL = row("tril", function=_tril, rule=rule(_triangle_vjp), reference="np.tril(input, diagonal)",
+                   sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)
+
+
+def _triu(input, diagonal=0):
+    """The upper triangles of matrices, zero elsewhere.
+
+    Parameters
+    ----------
+    input : Tensor
+        Matrices, in the last two dimensions.
+    diagonal : int, default 0
+        The first diagonal that is kept; positive above the main one.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.triu(fx.ones(2, 2))
+    tensor([[1., 1.],
+            [0., 1.]])
+    """
+    return _triangle(TRIU, <TensorBase?> input, diagonal)
+
+cdef Op TRIU = row("triu", function=_triu, rule=rule(_triangle_vjp), reference="np.triu(input, diagonal)",
+                   sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)
+
+
+cdef inline int64_t _kept(bint lower, int64_t i, int64_t columns, int64_t offset) noexcept:
+    """How many columns the triangle has in row i."""
+    cdef int64_t bound = i + offset + 1 if lower else columns - i - offset
+    return 0 if bound < 0 else columns if bound > columns else bound
+
+
+cdef object _indices(str name, bint lower, object rows, object columns, object diagonal, object dtype, object place):
+    cdef int64_t n = rows.__index__(), m = columns.__index__(), offset = diagonal.__index__()
+    cdef int64_t shape[2]
+    cdef int64_t i, j, count, first, total = 0, at = 0
+    cdef int64_t *values
+    cdef TensorBase made
+    cdef device where
+    cdef int code = read_dtype(dtype, FX_I64)
+    if n < 0 or m < 0:
+        raise RuntimeError(f"[{name}] row and col must be non-negative, got {n} and {m}")
+    offset = max(-n - 1, min(m + 1, offset))
+    for i in range(n):
+        total += _kept(lower, i, m, offset)
+    shape[0] = 2
+    shape[1] = total
+    made = new_tensor(2, shape, FX_I64, FX_CPU, 0)
+    values = <int64_t *> made.a.data
+    for i in range(n):
+        count = _kept(lower, i, m, offset)
+        first = 0 if lower else m - count
+        for j in range(count):
+            values[at] = i
+            values[total + at] = first + j
+            at += 1
+    if code != FX_I64:
+        made = converted(made, code)
+    if place is not None:
+        where = as_device(place)
+        if where.type_code != FX_CPU:
+            made = moved(made, where.type_code, where.index_code)
+    return made
+
+
+def _tril_indices(row, col, offset=0, *, dtype=None, device=None):
+    """Row and column numbers of the lower triangle of a `row` x `col` matrix, as a tensor of two rows.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.tril_indices(2, 2)
+    tensor([[0, 1, 1],
+            [0, 0, 1]])
+    """
+    return _indices("tril_indices", True, row, col, offset, dtype, device)
+
+
+def _triu_indices(row, col, offset=0, *, dtype=None, device=None):
+    """Row and column numbers of the upper triangle of a `row` x `col` matrix, as a tensor of two rows.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.triu_indices(2, 2)
+    tensor([[0, 0, 1],
+            [0, 1, 1]])
+    """
+    return _indices("triu_indices", False, row, col, offset, dtype, device)
+
+row("tril_indices", function=_tril_indices, composite=True, reference="np.stack(np.tril_indices(3, 1, 4))",
+    sample="(3, 4, 1)")
+row("triu_indices", function=_triu_indices, composite=True, reference="np.stack(np.triu_indices(4, -1, 3))",
+    sample="(4, 3, -1)")
+
+
+# diag
+
+def _diag(input, diagonal=0):
+    """A matrix with a vector on one of its diagonals, or a copy of that diagonal of a matrix.
+
+    Parameters
+    ----------
+    input : Tensor
+        A vector or a matrix.
+    diagonal : int, default 0
+        Which; positive above the main one.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.diag(fx.tensor([1, 2]))
+    tensor([[1, 0],
+            [0, 2]])
+    """
+    cdef TensorBase x = <TensorBase?> input
+    if x.a.ndim == 1:
+        return operators()["diag_embed"](x, diagonal)
+    if x.a.ndim == 2:
+        return operators()["diagonal"](x, diagonal).clone()
+    raise RuntimeError(f"[diag] supports 1D or 2D tensors, got {x.a.ndim}D")
+
+row("diag", function=_diag, composite=True, method=True, reference="np.diag(input, diagonal)",
+    sample="[(t(4), 1), (t(3, 4), -1), (t(3, 3), 0)]")
+
+
+# meshgrid
+
+def _meshgrid(*tensors, indexing="ij"):
+    """Coordinate grids: one tensor of the common shape for each vector, varying along its own dimension only.
+
+    Parameters
+    ----------
+    *tensors : Tensor, or one sequence of them
+        Vectors, or tensors without dimensions.
+    indexing : {"ij", "xy"}, default "ij"
+        "xy" exchanges the first two dimensions, as NumPy does by default.
+
+    Returns
+    -------
+    tuple of Tensor
+        Views.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> x, y = fx.meshgrid(fx.tensor([1, 2]), fx.tensor([3, 4, 5]))
+    >>> y
+    tensor([[3, 4, 5],
+            [3, 4, 5]])
+    """
+    cdef TensorBase x
+    cdef list grids = [], shape
+    cdef int n, i
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    if not tensors:
+        raise RuntimeError("[meshgrid] expects a non-empty tensor list")
+    if indexing not in ("ij", "xy"):
+        raise RuntimeError(f"[meshgrid] indexing must be one of \"xy\" or \"ij\", but received: {indexing}")
+    n = len(tensors)
+    sizes = []
+    for each in tensors:
+        x = <TensorBase?> each
+        if x.a.ndim > 1:
+            raise RuntimeError(f"[meshgrid] Expected 0D or 1D tensor in the tensor list but got shape {x.shape}")
+        if x.a.dtype != (<TensorBase> tensors[0]).a.dtype:
+            raise RuntimeError("[meshgrid] expects all tensors to have the same dtype, got "
+                               f"{[tensor.dtype.name for tensor in tensors]}")
+        sizes.append(x.a.numel)
+    swap = indexing == "xy" and n > 1
+    if swap:
+        tensors = (tensors[1], tensors[0], *tensors[2:])
+        sizes[0], sizes[1] = sizes[1], sizes[0]
+    for i in range(n):
+        shape = [1] * n
+        shape[i] = sizes[i]
+        grids.append(expand(reshape(<TensorBase> tensors[i], shape), sizes))
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+row("meshgrid", function=_meshgrid, composite=True)
+
+
+# one_hot
+
+def _one_hot(tensor, num_classes=-1):
+    """Rows of zeros with a one at the index.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Indices, int64.
+    num_classes : int, default -1
+        Length of the rows; -1 makes it one more than the largest index.
+
+    Returns
+    -------
+    Tensor
+        int64, of the shape of the indices and one dimension more.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.one_hot(fx.tensor([0, 2]))
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    cdef TensorBase x = <TensorBase?> tensor, host, out
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t i, largest = -1, classes = num_classes
+    cdef const int64_t *values
+    cdef fx_array *arrays[2]
+    if x.a.dtype != FX_I64:
+        raise RuntimeError(f"[one_hot] one_hot is only applicable to index tensor of type LongTensor, got {x.dtype.name}")
+    if x.a.ndim == FX_MAX_DIMS:
+        raise RuntimeError(f"[one_hot] a tensor has at most {FX_MAX_DIMS} dimensions")
+    if x.a.numel == 0 and classes <= 0:
+        raise RuntimeError("[one_hot] Can not infer total number of classes from empty tensor.")
+    host = converted(readable(x), FX_I64)
+    values = <const int64_t *> host.a.data
+    for i in range(host.a.numel):
+        if values[i] < 0:
+            raise RuntimeError(f"[one_hot] Class values must be non-negative, got {values[i]}")
+        largest = max(largest, values[i])
+    if classes == -1:
+        classes = largest + 1
+    elif classes < 1:
+        raise RuntimeError(f"[one_hot] num_classes should be positive, got {classes}")
+    elif classes <= largest:
+        raise RuntimeError(f"[one_hot] Class values must be smaller than num_classes, got {largest} of {classes}")
+    for i in range(x.a.ndim):
+        shape[i] = x.a.dims[i]
+    shape[x.a.ndim] = classes
+    out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
+    arrays[0] = &out.a
+    arrays[1] = &x.a
+    launch("one_hot", _one_hot_kernel, FX_I64, arrays, 1, 1, NULL, 0)
+    return out
+
+row("one_hot", function=_one_hot, composite=True, reference="np.eye(4, dtype=int)[tensor]",
+    sample="(i(2, 3, low=0, high=4), 4)")

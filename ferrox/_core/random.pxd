@@ -1,0 +1,14 @@
+# The random stream.  See random.pyx.
+from libc.stdint cimport int64_t, uint64_t
+
+from ferrox._core.abi cimport fx_scalar
+
+cdef class Generator:
+    cdef uint64_t key               # the seed
+    cdef uint64_t offset            # Philox blocks used so far
+    cdef readonly object device
+
+# The generator to draw from for a result on a device: `generator`, or the device's default when it is None.
+cdef Generator generator_for(object generator, int device_type, int device_index)
+# Write seed and offset to params[0] and params[1] and move the stream on by n draws, 64-bit ones when `wide`.
+cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) except -1
