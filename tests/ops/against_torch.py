@@ -23,7 +23,7 @@ def numbers(value):
     """float64, int64 or bool NumPy values of a tensor of either library."""
     if isinstance(value, torch.Tensor):
         value = value.detach()
-        return (value.double() if value.is_floating_point() else value).numpy()
+        return (value.double() if value.is_floating_point() else value).numpy(force=True)
     if value.dtype == fx.bfloat16:
         value = value.to(fx.float32)
     return value.detach().numpy()
