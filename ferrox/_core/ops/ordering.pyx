@@ -502,7 +502,7 @@ def _histc(input, bins=100, min=0, max=0):
         raise RuntimeError("max must be larger than min")
     shape[0] = bins
     out = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    x = reshape(registry["detach"](x), (x.a.numel,))
+    x = reshape((<object> (x)).detach(), (x.a.numel,))
     arrays[0] = &out.a
     arrays[1] = &x.a
     params[0].f = low
