@@ -59,7 +59,8 @@ def test_scatter():
         check(call, x, 1, UNIQUE, r(3, 2))
         check(call, x, 1, UNIQUE, r(3, 4))
         check(call, x, 1, UNIQUE, 2.5)
-        check(call, r(5), 0, torch.tensor([4, 0]), r(3))
+        check(call, r(5), 0, torch.tensor([4, 0]), r(2))
+        check(call, r(5), 0, torch.tensor([4, 0]), r(3), gradients=False)
         check(call, x.t(), 0, UNIQUE.t(), r(2, 3))
     check(lambda lib, x, i: lib.scatter(x, 1, i, value=3.0), x, UNIQUE)
     for reduce in ("add", "multiply"):
