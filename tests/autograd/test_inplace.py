@@ -81,7 +81,7 @@ def _gathered(m, x):
 def _several(m, x):
     y = x * 1.0
     for k in range(2):
-        y.select(0, k).mul_(y.select(0, 1 - k))
+        y.select(0, k).mul_(y.select(0, 1 - k).clone())
     return y
 
 
@@ -131,6 +131,15 @@ def test_a_changed_saved_value_is_traced_under_detect_anomaly():
         a.add_(1.0)     # the culprit
     with pytest.raises(RuntimeError, match=r"a\.add_\(1\.0\)\s+# the culprit"):
         z.backward()
+
+
+def test_a_change_next_to_a_saved_view_is_noticed():
+    # The factor lies on the memory that is changed: PyTorch refuses this too.
+    for m in (fx, torch):
+        y = m.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True) * 1.0
+        y.select(0, 0).mul_(y.select(0, 1))
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
 
 
 def test_a_change_through_an_alias_is_noticed():
