@@ -11,8 +11,8 @@ from ferrox._core.engine cimport operators
 from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, row
-from ferrox._core.ops.elementwise cimport REAL, SAME, WHOLE, apply1, apply2, apply2p, apply3, apply3p, apply_in_place, \
-    deliver, is_number
+from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply2p, apply3, apply3p, \
+    apply_in_place, deliver, is_number
 from ferrox._core.ops.family cimport binary, inner, ternary, unary
 from ferrox._core.tensor cimport TensorBase, new_like
 
@@ -58,7 +58,7 @@ ADD = binary("add", SAME, rule(add_vjp), ("", ""), "a + b", "t(3, 4), t(4)", "Su
 cdef object sub_vjp(Node n, object g):
     return g, neg(g) if wants(n, 1) else None
 
-SUB = binary("sub", SAME, rule(sub_vjp), ("", ""), "a - b", "t(3, 4), t(4)", "Difference of two tensors.")
+SUB = binary("sub", SIGNED, rule(sub_vjp), ("", ""), "a - b", "t(3, 4), t(4)", "Difference of two tensors.")
 
 
 cdef object axpy_vjp(Node n, object g):

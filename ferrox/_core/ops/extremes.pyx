@@ -169,7 +169,7 @@ cdef object _medians(str name, object input, object dim, bint keepdim, bint skip
         d = read_dim(dim, x.a.ndim)
         check_not_empty(name, x, <int64_t> 1 << d if x.a.ndim else 0, False)
         return named(name, "values indices", _nanmedian_along(x, d, keepdim) if skip else _median_along(x, d, keepdim))
-    flat = reshape(registry["detach"](x), (x.a.numel,))
+    flat = reshape((<object> (x)).detach(), (x.a.numel,))
     if x.a.numel == 0:
         out = number_like(float("nan") if categories[x.a.dtype] == FLOATING else 0, x.a.dtype, x)
     else:
@@ -216,7 +216,7 @@ def _mode(input, dim=-1, keepdim=False):
     if x.a.ndim == 0:
         return named("mode", "values indices", (registry["clone"](x), number_like(0, FX_I64, x)))
     check_not_empty("mode", x, <int64_t> 1 << d, False)
-    ordered, order = sort_dim(registry["detach"](x), d, False, True)
+    ordered, order = sort_dim((<object> (x)).detach(), d, False, True)
     # The length of the run of equal elements that ends here; argmax takes the first longest, that of the least element.
     length = registry["cumsum"](_ones(ordered), d)
     fresh = registry["ne"](ordered, registry["roll"](ordered, 1, d))

@@ -441,7 +441,7 @@ cdef Op EMBEDDING = row("embedding", kernel="index_select", function=_embedding,
 
 cdef int _renormalise(TensorBase table, TensorBase flat, double max_norm, object norm_type) except -1:
     """Scale the rows of `table` that are looked up to at most max_norm."""
-    cdef TensorBase plain = registry["detach"](table), used, rows, norms, scale
+    cdef TensorBase plain = (<object> (table)).detach(), used, rows, norms, scale
     used = registry["unique"](flat)
     rows = index_select_dim(plain, 0, used)
     norms = registry["norm"](rows, norm_type, 1, True)

@@ -6,7 +6,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, row
 from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg, reciprocal, rsqrt, sign, square, sub
 from ferrox._core.ops.bounds cimport clamp_numbers
-from ferrox._core.ops.elementwise cimport REAL, SAME, apply1, apply1p, apply2, assign, deliver, shadow_for
+from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, deliver, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
 from ferrox._core.ops.logic cimport eq, isfinite, where
 from ferrox._core.dtype cimport FLOATING, categories
@@ -286,7 +286,7 @@ cdef object heaviside_vjp(Node n, object g):
     return (full_like(<TensorBase> g, 0) if wants(n, 0) else None,
             where(eq(saved_input(n, 0), 0), g, 0) if wants(n, 1) else None)
 
-cdef Op HEAVISIDE = binary("heaviside", SAME, rule(heaviside_vjp), ("", "0"), "np.heaviside(a, b)", "t(3, 4), t(4)",
+cdef Op HEAVISIDE = binary("heaviside", ALIKE, rule(heaviside_vjp), ("", "0"), "np.heaviside(a, b)", "t(3, 4), t(4)",
                            "Step function: 0 below zero, 1 above, `values` at zero.")
 HEAVISIDE.row["arguments"] = ("input", "values")
 
