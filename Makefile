@@ -17,7 +17,8 @@ demo: $(BIN)/.installed-examples
 	$(BIN)/python examples/mlp_classifier.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(BIN)/.installed-test
-	$(AWAY) $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) --import-mode=importlib -n 2 $(ROOT)/tests
+	$(AWAY) $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) \
+	  --import-mode=importlib -n 2 $(ROOT)/tests
 	$(AWAY) $(BIN)/python -P -m doctest -o ELLIPSIS $(ROOT)/docs/walk.md $(ROOT)/README.md
 
 lint: $(BIN)/.tools-lint
@@ -36,7 +37,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# A real installation, not an editable one: one wheel, made again when a source changes, with the extras of each command.
+# A real installation, not an editable one: one wheel, made again when a source changes,
+# with the extras of each command.
 $(WHEELS)/.built: $(SOURCES) | $(BIN)/python
 	rm -rf $(WHEELS)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEELS) $(ROOT)

@@ -2,8 +2,8 @@
 
     python examples/mlp_regressor.py [--epochs 200] [--seed 0] [--out out]
 
-Both see the same split, the same standardised inputs and targets, and the same hidden layers; both stop early on held-out
-samples.  Prints R² on the test set (1 is perfect, 0 is the mean of the targets).
+Both see the same split, the same standardised inputs and targets, and the same hidden layers; both stop early on
+held-out samples.  Prints R² on the test set (1 is perfect, 0 is the mean of the targets).
 """
 
 import warnings
@@ -58,7 +58,13 @@ def main():
     with fx.no_grad():
         ours = r2_score(y_test, model(fx.from_numpy(x_test)).numpy())
 
-    theirs = MLPRegressor(hidden_layer_sizes=HIDDEN, early_stopping=True, validation_fraction=0.15, max_iter=500, random_state=args.seed)
+    theirs = MLPRegressor(
+        hidden_layer_sizes=HIDDEN,
+        early_stopping=True,
+        validation_fraction=0.15,
+        max_iter=500,
+        random_state=args.seed,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         theirs.fit(x_rest, y_rest)
