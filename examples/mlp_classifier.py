@@ -2,7 +2,8 @@
 
     python examples/mlp_classifier.py [--epochs 60] [--seed 0] [--out out]
 
-Both see the same split, the same inputs (pixels from 0 to 1) and the same hidden layers.  Prints the accuracy on the test set.
+Both see the same split, the same inputs (pixels from 0 to 1) and the same hidden layers.  Prints the accuracy
+on the test set.
 """
 
 import warnings
@@ -61,7 +62,7 @@ def main():
         theirs.fit(x_rest, y_rest)
     print(f"accuracy     ferrox {ours:.4f}   scikit-learn {theirs.score(x_test, y_test):.4f}")
 
-    plot_curves(curves, args.out / "mlp_classifier.png", "Digits: 64-128-64-10", "cross-entropy (labels smoothed by 0.05)")
+    plot_curves(curves, args.out / "mlp_classifier.png", "Digits: 64-128-64-10", "cross-entropy (smoothed labels)")
     print(f"curve        {args.out / 'mlp_classifier.png'}")
     check_checkpoint(model, make_model(), fx.from_numpy(x_test), args.out / "mlp_classifier.safetensors")
 

@@ -3,7 +3,8 @@
     python examples/mlp_regressor.py [--epochs 200] [--seed 0] [--out out]
 
 Both see the same split, the same standardised inputs and targets, and the same hidden layers; both stop early on
-held-out samples.  Prints R² on the test set (1 is perfect, 0 is the mean of the targets).
+held-out samples.  Prints R² on the test set (1 is perfect, 0 is the mean of the targets); the set is
+small (89 samples), so that a few hundredths between two runs or two splits mean little.
 """
 
 import warnings
@@ -25,10 +26,10 @@ def make_model(n_features):
     return nn.Sequential(
         nn.Linear(n_features, HIDDEN[0]),
         nn.ReLU(),
-        nn.Dropout(0.2),
+        nn.Dropout(0.4),
         nn.Linear(HIDDEN[0], HIDDEN[1]),
         nn.ReLU(),
-        nn.Dropout(0.2),
+        nn.Dropout(0.4),
         nn.Linear(HIDDEN[1], 1),
         nn.Flatten(0),
     )
@@ -38,7 +39,7 @@ def main():
     args = arguments("Ferrox and scikit-learn on the diabetes data.", epochs=200)
     fx.manual_seed(args.seed)
     x, y = load_diabetes(return_X_y=True)
-    x_rest, x_test, y_rest, y_test = train_test_split(x, y, test_size=0.2, random_state=0)
+    x_rest, x_test, y_rest, y_test = train_test_split(x, y, test_size=0.2, random_state=42)
     x_train, x_val, y_train, y_val = train_test_split(x_rest, y_rest, test_size=0.15, random_state=1)
     x_train, x_val, x_test, x_rest = standardised(x_train, x_val, x_test, x_rest)
     y_train, y_val, y_test, y_rest = standardised(y_train, y_val, y_test, y_rest)
@@ -51,7 +52,7 @@ def main():
         (fx.from_numpy(x_val), fx.from_numpy(y_val)),
         epochs=args.epochs,
         batch_size=32,
-        lr=2e-3,
+        lr=1e-3,
         weight_decay=1e-2,
         patience=40,
     )
