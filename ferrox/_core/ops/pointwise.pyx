@@ -167,7 +167,9 @@ cdef object sinc_vjp(Node n, object g):
     slope = div(sub(apply1(COS, mul(x, PI)), saved_output(n, 0)), where(zero, 1, x))
     return where(zero, 0, mul(g, slope))
 
-unary("sinc", REAL, rule(sinc_vjp), "0o", "np.sinc(x)", "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
+unary("sinc", REAL, rule(sinc_vjp), "0o",
+      "np.where((x != 0) & (x == np.round(x)) & np.isfinite(x), np.copysign(0, x), np.sinc(x))",
+      "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
 
 
 cdef object atan2_vjp(Node n, object g):
@@ -428,7 +430,7 @@ cdef object erfinv_vjp(Node n, object g):
 
 unary("erf", REAL, rule(erf_vjp), "0", "sp.erf(x)", "t(3, 4)", "Error function of each element.")
 unary("erfc", REAL, rule(erfc_vjp), "0", "sp.erfc(x)", "t(3, 4)", "One minus the error function of each element.")
-unary("erfinv", REAL, rule(erfinv_vjp), "o", "sp.erfinv(x)", "t(3, 4, low=-0.9, high=0.9)",
+unary("erfinv", REAL, rule(erfinv_vjp), "o", "np.copysign(sp.erfinv(x), x)", "t(3, 4, low=-0.9, high=0.9)",
       "Inverse error function of each element.")
 
 
@@ -439,7 +441,9 @@ cdef object lgamma_vjp(Node n, object g):
 cdef object digamma_vjp(Node n, object g):
     return mul(g, _polygamma_of(1, saved_input(n, 0)))
 
-cdef Op LGAMMA = unary("lgamma", REAL, rule(lgamma_vjp), "0", "sp.gammaln(x)", "t(3, 4, low=0.3, high=4)",
+cdef Op LGAMMA = unary("lgamma", REAL, rule(lgamma_vjp), "0",
+                       "np.where(np.isinf(x), np.inf, np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), sp.gammaln(x)))",
+                       "t(3, 4, low=0.3, high=4)",
                        "Logarithm of the absolute value of the gamma function.")
 cdef Op DIGAMMA = unary("digamma", REAL, rule(digamma_vjp), "0", "sp.digamma(x)", "t(3, 4, low=0.3, high=4)",
                         "Logarithmic derivative of the gamma function.")
