@@ -23,7 +23,7 @@ test: $(BIN)/.installed-test
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
-	$(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
 	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
 
 .PHONY: stubs
