@@ -1,4 +1,5 @@
 """Timing side by side: systems take turns within each round, medians over rounds, ratios to PyTorch."""
+
 import gc
 import importlib
 import os
@@ -90,13 +91,15 @@ def agree(label, results, rtol=1e-4, atol=1e-5):
     first = next(iter(results))
     for name, each in results.items():
         if not np.allclose(np.asarray(each), np.asarray(results[first]), rtol=rtol, atol=atol):
-            raise SystemExit(f"{label}: {name} and {first} differ: {np.asarray(each).ravel()[:4]} and "
-                             f"{np.asarray(results[first]).ravel()[:4]}")
+            raise SystemExit(
+                f"{label}: {name} and {first} differ: {np.asarray(each).ravel()[:4]} and "
+                f"{np.asarray(results[first]).ravel()[:4]}"
+            )
 
 
 def duration(seconds):
     if seconds is None:
-        return "–"
+        return "-"
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -105,7 +108,7 @@ def duration(seconds):
 
 def speed_up(medians):
     """How many times faster than PyTorch."""
-    return f"{medians['PyTorch'] / medians['Ferrox']:.2f}x" if {"PyTorch", "Ferrox"} <= medians.keys() else "–"
+    return f"{medians['PyTorch'] / medians['Ferrox']:.2f}x" if {"PyTorch", "Ferrox"} <= medians.keys() else "-"
 
 
 def table(title, heads, rows, note=""):
@@ -117,8 +120,15 @@ def table(title, heads, rows, note=""):
 def timings(title, measured, extra=None, heads=()):
     """A table of medians by system; `extra(label, medians)` adds columns."""
     names = [name for name in ORDER if any(name in medians for _, medians in measured)]
-    rows = [[label, *(duration(medians.get(name)) for name in names), speed_up(medians),
-             *(extra(label, medians) if extra else ())] for label, medians in measured]
+    rows = [
+        [
+            label,
+            *(duration(medians.get(name)) for name in names),
+            speed_up(medians),
+            *(extra(label, medians) if extra else ()),
+        ]
+        for label, medians in measured
+    ]
     return table(title, ["work", *names, "Ferrox against PyTorch", *heads], rows)
 
 
@@ -137,4 +147,5 @@ def machine():
             versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return f"{model}, Python {platform.python_version()}, {', '.join(versions)}; load {os.getloadavg()[0]:.1f} at the start"
+    load = f"load {os.getloadavg()[0]:.1f} at the start"
+    return f"{model}, Python {platform.python_version()}, {', '.join(versions)}; {load}"

@@ -1,4 +1,5 @@
 """What one operator, and one node of a chain, costs beyond its arithmetic."""
+
 import gc
 import os
 import time
@@ -37,12 +38,18 @@ def overhead(settings):
             systems["NumPy"] = cycle(work, pairs(np.asarray, np, shape))
             if jax:
                 jitted = jax.jit(work)
-                systems["JAX"] = cycle(lambda a, b, f=jitted: f(a, b).block_until_ready(),
-                                       pairs(jax.numpy.asarray, np, shape))
+                systems["JAX"] = cycle(
+                    lambda a, b, f=jitted: f(a, b).block_until_ready(), pairs(jax.numpy.asarray, np, shape)
+                )
         for each in systems.values():
             each()
-        agree(label, {name: (each.result().detach() if hasattr(each.result(), "detach") else each.result())
-                      for name, each in systems.items()})
+        agree(
+            label,
+            {
+                name: (each.result().detach() if hasattr(each.result(), "detach") else each.result())
+                for name, each in systems.items()
+            },
+        )
         measured.append((label, interleave(systems, settings, label)))
     return timings("Overhead of one call (JAX: jit)", measured)
 
@@ -84,11 +91,34 @@ def chain(settings):
                 taken[name].append(chain_of(module, length))
         progress("")
         agree("chain", {name: each[-1][4] for name, each in taken.items()})
-        middle = {name: [sorted(column)[len(column) // 2] for column in list(zip(*each, strict=True))[:3]]
-                  for name, each in taken.items()}
+        middle = {
+            name: [sorted(column)[len(column) // 2] for column in list(zip(*each, strict=True))[:3]]
+            for name, each in taken.items()
+        }
         # The first round, before freed memory is used again.
-        rows = [[name, *map(duration, m), duration((m[0] + m[1]) / length), f"{taken[name][0][3]:.0f} B",
-                 f"{sum(middle['PyTorch'][:2]) / sum(m[:2]):.2f}x" if torch else "–"] for name, m in middle.items()]
-        parts.append(table(f"Chain of {length:,} nodes", ["system", "build", "backward", "free", "forward + backward per node",
-                                                          "bytes per node (RSS)", "against PyTorch"], rows))
+        rows = [
+            [
+                name,
+                *map(duration, m),
+                duration((m[0] + m[1]) / length),
+                f"{taken[name][0][3]:.0f} B",
+                f"{sum(middle['PyTorch'][:2]) / sum(m[:2]):.2f}x" if torch else "-",
+            ]
+            for name, m in middle.items()
+        ]
+        parts.append(
+            table(
+                f"Chain of {length:,} nodes",
+                [
+                    "system",
+                    "build",
+                    "backward",
+                    "free",
+                    "forward + backward per node",
+                    "bytes per node (RSS)",
+                    "against PyTorch",
+                ],
+                rows,
+            )
+        )
     return "\n".join(parts)

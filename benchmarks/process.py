@@ -1,4 +1,5 @@
 """Whole processes: import, memory, installed size, and a digits classifier from start to end."""
+
 import importlib.metadata
 import os
 import statistics
@@ -62,8 +63,11 @@ def child(code, *arguments):
 
 def imports(settings):
     names = {"bare Python": "pass", "Ferrox": "import ferrox"}
-    names |= {label: f"import {name}" for label, name in (("NumPy", "numpy"), ("PyTorch", "torch"), ("JAX", "jax"))
-              if installed(name)}
+    names |= {
+        label: f"import {name}"
+        for label, name in (("NumPy", "numpy"), ("PyTorch", "torch"), ("JAX", "jax"))
+        if installed(name)
+    }
     taken = {name: [] for name in names}
     for k in range(settings.rounds):
         for name, code in names.items():
@@ -72,9 +76,19 @@ def imports(settings):
             taken[name].append((wall, rss))
     progress("")
     walls = {name: statistics.median(wall for wall, _ in each) for name, each in taken.items()}
-    return table("Import", ["module", "whole process", "over bare Python", "RSS"],
-                 [[name, duration(walls[name]), duration(max(walls[name] - walls["bare Python"], 0.0)),
-                   f"{statistics.median(rss for _, rss in each) / 1024:.0f} MB"] for name, each in taken.items()])
+    return table(
+        "Import",
+        ["module", "whole process", "over bare Python", "RSS"],
+        [
+            [
+                name,
+                duration(walls[name]),
+                duration(max(walls[name] - walls["bare Python"], 0.0)),
+                f"{statistics.median(rss for _, rss in each) / 1024:.0f} MB",
+            ]
+            for name, each in taken.items()
+        ],
+    )
 
 
 def installed(name):
@@ -113,10 +127,12 @@ def size(settings):
         found = needs(name, {})
         if not found:
             continue
-        editable = any(str(each).endswith("-editable.pth") or "editable_loader" in str(each) for each in found[name].files or ())
+        editable = any(
+            str(each).endswith("-editable.pth") or "editable_loader" in str(each) for each in found[name].files or ()
+        )
         own = "editable: install a wheel" if editable else f"{bytes_of(found[name]) / 1e6:.1f} MB"
         beyond = sum(bytes_of(each) for key, each in found.items() if key != "numpy" or name == "numpy")
-        rows.append([label, own, "–" if editable else f"{beyond / 1e6:.1f} MB", len(found)])
+        rows.append([label, own, "-" if editable else f"{beyond / 1e6:.1f} MB", len(found)])
     return table("Installed size", ["package", "itself", "with all it needs, beyond NumPy", "packages"], rows)
 
 
@@ -135,8 +151,10 @@ def digits_data(path):
         source = "generated digits (scikit-learn is not installed)"
     order = stream.permutation(len(x))
     x, y = x[order], y[order].astype("int64")
-    weights = {f"w{k}": (stream.uniform(-1, 1, shape) / shape[-1] ** 0.5).astype("float32")
-               for k, shape in enumerate([(128, 64), (128,), (10, 128), (10,)])}
+    weights = {
+        f"w{k}": (stream.uniform(-1, 1, shape) / shape[-1] ** 0.5).astype("float32")
+        for k, shape in enumerate([(128, 64), (128,), (10, 128), (10,)])
+    }
     np.savez(path, x=x[:1437], y=y[:1437], tx=x[1437:], ty=y[1437:], **weights)
     return source
 
@@ -162,9 +180,18 @@ def digits(settings):
     for name, each in results.items():
         if not np.allclose(each[3:6], first[3:6], rtol=1e-3):
             raise SystemExit(f"digits: losses of the first three steps differ: {name} {each[3:6]}, {first[3:6]}")
-    rows = [[name, duration(statistics.median(wall for wall, _ in each)),
-             f"{statistics.median(values[1] for _, values in each):,.0f}", f"{results[name][2]:.3f}"]
-            for name, each in taken.items()]
-    return table("Digits, 64-128-10, Adam, batch 32, to 97.2 % on the test set, in a process of its own",
-                 ["system", "whole process", "training steps/s", "accuracy reached"], rows,
-                 f"Data: {source}. Same weights and same order of batches; same losses in the first three steps.")
+    rows = [
+        [
+            name,
+            duration(statistics.median(wall for wall, _ in each)),
+            f"{statistics.median(values[1] for _, values in each):,.0f}",
+            f"{results[name][2]:.3f}",
+        ]
+        for name, each in taken.items()
+    ]
+    return table(
+        "Digits, 64-128-10, Adam, batch 32, to 97.2 % on the test set, in a process of its own",
+        ["system", "whole process", "training steps/s", "accuracy reached"],
+        rows,
+        f"Data: {source}. Same weights and same order of batches; same losses in the first three steps.",
+    )

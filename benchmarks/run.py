@@ -3,6 +3,7 @@
 Each part runs in a process of its own, on as many cores as threads; its tables are printed and written to
 benchmarks/results/<part>.md.
 """
+
 import argparse
 import os
 import subprocess
@@ -11,9 +12,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PARTS = {
-    "overhead": ("overhead", ["overhead"]), "chain": ("overhead", ["chain"]), "elementwise": ("throughput", ["elementwise"]),
-    "reductions": ("throughput", ["reductions"]), "gemm": ("throughput", ["gemm"]), "train": ("training", ["train"]),
-    "digits": ("process", ["digits"]), "import": ("process", ["imports"]), "size": ("process", ["size"]),
+    "overhead": ("overhead", ["overhead"]),
+    "chain": ("overhead", ["chain"]),
+    "elementwise": ("throughput", ["elementwise"]),
+    "reductions": ("throughput", ["reductions"]),
+    "gemm": ("throughput", ["gemm"]),
+    "train": ("training", ["train"]),
+    "digits": ("process", ["digits"]),
+    "import": ("process", ["imports"]),
+    "size": ("process", ["size"]),
 }
 
 
@@ -52,10 +59,23 @@ def main():
     for part in options.only.split(","):
         text = f"# {part}\n\n"
         for threads in options.threads.split(","):
-            arguments = ["--worker", part, "--threads-now", threads, "--rounds", str(options.rounds),
-                         "--seconds", str(options.seconds), *(["--tiny"] if options.tiny else [])]
-            done = subprocess.run([sys.executable, str(HERE / "run.py"), *arguments], stdout=subprocess.PIPE, text=True,
-                                  env={**os.environ, "PYTHONUNBUFFERED": "1"})
+            arguments = [
+                "--worker",
+                part,
+                "--threads-now",
+                threads,
+                "--rounds",
+                str(options.rounds),
+                "--seconds",
+                str(options.seconds),
+                *(["--tiny"] if options.tiny else []),
+            ]
+            done = subprocess.run(
+                [sys.executable, str(HERE / "run.py"), *arguments],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
             text += done.stdout
             if done.returncode:
                 failed.append(f"{part} with {threads} thread(s)")

@@ -1,9 +1,17 @@
 """Training steps: forward, loss, backward and optimiser, from the same initial weights."""
+
+import itertools
+
 from harness import agree, duration, interleave, load, table
 
 NETS = [
-    ((8, 16, 1), "Adam", 1), ((8, 16, 1), "Adam", 32), ((64, 128, 10), "SGD", 32), ((64, 128, 10), "Adam", 32),
-    ((64, 128, 10), "Adam", 256), ((784, 256, 128, 10), "Adam", 32), ((784, 256, 128, 10), "Adam", 256),
+    ((8, 16, 1), "Adam", 1),
+    ((8, 16, 1), "Adam", 32),
+    ((64, 128, 10), "SGD", 32),
+    ((64, 128, 10), "Adam", 32),
+    ((64, 128, 10), "Adam", 256),
+    ((784, 256, 128, 10), "Adam", 32),
+    ((784, 256, 128, 10), "Adam", 256),
 ]
 
 
@@ -13,15 +21,18 @@ class Trainer:
     def __init__(self, module, sizes, optimiser, batches, fused=False):
         nn, functional = module.nn, module.nn.functional
         layers = []
-        for k, (wide, out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for k, (wide, out) in enumerate(itertools.pairwise(sizes)):
             layers += [nn.Linear(wide, out)] + ([nn.ReLU()] if k < len(sizes) - 2 else [])
         self.net = nn.Sequential(*layers)
         self.loss_of = functional.mse_loss if sizes[-1] == 1 else functional.cross_entropy
         self.batches = [tuple(module.from_numpy(each) for each in batch) for batch in batches]
         options = {"fused": True} if fused else {}
         parameters = self.net.parameters()
-        self.optimiser = module.optim.SGD(parameters, lr=0.01, momentum=0.9, **options) if optimiser == "SGD" else \
-            module.optim.Adam(parameters, lr=0.001, **options)
+        self.optimiser = (
+            module.optim.SGD(parameters, lr=0.01, momentum=0.9, **options)
+            if optimiser == "SGD"
+            else module.optim.Adam(parameters, lr=0.001, **options)
+        )
         self.at = 0
         self.loss = None
 
@@ -44,8 +55,14 @@ def batches_of(sizes, batch, numpy, count=8):
     stream = numpy.random.default_rng(0)
     for _ in range(count):
         x = stream.standard_normal((batch, sizes[0])).astype("float32")
-        yield x, (stream.standard_normal((batch, 1)).astype("float32") if sizes[-1] == 1 else
-                  stream.integers(0, sizes[-1], batch))
+        yield (
+            x,
+            (
+                stream.standard_normal((batch, 1)).astype("float32")
+                if sizes[-1] == 1
+                else stream.integers(0, sizes[-1], batch)
+            ),
+        )
 
 
 def train(settings):
@@ -59,8 +76,11 @@ def train(settings):
         label = f"{'-'.join(map(str, sizes))}, {optimiser}, {batch}"
         batches = list(batches_of(sizes, batch, np))
         stream = np.random.default_rng(1)
-        weights = [array.astype("float32") for wide, out in zip(sizes, sizes[1:], strict=False)
-                   for array in (stream.uniform(-1, 1, (out, wide)) / wide**0.5, np.zeros(out))]
+        weights = [
+            array.astype("float32")
+            for wide, out in itertools.pairwise(sizes)
+            for array in (stream.uniform(-1, 1, (out, wide)) / wide**0.5, np.zeros(out))
+        ]
         trainers = {"Ferrox": (fx, Trainer(fx, sizes, optimiser, batches))}
         if torch:
             trainers["PyTorch"] = (torch, Trainer(torch, sizes, optimiser, batches))
@@ -69,13 +89,34 @@ def train(settings):
             trainer.copy_weights(weights, module)
             for _ in range(3):
                 trainer.step()
-        agree(f"{label}: loss after three steps", {name: trainer.loss.item() for name, (_, trainer) in trainers.items()})
+        agree(
+            f"{label}: loss after three steps", {name: trainer.loss.item() for name, (_, trainer) in trainers.items()}
+        )
         medians = interleave({name: trainer.step for name, (_, trainer) in trainers.items()}, settings, label)
         if not all(np.isfinite(trainer.loss.item()) for _, trainer in trainers.values()):
             raise SystemExit(f"{label}: the loss is not finite at the end")
-        rows.append([label, *(duration(medians.get(name)) for name in ("Ferrox", "PyTorch", "PyTorch fused")),
-                     f"{1 / medians['Ferrox']:,.0f}",
-                     *(f"{medians[name] / medians['Ferrox']:.2f}x" if torch else "–" for name in ("PyTorch", "PyTorch fused"))])
-    return table("Training step, float32", ["net, optimiser, batch", "Ferrox", "PyTorch", "PyTorch fused", "Ferrox steps/s",
-                                            "against PyTorch", "against fused"], rows,
-                 "Same weights at the start, same loss after three steps.")
+        rows.append(
+            [
+                label,
+                *(duration(medians.get(name)) for name in ("Ferrox", "PyTorch", "PyTorch fused")),
+                f"{1 / medians['Ferrox']:,.0f}",
+                *(
+                    f"{medians[name] / medians['Ferrox']:.2f}x" if torch else "-"
+                    for name in ("PyTorch", "PyTorch fused")
+                ),
+            ]
+        )
+    return table(
+        "Training step, float32",
+        [
+            "net, optimiser, batch",
+            "Ferrox",
+            "PyTorch",
+            "PyTorch fused",
+            "Ferrox steps/s",
+            "against PyTorch",
+            "against fused",
+        ],
+        rows,
+        "Same weights at the start, same loss after three steps.",
+    )
