@@ -26,6 +26,10 @@ lint: $(BIN)/.tools-lint
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
 	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
 
+.PHONY: lint-cython
+lint-cython: $(BIN)/.tools-lint
+	$(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+
 .PHONY: stubs
 stubs: $(BIN)/.installed-lint
 	$(AWAY) $(BIN)/python -P -m mypy.stubtest ferrox
