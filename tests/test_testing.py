@@ -1,5 +1,7 @@
 """assert_close against PyTorch's, and the check of operators."""
 
+import re
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_verdict_and_message_as_pytorch(actual, expected, options):
         except AssertionError as error:
             results.append([line for line in str(error).splitlines() if line.startswith(("Mismatched", "Tensor-likes", "Scalars",
                                                                                          "The values"))])
-    results[1] = results[1] if results[1] == "close" else [line.replace("torch.Size([", "([").replace("([", "(").replace("])", ")")
+    results[1] = results[1] if results[1] == "close" else [re.sub(r"torch\.Size\(\[([^]]*)\]\)", lambda m: str(tuple(map(int, m[1].split(",")))), line)
                                                            for line in results[1]]
     assert results[0] == results[1]
 

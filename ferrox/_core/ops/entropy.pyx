@@ -193,8 +193,8 @@ cdef object _soft_cross_entropy(TensorBase x, TensorBase target, object weight, 
 
 # nll_loss
 
-cdef object _nll_vjp(Node n, object cotangents):
-    cdef TensorBase g = <TensorBase> cotangents[0]
+cdef object _nll_vjp(Node n, object cotangent):
+    cdef TensorBase g = <TensorBase> cotangent
     return (_nll_gradient(g, <TensorBase> saved_input(n, 1), saved_input(n, 2) if n.n_in > 2 else None, n.params),
             None, None)[:n.n_in]
 
