@@ -77,8 +77,9 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
         if not outs[1]:
             assert not outs[0]
             return
-        grads = (fx.autograd.grad(outs[0], xs[0], [fx_of(w) for w in weights], create_graph=True, allow_unused=True),
-                 torch.autograd.grad(outs[1], xs[1], weights, create_graph=True, allow_unused=True))
+        more = k + 1 < order
+        grads = (fx.autograd.grad(outs[0], xs[0], [fx_of(w) for w in weights], create_graph=more, allow_unused=True),
+                 torch.autograd.grad(outs[1], xs[1], weights, create_graph=more, allow_unused=True))
         for one, other, x in zip(*grads, xs[1]):
             # Unused and zero are the same to a user.
             same(fx_of(torch.zeros_like(x)) if one is None else one, torch.zeros_like(x) if other is None else other,

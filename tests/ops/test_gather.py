@@ -59,7 +59,8 @@ def test_scatter():
         check(call, x, 1, UNIQUE, r(3, 2))
         check(call, x, 1, UNIQUE, r(3, 4), gradients=False)
         check(call, x, 1, UNIQUE, 2.5)
-        check(call, r(5), 0, torch.tensor([4, 0]), r(3))
+        check(call, r(5), 0, torch.tensor([4, 0]), r(2))
+        check(call, r(5), 0, torch.tensor([4, 0]), r(3), gradients=False)
         check(call, x.t(), 0, UNIQUE.t(), r(2, 3))
     check(lambda lib, x, i: lib.scatter(x, 1, i, value=3.0), x, UNIQUE)
     for reduce in ("add", "multiply"):
@@ -172,9 +173,10 @@ def test_index_add():
         check(call, r(3), 0, torch.tensor(1), r(1))
     for x in every_dtype(torch.randint(0, 2, (4, 3))):
         check("index_add", x, 0, index(4, 6), torch.randint(0, 2, (6, 3)).to(x.dtype), gradients=False)
-    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(3, 4), match="Number of indices (2) should be equal to")
+    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(3, 4), match="Number of indices (2) should be equal to source.size(dim): (3), for dim: 0")
+    raises_alike("index_copy", r(3, 4), 0, index(3, 2), r(3, 4), match="Number of indices (2) should be equal to")
     raises_alike("index_add", r(3, 4), 0, index(3, 2), r(2, 5), match="source tensor shape must match self tensor shape")
-    raises_alike("index_add", r(3, 4), 0, torch.tensor([3]), r(1, 4))
+    raises_alike("index_add", r(3, 4), 0, torch.tensor([3]), r(1, 4), kind=IndexError)
 
 
 def test_index_copy_and_fill():

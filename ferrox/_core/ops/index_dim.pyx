@@ -100,8 +100,8 @@ cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, objec
         raise RuntimeError(f"{name}(): self ({dtype_name(x.a.dtype)}) and source ({dtype_name(s.a.dtype)}) must have the same "
                            "scalar type")
     if index.a.numel != length:
-        raise IndexError(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for "
-                         f"dim: {dim}")
+        raise (RuntimeError if name == "index_add" else IndexError)(
+            f"{name}_(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for dim: {dim}")
     if s.a.ndim != x.a.ndim and not (max(s.a.ndim, x.a.ndim) == 1):
         raise IndexError(f"{name}(): When source and destination are not scalars, their dimensionality must match. Source "
                          f"dimensionality ({s.a.ndim}), destination dimensionality ({x.a.ndim})")

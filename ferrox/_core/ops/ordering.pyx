@@ -18,7 +18,7 @@ from ferrox._core.ops.index_dim cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport named, reduced_like
 from ferrox._core.ops.scan cimport cumsum_dim
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype, transpose
+from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
 from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
@@ -247,7 +247,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     """The same for the slices of x along dim, in lexicographic order when sorted."""
     cdef TensorBase moved, flat, order = None, fresh, run, starts
     cdef int64_t n = shape_of(x)[dim] if x.a.ndim else 1, k
-    moved = transpose(x, 0, dim) if x.a.ndim else x
+    moved = registry["movedim"](x, dim, 0) if x.a.ndim else x
     flat = contiguous(reshape(moved, (n, moved.a.numel // n if n else 0)))
     if sort:
         order = counting(n, x)
@@ -268,7 +268,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     if counts:
         ends = concatenate([narrow_dim(starts, 0, 1, starts.a.numel - 1), number_vector(n, x)], 0)
         lengths = registry["sub"](ends, starts)
-    return [contiguous(transpose(values, 0, dim)), where, lengths]
+    return [contiguous(registry["movedim"](values, 0, dim)) if x.a.ndim else values, where, lengths]
 
 
 cdef TensorBase number_vector(int64_t value, TensorBase like):
