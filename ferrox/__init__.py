@@ -8,35 +8,76 @@ Examples
 >>> x.grad
 tensor([2., 4., 6.])
 """
+# Operators come from the registry (face.py); packages and whatever lives in them are imported when they are first used.
 from ferrox._core import dtype as _dtypes
-from ferrox._core.dtype import (
-    dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype,
-)
 from ferrox._core.device import device
+from ferrox._core.dlpack import from_dlpack
+from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
 from ferrox._core.face import install as _install
 from ferrox._core.graph import graph_stats, is_grad_enabled
-from ferrox._core.interchange import from_numpy
+from ferrox._core.interchange import from_numpy, frombuffer
 from ferrox._core.op import Op
+from ferrox._core.ops.movement import broadcast_shapes
+from ferrox._core.random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 from ferrox._core.tensorclass import Tensor
 from ferrox._core.threads import get_num_threads, set_num_threads
-from ferrox.autograd.grad_mode import enable_grad, inference_mode, is_inference_mode_enabled, no_grad, set_grad_enabled
 
 __version__ = "0.1.0"
 
+_modules = frozenset({
+    "autograd", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "testing", "utils", "viz",
+})
+_homes = {
+    "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd", "no_grad": "autograd",
+    "set_grad_enabled": "autograd",
+    "load": "io", "save": "io",
+    "can_cast": "queries", "is_complex": "queries", "is_floating_point": "queries", "is_nonzero": "queries",
+    "is_tensor": "queries", "numel": "queries", "result_type": "queries", "typename": "queries",
+    "get_printoptions": "_core.printing", "printoptions": "_core.printing", "set_printoptions": "_core.printing",
+}
+
+inf = 1e999
+nan = inf - inf
+pi = 3.141592653589793
+e = 2.718281828459045
+newaxis = None
+Size = tuple
 for _each in _dtypes.all_dtypes:
     globals()[_each.name] = _each
 float, double, half = float32, float64, float16  # noqa: F821
 int, long, short = int32, int64, int16  # noqa: F821
 globals().update(_install())
 
-# Loaded when first asked for.
-_SUBMODULES = ("autograd", "func", "metrics", "nn", "optim", "testing", "utils", "viz")
-
 
 def __getattr__(name):
-    if name in _SUBMODULES:
-        import importlib
+    import importlib
 
-        return importlib.import_module(f"ferrox.{name}")
-    raise AttributeError(f"module 'ferrox' has no attribute {name!r}")
+    home = name if name in _modules else _homes.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ferrox' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"ferrox.{home}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"ferrox.{home}":
+            raise
+        raise AttributeError(f"module 'ferrox' has no attribute {name!r}") from None
+    value = module if name in _modules else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    import importlib.util
+
+    present = {home for home in {*_modules, *_homes.values()} if importlib.util.find_spec(f"ferrox.{home}")}
+    lazy = {name for name in _modules if name in present} | {name for name, home in _homes.items() if home in present}
+    return sorted({name for name in globals() if not name.startswith("_")} | lazy | {"__version__"})

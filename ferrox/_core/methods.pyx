@@ -6,7 +6,7 @@ from _weakref import ref as weak_reference
 
 from cpython.object cimport PyObject
 
-from ferrox._core import graph
+from ferrox._core.hooks import Handle
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
 from ferrox._core.device cimport as_device, device, device_object
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
@@ -329,7 +329,7 @@ def register_post_accumulate_grad_hook(self, hook):
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     x.meta = {} if x.meta is None else x.meta
     track(x)
-    return graph._Handle(x.meta.setdefault("post_hooks", []), hook)
+    return Handle(x.meta.setdefault("post_hooks", []), hook)
 
 
 def _property(function):

@@ -4,8 +4,6 @@ Tensors that share memory share it again after loading: a pickle holds a tensor 
 Storage object stands for a storage as long as the pickler holds it.  Protocol 5 hands the memory out of band without a
 copy where the pickler asks for that.
 """
-from _pickle import PickleBuffer
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -36,7 +34,11 @@ cdef class Storage:
         PyBuffer_FillInfo(buffer, self, self.storage.data, <Py_ssize_t> self.storage.nbytes, False, flags)
 
     def __reduce_ex__(self, protocol):
-        return _storage_from, (PickleBuffer(self) if protocol >= 5 else bytes(self),)
+        if protocol < 5:
+            return _storage_from, (bytes(self),)
+        from pickle import PickleBuffer
+
+        return _storage_from, (PickleBuffer(self),)
 
     def __deepcopy__(self, memo):
         return _storage_from(self)

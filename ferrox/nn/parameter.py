@@ -28,6 +28,8 @@ class Parameter(fx.Tensor):
     (True, True)
     """
 
+    _prints_as_tensor = True
+
     def __new__(cls, data=None, requires_grad=True):
         if data is None:
             data = fx.empty(0)

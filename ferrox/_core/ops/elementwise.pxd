@@ -12,6 +12,8 @@ cdef enum:
     REAL = 1        # the same, but integers become the default floating-point dtype
     TEST = 2        # computed in the promoted dtype, the result is bool
     WHOLE = 3       # the promoted dtype, but bool becomes int64
+    SIGNED = 4      # the promoted dtype; no operand may be bool
+    ALIKE = 5       # tensors of one dtype only
 
 # What in-place changes of views need of the shape operators; they fill it in.
 cdef struct view_operators:

@@ -1,9 +1,8 @@
-"""Triangles, diagonals, grids and one-hot rows."""
+"""Triangles, diagonals and grids."""
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CPU, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
+from ferrox._core.abi cimport FX_CPU, FX_I64, fx_array, fx_scalar
 from ferrox._core.device cimport as_device, device
 from ferrox._core.dispatch cimport launch
 from ferrox._core.graph cimport Node, grad_enabled, record, rule
@@ -12,9 +11,7 @@ from ferrox._core.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
 from ferrox._core.ops.shape cimport expand, reshape
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor
-from ferrox._core.values cimport converted, moved, readable
-
-cdef int _one_hot_kernel = kernel_id("one_hot")
+from ferrox._core.values cimport converted, moved
 
 
 # tril, triu
@@ -244,63 +241,3 @@ def _meshgrid(*tensors, indexing="ij"):
     return tuple(grids)
 
 row("meshgrid", function=_meshgrid, composite=True)
-
-
-# one_hot
-
-def _one_hot(tensor, num_classes=-1):
-    """Rows of zeros with a one at the index.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        Indices, int64.
-    num_classes : int, default -1
-        Length of the rows; -1 makes it one more than the largest index.
-
-    Returns
-    -------
-    Tensor
-        int64, of the shape of the indices and one dimension more.
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> fx.one_hot(fx.tensor([0, 2]))
-    tensor([[1, 0, 0],
-            [0, 0, 1]])
-    """
-    cdef TensorBase x = <TensorBase?> tensor, host, out
-    cdef int64_t shape[FX_MAX_DIMS]
-    cdef int64_t i, largest = -1, classes = num_classes
-    cdef const int64_t *values
-    cdef fx_array *arrays[2]
-    if x.a.dtype != FX_I64:
-        raise RuntimeError(f"[one_hot] one_hot is only applicable to index tensor of type LongTensor, got {x.dtype.name}")
-    if x.a.ndim == FX_MAX_DIMS:
-        raise RuntimeError(f"[one_hot] a tensor has at most {FX_MAX_DIMS} dimensions")
-    if x.a.numel == 0 and classes <= 0:
-        raise RuntimeError("[one_hot] Can not infer total number of classes from empty tensor.")
-    host = converted(readable(x), FX_I64)
-    values = <const int64_t *> host.a.data
-    for i in range(host.a.numel):
-        if values[i] < 0:
-            raise RuntimeError(f"[one_hot] Class values must be non-negative, got {values[i]}")
-        largest = max(largest, values[i])
-    if classes == -1:
-        classes = largest + 1
-    elif classes < 1:
-        raise RuntimeError(f"[one_hot] num_classes should be positive, got {classes}")
-    elif classes <= largest:
-        raise RuntimeError(f"[one_hot] Class values must be smaller than num_classes, got {largest} of {classes}")
-    for i in range(x.a.ndim):
-        shape[i] = x.a.dims[i]
-    shape[x.a.ndim] = classes
-    out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    launch("one_hot", _one_hot_kernel, FX_I64, arrays, 1, 1, NULL, 0)
-    return out
-
-row("one_hot", function=_one_hot, composite=True, reference="np.eye(4, dtype=int)[tensor]",
-    sample="(i(2, 3, low=0, high=4), 4)")
