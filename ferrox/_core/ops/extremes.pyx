@@ -2,9 +2,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, fx_array, fx_scalar
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, dtype_name
+from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
@@ -12,9 +12,9 @@ from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather cimport gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.ordering cimport kth_dim, sort_dim
-from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, kept_shape, named, reduced_like, sum_mask
+from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, named, reduced_like, sum_mask
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype, transpose
-from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
 
 
 # max, min
@@ -211,7 +211,7 @@ row("nanmedian", function=_nanmedian, composite=True, method=True, family="reduc
 
 def _mode(input, dim=-1, keepdim=False):
     """The most frequent element along a dimension, and where it stands last: (values, indices); of several the least."""
-    cdef TensorBase x = <TensorBase?> input, ordered, order, before, run, at
+    cdef TensorBase x = <TensorBase?> input, ordered, order, at
     cdef int d = read_dim(dim, x.a.ndim)
     if x.a.ndim == 0:
         return named("mode", "values indices", (registry["clone"](x), number_like(0, FX_I64, x)))

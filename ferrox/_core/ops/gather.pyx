@@ -7,7 +7,7 @@ indices, so results do not depend on the number of threads.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, \
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, fx_array, \
     fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch

@@ -5,7 +5,7 @@ Values that were picked send their gradient back to where they stood (`scatter_z
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions

@@ -15,7 +15,7 @@ from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, s
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
-from ferrox._core.ops.elementwise cimport as_operand, is_number
+from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.gather cimport number_like, scatter_zeros
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport dims_mask, kept_shape, named, reduced, sum_dims
