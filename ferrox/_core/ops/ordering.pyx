@@ -97,7 +97,7 @@ def _sort(input, dim=-1, descending=False, *, stable=False, axis=None):
     """
     cdef TensorBase x = <TensorBase?> input
     cdef int d = read_dim(dim if axis is None else axis, x.a.ndim)
-    return named("sort", "values indices", sort_dim(x, d, descending, stable))
+    return named("sort", sort_dim(x, d, descending, stable))
 
 cdef Op SORT = row("sort", function=_sort, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
                    reference="(np.sort(input, dim), np.argsort(input, dim, kind='stable'))",
@@ -125,7 +125,8 @@ def _msort(input):
     """The elements in order along the first dimension."""
     return sort_dim(<TensorBase?> input, 0, False, False)[0]
 
-row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)", family="ordering")
+row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)",
+    family="ordering")
 
 
 # topk, kthvalue
@@ -165,7 +166,7 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     params[3].i = bool(sorted)
     launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4)
     _note(TOPK, x, (values, indices), d, True)
-    return named("topk", "values indices", (values, indices))
+    return named("topk", (values, indices))
 
 cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
                    reference="(-np.sort(-input, dim)[:, :k], np.argsort(-input, dim, kind='stable')[:, :k])",
@@ -206,10 +207,12 @@ def _kthvalue(input, k, dim=-1, keepdim=False):
     if x.a.numel == 0 and size == 0:
         raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
     if not 1 <= k <= size:
-        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}, the size is {size}")
-    return named("kthvalue", "values indices", kth_dim(x, k, d, keepdim))
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}, the size is "
+                           f"{size}")
+    return named("kthvalue", kth_dim(x, k, d, keepdim))
 
-cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
+cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True,
+                       family="ordering",
                        reference="(np.sort(input, dim)[..., k - 1], np.argsort(input, dim, kind='stable')[..., k - 1])",
                        sample="t(3, 5), 2")
 
@@ -217,7 +220,7 @@ cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), n
 # unique
 
 cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts):
-    """Runs of equal neighbours of a vector: values, where each element went, how many each has (None if not asked for)."""
+    """Runs of equal neighbours of a vector: values, where each element went, lengths (None if not asked for)."""
     cdef TensorBase number = new_tensor(0, NULL, FX_I64, ordered.a.device_type, ordered.a.device_index)
     cdef TensorBase values, where = None, lengths = None
     cdef fx_array *arrays[5]
@@ -364,14 +367,17 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
         if side not in ("left", "right"):
             raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
         if side == "left" and right:
-            raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+            raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while "
+                               "right was True")
         right = side == "right"
     if is_number(input):
-        dtype = default_dtype if isinstance(input, float) and categories[sequence.a.dtype] != FLOATING else sequence.a.dtype
+        dtype = sequence.a.dtype
+        if isinstance(input, float) and categories[dtype] != FLOATING:
+            dtype = default_dtype
         values = number_like(input, dtype, sequence)
         if sequence.a.ndim != 1:
-            raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we "
-                               f"got boundaries tensor dim({sequence.a.ndim})")
+            raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension "
+                               f"is 1, but we got boundaries tensor dim({sequence.a.ndim})")
     else:
         values = as_operand(input, "searchsorted")
         dtype = promotions[sequence.a.dtype][values.a.dtype]
@@ -381,7 +387,8 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
     if sorter is not None:
         if shape_tuple(&(<TensorBase?> sorter).a) != shape_tuple(&sequence.a):
             raise RuntimeError("searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
-                               f"{list(shape_tuple(&sequence.a))} and got sorter tensor {list(shape_tuple(&(<TensorBase> sorter).a))}")
+                               f"{list(shape_tuple(&sequence.a))} and got sorter tensor "
+                               f"{list(shape_tuple(&(<TensorBase> sorter).a))}")
         sequence = gather_dim(sequence, sequence.a.ndim - 1, to_dtype(<TensorBase> sorter, FX_I64))
     if sequence.a.ndim == 0:
         raise RuntimeError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
@@ -390,8 +397,8 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
         for d in range(sequence.a.ndim - 1):
             fits = fits and shape_of(sequence)[d] == shape_of(values)[d]
     if not fits:
-        raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-                           f"tensor and input value tensor must match, but we got boundaries tensor "
+        raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+                           f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(shape_tuple(&sequence.a))} and input value tensor {list(shape_tuple(&values.a))}")
     out = new_like(values, FX_I64)
     arrays[0] = &out.a
