@@ -1,4 +1,5 @@
 """The floors of the house: a module imports only what lies below it, and files stay small enough to read."""
+
 import re
 from pathlib import Path
 
@@ -9,12 +10,27 @@ LONGEST = 600
 # Lowest first; a module is on the floor of its longest matching prefix.
 FLOORS = (
     ("ferrox._core.abi",),
-    ("ferrox._core.dtype", "ferrox._core.errors", "ferrox._core.storage", "ferrox._core.pool", "ferrox._core.dispatch",
-     "ferrox._core.backend", "ferrox._core.threads", "ferrox._core.device", "ferrox._core.cpu"),
+    (
+        "ferrox._core.dtype",
+        "ferrox._core.errors",
+        "ferrox._core.storage",
+        "ferrox._core.pool",
+        "ferrox._core.dispatch",
+        "ferrox._core.backend",
+        "ferrox._core.threads",
+        "ferrox._core.device",
+        "ferrox._core.cpu",
+    ),
     ("ferrox._core",),
     ("ferrox._core.ops",),
-    ("ferrox._core.tensorclass", "ferrox._core.methods", "ferrox._core.dlpack", "ferrox._core.pickling",
-     "ferrox._core.custom", "ferrox._core.printing"),
+    (
+        "ferrox._core.tensorclass",
+        "ferrox._core.methods",
+        "ferrox._core.dlpack",
+        "ferrox._core.pickling",
+        "ferrox._core.custom",
+        "ferrox._core.printing",
+    ),
     ("ferrox._core.face",),
     ("ferrox",),
     ("ferrox.autograd", "ferrox.func", "ferrox.cpu", "ferrox.cuda", "ferrox.queries", "ferrox.testing"),
@@ -78,8 +94,12 @@ def test_imports_are_found():
 
 
 def test_downwards_only():
-    upward = [f"{module} (floor {floor_of(module)}) imports {other} (floor {floor_of(other)})"
-              for module, others in sorted(graph().items()) for other in sorted(others) if floor_of(other) > floor_of(module)]
+    upward = [
+        f"{module} (floor {floor_of(module)}) imports {other} (floor {floor_of(other)})"
+        for module, others in sorted(graph().items())
+        for other in sorted(others)
+        if floor_of(other) > floor_of(module)
+    ]
     assert not upward, "\n".join(upward)
 
 
@@ -90,7 +110,7 @@ def test_no_cycles():
         state[module] = "open"
         for other in sorted(edges.get(module, ())):
             if state.get(other) == "open" and other in trail:
-                cycles.append(" -> ".join([*trail[trail.index(other):], other]))
+                cycles.append(" -> ".join([*trail[trail.index(other) :], other]))
             elif other not in state:
                 visit(other, [*trail, other])
         state[module] = "done"
@@ -113,5 +133,8 @@ def test_files_are_short(folder):
 
 
 def test_declarations_are_short():
-    assert not {str(path.relative_to(ROOT)): lines for path in sources()
-                if path.suffix == ".pxd" and (lines := path.read_text().count("\n")) > 80}
+    assert not {
+        str(path.relative_to(ROOT)): lines
+        for path in sources()
+        if path.suffix == ".pxd" and (lines := path.read_text().count("\n")) > 80
+    }

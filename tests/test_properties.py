@@ -1,4 +1,5 @@
 """Properties against NumPy on drawn shapes: broadcasting, movement, indexing, assignment, reductions."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -33,12 +34,18 @@ def same(got, expected, rtol=0.0):
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=rtol)
 
 
-@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4, min_side=0),
-       st.sampled_from(["add", "sub", "mul", "maximum", "minimum", "eq", "lt", "fmod"]), DTYPES)
+@given(
+    hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4, min_side=0),
+    st.sampled_from(["add", "sub", "mul", "maximum", "minimum", "eq", "lt", "fmod"]),
+    DTYPES,
+)
 def test_broadcasting(shapes, name, dtype):
     if dtype == np.bool_ and name in ("sub", "fmod"):
         dtype = np.int64
-    a, b = values(shapes.input_shapes[0], dtype), np.maximum(values(shapes.input_shapes[1], dtype, 2), np.ones((), dtype))
+    a, b = (
+        values(shapes.input_shapes[0], dtype),
+        np.maximum(values(shapes.input_shapes[1], dtype, 2), np.ones((), dtype)),
+    )
     numpy_name = {"sub": "subtract", "mul": "multiply", "eq": "equal", "lt": "less"}.get(name, name)
     same(getattr(fx, name)(tensor(a), tensor(b)), getattr(np, numpy_name)(a, b))
 
@@ -51,8 +58,9 @@ def test_broadcast_gradient(shapes):
     for x, other in ((a, b), (b, a)):
         wide = np.broadcast_to(other.detach().numpy(), shapes.result_shape)
         lead = wide.ndim - x.ndim
-        axes = tuple(range(lead)) + tuple(d + lead for d, size in enumerate(x.shape)
-                                          if size == 1 and shapes.result_shape[d + lead] != 1)
+        axes = tuple(range(lead)) + tuple(
+            d + lead for d, size in enumerate(x.shape) if size == 1 and shapes.result_shape[d + lead] != 1
+        )
         same(x.grad, wide.sum(axes).reshape(tuple(x.shape)))
 
 
@@ -86,13 +94,18 @@ def test_permute_reshape(data, shape, dtype):
 def basic_index(draw, shape):
     """Integers, forward slices, Ellipsis and None."""
     index = []
-    for size in shape[:draw(st.integers(0, len(shape)))]:
+    for size in shape[: draw(st.integers(0, len(shape)))]:
         kind = draw(st.integers(0, 2 if size else 1))
         if kind == 0:
             index.append(None)
         if kind < 2:
-            index.append(slice(draw(st.none() | st.integers(-5, 5)), draw(st.none() | st.integers(-5, 5)),
-                               draw(st.none() | st.integers(1, 3))))
+            index.append(
+                slice(
+                    draw(st.none() | st.integers(-5, 5)),
+                    draw(st.none() | st.integers(-5, 5)),
+                    draw(st.none() | st.integers(1, 3)),
+                )
+            )
         else:
             index.append(draw(st.integers(-size, size - 1)))
     if draw(st.booleans()):
@@ -118,15 +131,23 @@ def advanced_index(draw, shape):
     for size in shape:
         kind = draw(st.integers(0, 3))
         if kind == 0 or (not arrays and len(index) == len(shape) - 1):
-            piece = draw(hnp.array_shapes(min_dims=0, max_dims=len(joint), min_side=1, max_side=1).map(
-                lambda ones: tuple(joint[len(joint) - len(ones):])))
+            piece = draw(
+                hnp.array_shapes(min_dims=0, max_dims=len(joint), min_side=1, max_side=1).map(
+                    lambda ones: tuple(joint[len(joint) - len(ones) :])
+                )
+            )
             index.append(draw(hnp.arrays(np.int64, piece, elements=st.integers(-size, size - 1))))
             arrays += 1
         elif kind == 1:
             index.append(draw(st.integers(-size, size - 1)))
         else:
-            index.append(slice(draw(st.none() | st.integers(-4, 4)), draw(st.none() | st.integers(-4, 4)),
-                               draw(st.none() | st.integers(1, 3))))
+            index.append(
+                slice(
+                    draw(st.none() | st.integers(-4, 4)),
+                    draw(st.none() | st.integers(-4, 4)),
+                    draw(st.none() | st.integers(1, 3)),
+                )
+            )
     return tuple(index)
 
 
@@ -146,7 +167,7 @@ def test_advanced_indexing(data, shape, dtype):
 @given(st.data(), FILLED, DTYPES)
 def test_mask(data, shape, dtype):
     x = values(shape, dtype)
-    mask = data.draw(hnp.arrays(np.bool_, shape[:data.draw(st.integers(1, len(shape)))]))
+    mask = data.draw(hnp.arrays(np.bool_, shape[: data.draw(st.integers(1, len(shape)))]))
     same(tensor(x)[tensor(mask)], x[mask])
     got = tensor(x.copy())
     got[tensor(mask)] = 1
@@ -183,14 +204,20 @@ def test_advanced_assignment(data, shape):
 @given(st.data(), SHAPES, st.booleans())
 def test_sum_mean(data, shape, keep):
     x = values(shape) / 3
-    dims = tuple(data.draw(st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda d: d % len(shape)))) \
-        if shape else ()
+    dims = (
+        tuple(data.draw(st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda d: d % len(shape))))
+        if shape
+        else ()
+    )
     y = tensor(x)
     axes = dims or None
     same(y.sum(dims, keep) if dims else y.sum(), np.sum(x, axes, keepdims=keep and bool(dims)), 1e-13)
     with np.errstate(all="ignore"):
-        expected = x.sum(axes, keepdims=keep and bool(dims)) / np.divide(
-            x.size, max(np.prod(x.sum(axes).shape), 1)) if x.size else None
+        expected = (
+            x.sum(axes, keepdims=keep and bool(dims)) / np.divide(x.size, max(np.prod(x.sum(axes).shape), 1))
+            if x.size
+            else None
+        )
     if expected is not None:
         same(y.mean(dims, keep) if dims else y.mean(), expected, 1e-13)
 
@@ -201,15 +228,17 @@ def test_max(data, shape, keep, dtype):
     dim = data.draw(st.integers(-len(shape), len(shape) - 1))
     greatest, at = tensor(x).max(dim, keep)
     same(greatest, x.max(dim, keepdims=keep))
-    np.testing.assert_array_equal(np.take_along_axis(x, at.reshape(greatest.shape).numpy() if keep else
-                                                     np.expand_dims(at.numpy(), dim), dim),
-                                  x.max(dim, keepdims=True))
+    np.testing.assert_array_equal(
+        np.take_along_axis(x, at.reshape(greatest.shape).numpy() if keep else np.expand_dims(at.numpy(), dim), dim),
+        x.max(dim, keepdims=True),
+    )
     same(tensor(x).amin(dim, keep), x.min(dim, keepdims=keep))
 
 
 @given(st.data(), st.sampled_from(["ij", "xy"]))
 def test_meshgrid(data, indexing):
     axes = [values((data.draw(st.integers(1, 4)),)) for _ in range(data.draw(st.integers(1, 3)))]
-    for got, expected in zip(fx.meshgrid(*map(tensor, axes), indexing=indexing),
-                             np.meshgrid(*axes, indexing=indexing), strict=True):
+    for got, expected in zip(
+        fx.meshgrid(*map(tensor, axes), indexing=indexing), np.meshgrid(*axes, indexing=indexing), strict=True
+    ):
         same(got, expected)

@@ -247,7 +247,7 @@ def _returning(m, result, n=1):
 @pytest.mark.parametrize("result, arguments, message", [
     (lambda g: (g, g), 1, r"returned an incorrect number of gradients \(expected 1, got 2\)"),
     (lambda g: g, 2, r"returned an incorrect number of gradients \(expected 2, got 1\)"),
-    (lambda g: (g, g), "number", "different from None at position 2, but the corresponding forward input was not a Variable"),
+    (lambda g: (g, g), "number", "different (?:from|than) None at position 2, but the corresponding forward input was not a Variable"),
     (lambda g: g.sum().expand(5), 1, r"invalid gradient at index 0 - got \[5\] but expected shape compatible with \[2\]"),
 ])
 def test_errors_of_backward(m, result, arguments, message):
@@ -290,8 +290,9 @@ def test_misuse(m):
         NoBackward.apply(x).sum().backward()
     with pytest.raises(TypeError, match="save_for_backward can only save variables"):
         Saves.apply(x)
-    with pytest.raises(RuntimeError, match="Legacy autograd function"):
-        Old.apply(x)
+    if m is fx:     # PyTorch refuses it at the first use in a process only
+        with pytest.raises(RuntimeError, match="Legacy autograd function"):
+            Old.apply(x)
     assert m.is_grad_enabled()
 
 

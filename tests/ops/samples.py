@@ -1,15 +1,18 @@
 """What the registry says about each operator, made ready for tests: sample calls and the reference's answer."""
+
 import inspect
 
 import numpy as np
 import scipy.special
 import scipy.stats
-
-import ferrox as fx
 from ferrox._core.op import operators
 
+import ferrox as fx
+
 # The kernels behind other rows, which have no name of their own outside.
-INTERNAL = {name for name, op in operators().items() if op.row.get("public", True) is False and not op.row.get("method")}
+INTERNAL = {
+    name for name, op in operators().items() if op.row.get("public", True) is False and not op.row.get("method")
+}
 # Operators that the checks walk over, each once; ALIASES are further names of these.
 ROWS = {name: op for name, op in operators().items() if op.name == name and name not in INTERNAL}
 ALIASES = {name: op for name, op in operators().items() if op.name != name}
@@ -17,15 +20,35 @@ CHECKED = [name for name, op in ROWS.items() if op.reference and op.sample]
 
 # Elementwise rows whose function takes parameters besides tensors.
 WITH_PARAMETERS = {
-    "softplus", "logsigmoid", "softsign", "tanhshrink", "hardsigmoid", "hardswish", "softshrink", "hardshrink", "relu6",
-    "hardtanh", "leaky_relu", "threshold", "elu", "selu", "celu", "gelu", "silu", "mish", "logit", "nan_to_num", "clamp",
-    "deg2rad", "rad2deg",
+    "softplus",
+    "logsigmoid",
+    "softsign",
+    "tanhshrink",
+    "hardsigmoid",
+    "hardswish",
+    "softshrink",
+    "hardshrink",
+    "relu6",
+    "hardtanh",
+    "leaky_relu",
+    "threshold",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "logit",
+    "nan_to_num",
+    "clamp",
+    "deg2rad",
+    "rad2deg",
 }
 ELEMENTWISE = [name for name in CHECKED if ROWS[name].row.get("arguments") or name in WITH_PARAMETERS]
 
 
 class Call:
-    """Positional and keyword arguments, tensors as NumPy arrays; `free` holds the ids of those that may have a gradient."""
+    """Arguments, tensors as NumPy arrays; `free` holds the ids of those that may have a gradient."""
 
     def __init__(self, *args, **keywords):
         self.args, self.keywords, self.free = args, keywords, set()
@@ -108,6 +131,7 @@ def run(name, call, make=plain):
 
 def reference(name, call, rounded=np.float64):
     """The reference's answer in float64, from inputs rounded to the type `rounded`."""
+
     def of(array, free):
         return array.astype(rounded).astype(np.float64) if array.dtype == np.float64 else array.copy()
 

@@ -129,7 +129,7 @@ def _float_power(input, exponent, *, out=None):
     --------
     >>> import ferrox as fx
     >>> fx.float_power(fx.tensor([2, 4]), -1)
-    tensor([0.5000, 0.2500], dtype=float64)
+    tensor([0.5000, 0.2500], dtype=ferrox.float64)
     """
     return deliver(FLOAT_POWER, power(_double(input), _double(exponent)), out)
 
