@@ -33,7 +33,7 @@ def same(got, expected, rtol=None):
     """Assert equal type, shape, dtype and, within the dtype's precision, values; tuples member by member."""
     if isinstance(expected, (tuple, list)):
         assert isinstance(got, (tuple, list)) and len(got) == len(expected)
-        for one, other in zip(got, expected):
+        for one, other in zip(got, expected, strict=True):
             same(one, other, rtol)
         return
     assert str(got.dtype).split(".")[-1] == str(expected.dtype).split(".")[-1]
@@ -80,7 +80,7 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
         more = k + 1 < order
         grads = (fx.autograd.grad(outs[0], xs[0], [fx_of(w) for w in weights], create_graph=more, allow_unused=True),
                  torch.autograd.grad(outs[1], xs[1], weights, create_graph=more, allow_unused=True))
-        for one, other, x in zip(*grads, xs[1]):
+        for one, other, x in zip(*grads, xs[1], strict=True):
             # Unused and zero are the same to a user.
             same(fx_of(torch.zeros_like(x)) if one is None else one, torch.zeros_like(x) if other is None else other,
                  rtol or 1e-9)
@@ -110,7 +110,8 @@ def raises_alike(call, *args, match=None, kind=None, **keywords):
 
 def every_dtype(x):
     """x in every dtype."""
-    for dtype in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
+    for dtype in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16,
+                  torch.bfloat16,
                   torch.float32, torch.float64):
         yield x.to(dtype)
 

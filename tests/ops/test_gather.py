@@ -42,7 +42,8 @@ def test_gather():
 
 def test_gather_errors():
     x = r(3, 4)
-    raises_alike("gather", x, 0, index(3, 2), match="Index tensor must have the same number of dimensions as input tensor")
+    raises_alike("gather", x, 0, index(3, 2), match="Index tensor must have the same number of dimensions as input "
+                                                    "tensor")
     raises_alike("gather", x, 0, index(3, 2, 5), match="Size does not match at dimension 1 expected index [2, 5]")
     raises_alike("gather", x, 0, torch.tensor([[5]]), match="out of bounds", kind=IndexError)
     raises_alike("gather", x, 0, torch.tensor([[-1]]), match="out of bounds", kind=IndexError)
@@ -116,7 +117,8 @@ def test_second_derivative_of_several_zeros_is_refused():
 def test_scatter_errors():
     x = r(3, 4)
     for name in ("scatter", "scatter_add"):
-        raises_alike(name, x, 0, index(3, 2), r(2), match="Index tensor must have the same number of dimensions as self tensor")
+        raises_alike(name, x, 0, index(3, 2), r(2), match="Index tensor must have the same number of dimensions as "
+                                                          "self tensor")
         raises_alike(name, x, 0, index(3, 5, 4), r(4, 4), match="to be no larger")
         raises_alike(name, x, 0, index(3, 2, 4), r(2, 4).float(), match="Expected self.dtype to be equal to src.dtype")
         raises_alike(name, x, 0, torch.full((1, 4), 3), r(1, 4), match="out of bounds", kind=IndexError)
@@ -173,9 +175,12 @@ def test_index_add():
         check(call, r(3), 0, torch.tensor(1), r(1))
     for x in every_dtype(torch.randint(0, 2, (4, 3))):
         check("index_add", x, 0, index(4, 6), torch.randint(0, 2, (6, 3)).to(x.dtype), gradients=False)
-    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(3, 4), match="Number of indices (2) should be equal to")
-    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(2, 5), match="source tensor shape must match self tensor shape")
-    raises_alike("index_add", r(3, 4), 0, torch.tensor([3]), r(1, 4))
+    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(3, 4),
+                 match="Number of indices (2) should be equal to source.size(dim): (3), for dim: 0")
+    raises_alike("index_copy", r(3, 4), 0, index(3, 2), r(3, 4), match="Number of indices (2) should be equal to")
+    raises_alike("index_add", r(3, 4), 0, index(3, 2), r(2, 5),
+                 match="source tensor shape must match self tensor shape")
+    raises_alike("index_add", r(3, 4), 0, torch.tensor([3]), r(1, 4), kind=IndexError)
 
 
 def test_index_copy_and_fill():
@@ -213,7 +218,8 @@ def test_repeat_interleave():
     check("repeat_interleave", x.t(), torch.tensor([1, 0, 4]), 1)
     check("repeat_interleave", torch.tensor([2, 0, 3]))
     check(lambda lib, x, n: lib.repeat_interleave(x, n, 0, output_size=5), x, torch.tensor([2, 0, 3]))
-    raises_alike("repeat_interleave", x, torch.tensor([2, 0]), 0, match="repeats must have the same size as input along dim")
+    raises_alike("repeat_interleave", x, torch.tensor([2, 0]), 0,
+                 match="repeats must have the same size as input along dim")
     raises_alike("repeat_interleave", x, torch.tensor([2, -1, 1]), 0, match="repeats can not be negative")
 
 

@@ -66,8 +66,10 @@ def test_unique(name):
         check(lambda lib, x: getattr(lib, name)(x, return_inverse=True), x, gradients=False)
         check(lambda lib, x: getattr(lib, name)(x, return_counts=True), x, gradients=False)
         check(lambda lib, x: getattr(lib, name)(x, return_inverse=True, return_counts=True), x.t(), gradients=False)
-    check(lambda lib, x: getattr(lib, name)(x, return_inverse=True, return_counts=True), torch.zeros(0), gradients=False)
-    check(lambda lib, x: getattr(lib, name)(x, return_inverse=True, return_counts=True), torch.tensor(2.0), gradients=False)
+    check(lambda lib, x: getattr(lib, name)(x, return_inverse=True, return_counts=True), torch.zeros(0),
+          gradients=False)
+    check(lambda lib, x: getattr(lib, name)(x, return_inverse=True, return_counts=True), torch.tensor(2.0),
+          gradients=False)
     x = torch.tensor([NAN, 1.0, NAN, 1.0])
     check(lambda lib, x: getattr(lib, name)(x, return_counts=True), x, gradients=False)
 

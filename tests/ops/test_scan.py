@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from against_torch import check, every_dtype, fx_of, layouts, raises_alike, same
+from against_torch import check, every_dtype, fx_of, layouts, numbers, raises_alike, same
 
 import ferrox as fx
 
@@ -140,5 +140,5 @@ def test_linear_scan(dtype, reverse):
             b, = torch.autograd.grad(theirs, its, w.double())
             rtol = {torch.float16: 2e-2, torch.bfloat16: 2e-1, torch.float32: 1e-5}.get(dtype, 1e-10)
             scale = b.abs().amax(dim, True).numpy() + 1
-            error = np.abs((a.to(fx.float32) if dtype == torch.bfloat16 else a).numpy().astype(float) - b.numpy()) / scale
+            error = np.abs(numbers(a) - b.numpy()) / scale
             assert error.max() < rtol

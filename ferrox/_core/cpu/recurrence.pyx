@@ -1,6 +1,6 @@
 """The linear recurrence h[t] = a[t] * h[t - 1] + b[t] along one dimension, h before the first being zero.
 
-linear_scan: out | a, b, all of one shape and any strides; dim, reverse (1: from the end, h[t + 1] in place of h[t - 1]).
+linear_scan: out | a, b, all of one shape and any strides; dim, reverse (1: from the end, by h[t + 1]).
 It is what the gradient of a running product needs to be right when elements are zero.  The state is double for every
 floating-point dtype.
 """
@@ -8,9 +8,10 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
-from ferrox._core.cpu.box cimport (box_add, box_axis, box_next, box_over, box_part, box_remove, box_reset, float_to_half,
+from ferrox._core.cpu.box cimport (box_add, box_axis, box_next, box_over, box_part, box_remove, box_reset,
+                                   float_to_half,
                                    fx_box, half_to_float, size_of, stride_of, threads_for)
 
 ctypedef fused item:

@@ -2,9 +2,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, fx_array, fx_scalar
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, dtype_name
+from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
@@ -12,9 +12,9 @@ from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather cimport gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.ordering cimport kth_dim, sort_dim
-from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, kept_shape, named, reduced_like, sum_mask
+from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, named, reduced_like, sum_mask
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype, transpose
-from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
 
 
 # max, min
@@ -60,7 +60,7 @@ cdef object _extremes(Op op, object input, object dim, object keepdim, object ot
         return extreme(x, dims_mask(None, x.a.ndim), keepdim, largest, True)
     if not hasattr(dim, "__index__"):
         return extreme(x, dims_mask(dim, x.a.ndim), keepdim, largest, False)
-    return named(op.name, "values indices", _along(op, x, read_dim(dim, x.a.ndim), keepdim))
+    return named(op.name, _along(op, x, read_dim(dim, x.a.ndim), keepdim))
 
 
 def _max(input, dim=None, keepdim=False, *, other=None, axis=None, keepdims=None):
@@ -113,9 +113,10 @@ def _aminmax(input, *, dim=None, keepdim=False):
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t mask = dims_mask(dim, x.a.ndim)
     if x.a.numel == 0 and dim is None:
-        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
+        raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+                           "identity.")
     check_not_empty("aminmax", x, mask, False)
-    return named("aminmax", "min max", (extreme(x, mask, keepdim, False, False), extreme(x, mask, keepdim, True, False)))
+    return named("aminmax", (extreme(x, mask, keepdim, False, False), extreme(x, mask, keepdim, True, False)))
 
 row("aminmax", function=_aminmax, composite=True, method=True, reference="(np.min(input, dim), np.max(input, dim))",
     sample="call(t(3, 4), dim=1)", family="reduction")
@@ -168,7 +169,7 @@ cdef object _medians(str name, object input, object dim, bint keepdim, bint skip
     if dim is not None:
         d = read_dim(dim, x.a.ndim)
         check_not_empty(name, x, <int64_t> 1 << d if x.a.ndim else 0, False)
-        return named(name, "values indices", _nanmedian_along(x, d, keepdim) if skip else _median_along(x, d, keepdim))
+        return named(name, _nanmedian_along(x, d, keepdim) if skip else _median_along(x, d, keepdim))
     flat = reshape(alias(x), (x.a.numel,))
     if x.a.numel == 0:
         out = number_like(float("nan") if categories[x.a.dtype] == FLOATING else 0, x.a.dtype, x)
@@ -183,7 +184,8 @@ cdef object _medians(str name, object input, object dim, bint keepdim, bint skip
 def _median(input, dim=None, keepdim=False):
     """The middle element, or (values, indices) along a dimension; of two middle ones the lower, NaN where there is one.
 
-    The gradient of the median of all elements is shared equally among ties; along a dimension it goes to the one chosen.
+    The gradient of the median of all elements is shared equally among ties; along a dimension it goes to the one
+    chosen.
 
     Examples
     --------
@@ -210,11 +212,11 @@ row("nanmedian", function=_nanmedian, composite=True, method=True, family="reduc
 # mode
 
 def _mode(input, dim=-1, keepdim=False):
-    """The most frequent element along a dimension, and where it stands last: (values, indices); of several the least."""
-    cdef TensorBase x = <TensorBase?> input, ordered, order, before, run, at
+    """The most frequent element along a dimension, of several the least, and where it stands: (values, indices)."""
+    cdef TensorBase x = <TensorBase?> input, ordered, order, at
     cdef int d = read_dim(dim, x.a.ndim)
     if x.a.ndim == 0:
-        return named("mode", "values indices", (registry["clone"](x), number_like(0, FX_I64, x)))
+        return named("mode", (registry["clone"](x), number_like(0, FX_I64, x)))
     check_not_empty("mode", x, <int64_t> 1 << d, False)
     ordered, order = sort_dim(alias(x), d, False, True)
     # The length of the run of equal elements that ends here; argmax takes the first longest, that of the least element.
@@ -226,7 +228,7 @@ def _mode(input, dim=-1, keepdim=False):
     values = gather_dim(x, d, index)
     if not keepdim:
         values, index = registry["squeeze"](values, d), registry["squeeze"](index, d)
-    return named("mode", "values indices", (values, index))
+    return named("mode", (values, index))
 
 row("mode", function=_mode, composite=True, method=True, family="reduction",
     reference="(sp_stats.mode(input, dim).mode, None)", sample="i(3, 7, low=0, high=3)")
@@ -337,7 +339,8 @@ def _quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """
     return _quantiles("quantile", input, q, dim, keepdim, interpolation, False)
 
-row("quantile", function=_quantile, composite=True, method=True, reference="np.quantile(input, q, dim, keepdims=keepdim)",
+row("quantile", function=_quantile, composite=True, method=True,
+    reference="np.quantile(input, q, dim, keepdims=keepdim)",
     sample="[(t(3, 4), 0.3), (t(3, 4), np.array([0.1, 0.75]), 1)]", family="reduction")
 
 

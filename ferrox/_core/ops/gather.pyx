@@ -1,4 +1,4 @@
-"""Reading and writing through index tensors along one dimension: gather, scatter, index_select, index_add and their kin.
+"""Reading and writing through index tensors of the input's dimensions: gather, scatter and their kin.
 
 An operator that changes a tensor at indices computes on a copy (`changed`); its in-place form writes into the tensor
 itself unless a gradient is recorded.  Gradients are again gathers and scatters; accumulation follows the order of the
@@ -7,7 +7,7 @@ indices, so results do not depend on the number of threads.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, \
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, fx_array, \
     fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
@@ -109,16 +109,16 @@ cdef int _check_index(TensorBase x, int dim, TensorBase index, TensorBase src) e
     if src is None:
         for d in range(len(own)):
             if d != dim and at[d] > own[d]:
-                raise RuntimeError(f"Size does not match at dimension {d} expected index {at} to be no larger than self {own} "
-                                   f"apart from dimension {dim}")
+                raise RuntimeError(f"Size does not match at dimension {d} expected index {at} to be no larger than "
+                                   f"self {own} apart from dimension {dim}")
         return 0
     given = _sizes(src)
     if len(given) != len(at):
         raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
     for d in range(len(own)):
         if d != dim and at[d] > own[d] or at[d] > given[d]:
-            raise RuntimeError(f"Expected index {at} to be no larger than self {own} apart from dimension {dim} and to be no "
-                               f"larger size than src {given}")
+            raise RuntimeError(f"Expected index {at} to be no larger than self {own} apart from dimension {dim} and "
+                               f"to be no larger size than src {given}")
     return 0
 
 
@@ -186,7 +186,8 @@ def _gather(input, dim, index, *, sparse_grad=False):
     _check_index(x, d, at, None)
     return gather_dim(x, d, at)
 
-cdef Op GATHER = row("gather", function=_gather, rule=rule(_gather_vjp), needs=("1", ""), method=True, family="indexing",
+cdef Op GATHER = row("gather", function=_gather, rule=rule(_gather_vjp), needs=("1", ""), method=True,
+                     family="indexing",
                      reference="np.take_along_axis(input, index, dim)",
                      sample="[(t(3, 4), 1, i(3, 2, low=0, high=4)), (t(3, 4), 0, i(5, 4, low=0, high=3))]")
 
@@ -216,8 +217,8 @@ def _take_along_dim(input, indices, dim=None):
     if dim is None:
         return gather_dim(reshape(x, (-1,)), 0, reshape(at, (-1,)))
     if x.a.ndim != at.a.ndim:
-        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-                           f"{x.a.ndim} dimensions for input, and {at.a.ndim} dimensions for indices")
+        raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, "
+                           f"but got {x.a.ndim} dimensions for input, and {at.a.ndim} dimensions for indices")
     d = read_dim(dim, x.a.ndim)
     shape, own = list(shape_tuple(&at.a)), list(shape_tuple(&x.a))
     for k in range(x.a.ndim):
@@ -277,7 +278,8 @@ cdef object _scatter_vjp(Node n, object g):
     cdef TensorBase index = saved_input(n, 1), grad = <TensorBase> g
     cdef object gx = None
     if wants(n, 0):
-        gx = _scatter_any(SCATTER, grad, n.params, index, expand(zeros((), grad.a.dtype, grad), shape_tuple(&index.a)), False)
+        gx = _scatter_any(SCATTER, grad, n.params, index, expand(zeros((), grad.a.dtype, grad), shape_tuple(&index.a)),
+                          False)
     return gx, None, gather_dim(grad, n.params, index) if wants(n, 2) else None
 
 
@@ -348,7 +350,8 @@ def _scatter_add_(input, dim, index, src):
     """In-place version of `scatter_add`."""
     return _scatter_any(SCATTER_ADD, input, dim, index, src, True)
 
-cdef Op SCATTER_ADD = row("scatter_add", function=_scatter_add, rule=rule(_scatter_add_vjp), needs=("", "", "1"), method=True,
+cdef Op SCATTER_ADD = row("scatter_add", function=_scatter_add, rule=rule(_scatter_add_vjp), needs=("", "", "1"),
+                          method=True,
                           inplace=_scatter_add_, family="indexing",
                           reference="(lambda y: (np.add.at(y, (index, np.arange(index.shape[1])[None, :]), src), y)[1])"
                                     "(input.copy())",
@@ -492,9 +495,11 @@ def _scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
     """In-place version of `scatter_reduce`."""
     return _reduced_any(input, dim, index, src, reduce, include_self, True)
 
-cdef Op SCATTER_REDUCE = row("scatter_reduce", function=_scatter_reduce, rule=rule(_scatter_reduce_vjp), needs=("012o",),
+cdef Op SCATTER_REDUCE = row("scatter_reduce", function=_scatter_reduce, rule=rule(_scatter_reduce_vjp),
+                             needs=("012o",),
                              method=True, inplace=_scatter_reduce_, family="indexing",
-                             reference="(lambda y: ({'sum': np.add, 'prod': np.multiply, 'amax': np.maximum}[reduce].at(y, "
+                             reference="(lambda y: ({'sum': np.add, 'prod': np.multiply, "
+                                       "'amax': np.maximum}[reduce].at(y, "
                                        "(index, np.arange(4)[None, :]), src), y)[1])(input.copy())",
                              sample="[(t(3, 4), 0, i(5, 4, low=0, high=3), t(5, 4), 'sum'), "
                                     "(t(3, 4), 0, i(5, 4, low=0, high=3), t(5, 4), 'prod'), "

@@ -52,7 +52,8 @@ def _index_select(input, dim, index):
                            f"{at.a.numel} value(s)")
     return index_select_dim(x, d, at)
 
-cdef Op INDEX_SELECT = row("index_select", function=_index_select, rule=rule(_index_select_vjp), needs=("1", ""), method=True,
+cdef Op INDEX_SELECT = row("index_select", function=_index_select, rule=rule(_index_select_vjp), needs=("1", ""),
+                           method=True,
                            reference="np.take(input, index, dim)", family="indexing",
                            sample="[(t(3, 4), 1, i(5, low=0, high=4)), (t(3, 4), 0, i(2, low=0, high=3))]")
 
@@ -97,18 +98,18 @@ cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, objec
     own, given = list(shape_tuple(&x.a)), list(shape_tuple(&s.a))
     length = shape_of(s)[dim] if s.a.ndim > dim else 1
     if s.a.dtype != x.a.dtype:
-        raise RuntimeError(f"{name}(): self ({dtype_name(x.a.dtype)}) and source ({dtype_name(s.a.dtype)}) must have the same "
-                           "scalar type")
+        raise RuntimeError(f"{name}(): self ({dtype_name(x.a.dtype)}) and source ({dtype_name(s.a.dtype)}) must "
+                           "have the same scalar type")
     if index.a.numel != length:
         kind = RuntimeError if name == "index_add" else IndexError    # as PyTorch
         raise kind(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for "
-                         f"dim: {dim}")
+                   f"dim: {dim}")
     if s.a.ndim != x.a.ndim and not (max(s.a.ndim, x.a.ndim) == 1):
-        raise IndexError(f"{name}(): When source and destination are not scalars, their dimensionality must match. Source "
-                         f"dimensionality ({s.a.ndim}), destination dimensionality ({x.a.ndim})")
+        raise IndexError(f"{name}(): When source and destination are not scalars, their dimensionality must match. "
+                         f"Source dimensionality ({s.a.ndim}), destination dimensionality ({x.a.ndim})")
     if own[:dim] != given[:dim] or own[dim + 1:] != given[dim + 1:]:
-        raise RuntimeError(f"{name}(): source tensor shape must match self tensor shape, excluding the specified dimension. Got "
-                           f"self.shape = {own} source.shape = {given}")
+        raise RuntimeError(f"{name}(): source tensor shape must match self tensor shape, excluding the specified "
+                           f"dimension. Got self.shape = {own} source.shape = {given}")
     return s
 
 
@@ -209,7 +210,8 @@ def _index_copy_(input, dim, index, source):
     """In-place version of `index_copy`."""
     return _copied(input, dim, index, source, True)
 
-cdef Op INDEX_COPY = row("index_copy", function=_index_copy, rule=rule(_index_copy_vjp), needs=("1", "", "1"), method=True,
+cdef Op INDEX_COPY = row("index_copy", function=_index_copy, rule=rule(_index_copy_vjp), needs=("1", "", "1"),
+                         method=True,
                          inplace=_index_copy_, family="indexing",
                          reference="(lambda y: (y.__setitem__(index, source), y)[1])(input.copy())",
                          sample="t(5, 4), 0, np.array([3, 0, 2]), t(3, 4)")
@@ -250,7 +252,8 @@ def _index_fill_(input, dim, index, value):
     """In-place version of `index_fill`."""
     return _filled(input, dim, index, value, True)
 
-cdef Op INDEX_FILL = row("index_fill", function=_index_fill, rule=rule(_index_fill_vjp), needs=("1", "", "1"), method=True,
+cdef Op INDEX_FILL = row("index_fill", function=_index_fill, rule=rule(_index_fill_vjp), needs=("1", "", "1"),
+                         method=True,
                          inplace=_index_fill_, family="indexing",
                          reference="(lambda y: (y.__setitem__((slice(None), index), value), y)[1])(input.copy())",
                          sample="t(3, 4), 1, np.array([3, 0]), 2.5")
@@ -273,9 +276,11 @@ cdef object _masked_scatter_vjp(Node n, object g):
 
 
 cdef object _masked(object input, object mask, object source, bint here):
-    cdef TensorBase x = <TensorBase?> input, m = as_operand(mask, "masked_scatter"), s = as_operand(source, "masked_scatter")
+    cdef TensorBase x = <TensorBase?> input, m = as_operand(mask, "masked_scatter")
+    cdef TensorBase s = as_operand(source, "masked_scatter")
     if m.a.dtype != FX_BOOL:
-        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {dtype_name(m.a.dtype)}")
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype "
+                           f"{dtype_name(m.a.dtype)}")
     if s.a.dtype != x.a.dtype:
         raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
                            f"{dtype_name(x.a.dtype)} and {dtype_name(s.a.dtype)}")
@@ -301,9 +306,11 @@ def _masked_scatter_(input, mask, source):
     """In-place version of `masked_scatter`."""
     return _masked(input, mask, source, True)
 
-cdef Op MASKED_SCATTER = row("masked_scatter", function=_masked_scatter, rule=rule(_masked_scatter_vjp), needs=("1", "", "1"),
+cdef Op MASKED_SCATTER = row("masked_scatter", function=_masked_scatter, rule=rule(_masked_scatter_vjp),
+                             needs=("1", "", "1"),
                              method=True, inplace=_masked_scatter_, family="indexing",
-                             reference="(lambda y: (y.__setitem__(mask, source.ravel()[:mask.sum()]), y)[1])(input.copy())",
+                             reference="(lambda y: (y.__setitem__(mask, source.ravel()[:mask.sum()]), y)[1])"
+                                       "(input.copy())",
                              sample="t(3, 4), b(3, 4), t(12)")
 
 
@@ -360,8 +367,8 @@ def _repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     if counts.a.numel == 1:
         counts = expand(reshape(counts, (1,)), (shape[d],))
     if counts.a.numel != shape[d]:
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.a.numel} and "
-                           f"input.size({d}) = {shape[d]}")
+        raise RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
+                           f"{counts.a.numel} and input.size({d}) = {shape[d]}")
     if x.a.ndim == 0:
         x = reshape(x, (1,))
     return index_select_dim(x, d, _positions(counts, output_size))
@@ -444,7 +451,8 @@ def _embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sc
                        (shape_tuple(&table.a), padding, bool(scale_grad_by_freq)) if needs_grad(table) else None)
     return reshape(picked, shape_tuple(&at.a) + (shape_of(table)[1],))
 
-cdef Op EMBEDDING = row("embedding", kernel="index_select", function=_embedding, rule=rule(_embedding_vjp), needs=("1", ""),
+cdef Op EMBEDDING = row("embedding", kernel="index_select", function=_embedding, rule=rule(_embedding_vjp),
+                        needs=("1", ""),
                         reference="weight[input]", sample="i(2, 3, low=0, high=5), t(5, 4)", family="indexing")
 
 
@@ -454,7 +462,8 @@ cdef int _renormalise(TensorBase table, TensorBase flat, double max_norm, object
     used = registry["unique"](flat)
     rows = index_select_dim(plain, 0, used)
     norms = registry["norm"](rows, norm_type, 1, True)
-    scale = registry["where"](registry["gt"](norms, max_norm), div(number_like(max_norm, norms.a.dtype, norms), norms + 1e-7),
+    scale = registry["where"](registry["gt"](norms, max_norm),
+                              div(number_like(max_norm, norms.a.dtype, norms), norms + 1e-7),
                               number_like(1, norms.a.dtype, norms))
     _copied(plain, 0, used, mul(rows, scale), True)
     return 0

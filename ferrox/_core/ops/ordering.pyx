@@ -5,7 +5,7 @@ Values that were picked send their gradient back to where they stood (`scatter_z
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
@@ -18,7 +18,7 @@ from ferrox._core.ops.index_dim cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport named, reduced_like
 from ferrox._core.ops.scan cimport cumsum_dim
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype, transpose
+from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
 from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
@@ -97,7 +97,7 @@ def _sort(input, dim=-1, descending=False, *, stable=False, axis=None):
     """
     cdef TensorBase x = <TensorBase?> input
     cdef int d = read_dim(dim if axis is None else axis, x.a.ndim)
-    return named("sort", "values indices", sort_dim(x, d, descending, stable))
+    return named("sort", sort_dim(x, d, descending, stable))
 
 cdef Op SORT = row("sort", function=_sort, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
                    reference="(np.sort(input, dim), np.argsort(input, dim, kind='stable'))",
@@ -125,7 +125,8 @@ def _msort(input):
     """The elements in order along the first dimension."""
     return sort_dim(<TensorBase?> input, 0, False, False)[0]
 
-row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)", family="ordering")
+row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)",
+    family="ordering")
 
 
 # topk, kthvalue
@@ -165,7 +166,7 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     params[3].i = bool(sorted)
     launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4)
     _note(TOPK, x, (values, indices), d, True)
-    return named("topk", "values indices", (values, indices))
+    return named("topk", (values, indices))
 
 cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
                    reference="(-np.sort(-input, dim)[:, :k], np.argsort(-input, dim, kind='stable')[:, :k])",
@@ -206,10 +207,12 @@ def _kthvalue(input, k, dim=-1, keepdim=False):
     if x.a.numel == 0 and size == 0:
         raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
     if not 1 <= k <= size:
-        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}, the size is {size}")
-    return named("kthvalue", "values indices", kth_dim(x, k, d, keepdim))
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}, the size is "
+                           f"{size}")
+    return named("kthvalue", kth_dim(x, k, d, keepdim))
 
-cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
+cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True,
+                       family="ordering",
                        reference="(np.sort(input, dim)[..., k - 1], np.argsort(input, dim, kind='stable')[..., k - 1])",
                        sample="t(3, 5), 2")
 
@@ -217,7 +220,7 @@ cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), n
 # unique
 
 cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts):
-    """Runs of equal neighbours of a vector: values, where each element went, how many each has (None if not asked for)."""
+    """Runs of equal neighbours of a vector: values, where each element went, lengths (None if not asked for)."""
     cdef TensorBase number = new_tensor(0, NULL, FX_I64, ordered.a.device_type, ordered.a.device_index)
     cdef TensorBase values, where = None, lengths = None
     cdef fx_array *arrays[5]
@@ -247,7 +250,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     """The same for the slices of x along dim, in lexicographic order when sorted."""
     cdef TensorBase moved, flat, order = None, fresh, run, starts
     cdef int64_t n = shape_of(x)[dim] if x.a.ndim else 1, k
-    moved = transpose(x, 0, dim) if x.a.ndim else x
+    moved = registry["movedim"](x, dim, 0) if x.a.ndim else x
     flat = contiguous(reshape(moved, (n, moved.a.numel // n if n else 0)))
     if sort:
         order = counting(n, x)
@@ -268,7 +271,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     if counts:
         ends = concatenate([narrow_dim(starts, 0, 1, starts.a.numel - 1), number_vector(n, x)], 0)
         lengths = registry["sub"](ends, starts)
-    return [contiguous(transpose(values, 0, dim)), where, lengths]
+    return [contiguous(registry["movedim"](values, 0, dim)) if x.a.ndim else values, where, lengths]
 
 
 cdef TensorBase number_vector(int64_t value, TensorBase like):
@@ -364,14 +367,17 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
         if side not in ("left", "right"):
             raise RuntimeError(f"searchsorted(): side can only be 'left' or 'right' but got {side}")
         if side == "left" and right:
-            raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+            raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while "
+                               "right was True")
         right = side == "right"
     if is_number(input):
-        dtype = default_dtype if isinstance(input, float) and categories[sequence.a.dtype] != FLOATING else sequence.a.dtype
+        dtype = sequence.a.dtype
+        if isinstance(input, float) and categories[dtype] != FLOATING:
+            dtype = default_dtype
         values = number_like(input, dtype, sequence)
         if sequence.a.ndim != 1:
-            raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we "
-                               f"got boundaries tensor dim({sequence.a.ndim})")
+            raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension "
+                               f"is 1, but we got boundaries tensor dim({sequence.a.ndim})")
     else:
         values = as_operand(input, "searchsorted")
         dtype = promotions[sequence.a.dtype][values.a.dtype]
@@ -381,7 +387,8 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
     if sorter is not None:
         if shape_tuple(&(<TensorBase?> sorter).a) != shape_tuple(&sequence.a):
             raise RuntimeError("searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
-                               f"{list(shape_tuple(&sequence.a))} and got sorter tensor {list(shape_tuple(&(<TensorBase> sorter).a))}")
+                               f"{list(shape_tuple(&sequence.a))} and got sorter tensor "
+                               f"{list(shape_tuple(&(<TensorBase> sorter).a))}")
         sequence = gather_dim(sequence, sequence.a.ndim - 1, to_dtype(<TensorBase> sorter, FX_I64))
     if sequence.a.ndim == 0:
         raise RuntimeError("searchsorted(): boundaries tensor should have positive dimension, but got 0 dimension")
@@ -390,8 +397,8 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
         for d in range(sequence.a.ndim - 1):
             fits = fits and shape_of(sequence)[d] == shape_of(values)[d]
     if not fits:
-        raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-                           f"tensor and input value tensor must match, but we got boundaries tensor "
+        raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
+                           f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(shape_tuple(&sequence.a))} and input value tensor {list(shape_tuple(&values.a))}")
     out = new_like(values, FX_I64)
     arrays[0] = &out.a

@@ -65,8 +65,8 @@ cdef int64_t dims_mask(object dim, int ndim) except? -1:
     for each in dim:
         d = each
         if not -max(ndim, 1) <= d < max(ndim, 1):
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-max(ndim, 1)}, {max(ndim, 1) - 1}], "
-                             f"but got {d})")
+            raise IndexError(f"Dimension out of range (expected to be in range of [{-max(ndim, 1)}, "
+                             f"{max(ndim, 1) - 1}], but got {d})")
         if d < 0:
             d += max(ndim, 1)
         if ndim:
@@ -98,8 +98,8 @@ cdef int check_not_empty(str name, TensorBase x, int64_t mask, bint whole) excep
     if x.a.numel == 0:
         if whole:
             raise (IndexError if name.startswith("arg") else RuntimeError)(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
-                "the 'dim' argument.")
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+                "dim with the 'dim' argument.")
         for d in range(x.a.ndim):
             if mask >> d & 1 and shape_of(x)[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -133,20 +133,19 @@ cdef int _real(str name, TensorBase x, object dtype) except -1:
     """The dtype of a mean."""
     cdef int code = x.a.dtype if dtype is None else as_dtype(dtype)
     if categories[code] != FLOATING:
-        raise RuntimeError(f"{name}(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be "
-                           f"either a floating point or complex dtype. Got: {dtype_name(code)}")
+        raise RuntimeError(f"{name}(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} "
+                           f"dtype must be either a floating point or complex dtype. Got: {dtype_name(code)}")
     return code
 
 
-cdef object named(str name, str fields, tuple values):
+return_types = {name: namedtuple(name, "min max" if name == "aminmax" else "values indices", module="ferrox.return_types")
+                for name in ("max", "min", "aminmax", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax",
+                             "cummin")}
+
+
+cdef object named(str name, tuple values):
     """A result of several tensors: a tuple with names, `ferrox.return_types.name`."""
-    made = return_types.get(name)
-    if made is None:
-        made = return_types[name] = namedtuple(name, fields, module="ferrox.return_types")
-    return made._make(values)
-
-
-return_types = {}
+    return return_types[name]._make(values)
 
 
 # sum, nansum, mean, nanmean
@@ -270,7 +269,8 @@ def _nanmean(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=
     dim = dim if axis is None else axis
     keepdim = keepdim if keepdims is None else keepdims
     if categories[x.a.dtype] != FLOATING:
-        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {dtype_name(x.a.dtype)}")
+        raise RuntimeError("nanmean(): expected input to have floating point or complex dtype but got "
+                           f"{dtype_name(x.a.dtype)}")
     count = sum_mask(registry["eq"](x, x), dims_mask(dim, x.a.ndim), keepdim)
     return div(_nansum(x, dim, keepdim, dtype=dtype), count)
 
@@ -374,14 +374,16 @@ cdef Op ARGMIN = row("argmin", function=_argmin, method=True, family="reduction"
 
 cdef TensorBase _truth(Op op, object input, object dim, bint keepdim):
     cdef TensorBase x = <TensorBase?> input
-    return reduced(op, x, dims_mask(dim, x.a.ndim), keepdim, FX_U8 if x.a.dtype == FX_U8 else FX_BOOL, x.a.dtype, 0, None)
+    return reduced(op, x, dims_mask(dim, x.a.ndim), keepdim, FX_U8 if x.a.dtype == FX_U8 else FX_BOOL, x.a.dtype, 0,
+                   None)
 
 
 def _all(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Whether all elements are non-zero, of the whole tensor or over `dim`; True for none."""
     return _truth(ALL, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ALL = row("all", function=_all, method=True, reference="np.all(input, dim, keepdims=keepdim)", family="reduction",
+cdef Op ALL = row("all", function=_all, method=True, reference="np.all(input, dim, keepdims=keepdim)",
+                  family="reduction",
                   sample="[(b(3, 4),), (b(3, 4), 1), (t(3, 4), 0, True)]")
 
 
@@ -389,7 +391,8 @@ def _any(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Whether some element is non-zero, of the whole tensor or over `dim`; False for none."""
     return _truth(ANY, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ANY = row("any", function=_any, method=True, reference="np.any(input, dim, keepdims=keepdim)", family="reduction",
+cdef Op ANY = row("any", function=_any, method=True, reference="np.any(input, dim, keepdims=keepdim)",
+                  family="reduction",
                   sample="[(b(3, 4),), (b(3, 4), 1), (t(3, 4), 0, True)]")
 
 

@@ -1,9 +1,9 @@
 """Scans along one dimension: running sums, products, extremes and log-sum-exps; products; differences; trapezoids.
 
-Note [Products].  The gradient of a product is the product of the others, which a division by the element gets wrong where
-elements are zero.  `prod` multiplies the running product before the element by the one after it.  For `cumprod` the sum
-over later outputs is a linear recurrence, r[k] = g[k] + x[k + 1] * r[k + 1], computed by `linear_scan`, whose own gradient
-is a recurrence again.  So all orders are exact, zeros or not.
+Note [Products].  The gradient of a product is the product of the others, which a division by the element gets wrong
+where elements are zero.  `prod` multiplies the running product before the element by the one after it.  For `cumprod`
+the sum over later outputs is a linear recurrence, r[k] = g[k] + x[k + 1] * r[k + 1], computed by `linear_scan`, whose
+own gradient is a recurrence again.  So all orders are exact, zeros or not.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -15,7 +15,7 @@ from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, s
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
-from ferrox._core.ops.elementwise cimport as_operand, is_number
+from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.gather cimport number_like, scatter_zeros
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport dims_mask, kept_shape, named, reduced, sum_dims
@@ -96,7 +96,8 @@ cdef object _linear_scan_vjp(Node n, object g):
     cdef TensorBase later = linear_scan(_shifted(saved_input(n, 0), dim, reverse, 0), <TensorBase> g, dim, not reverse)
     return mul(later, _shifted(saved_output(n, 0), dim, not reverse, 0)) if wants(n, 0) else None, later
 
-cdef Op LINEAR_SCAN = row("_linear_scan", kernel="linear_scan", rule=rule(_linear_scan_vjp), needs=("0o", "0"), public=False,
+cdef Op LINEAR_SCAN = row("_linear_scan", kernel="linear_scan", rule=rule(_linear_scan_vjp), needs=("0o", "0"),
+                          public=False,
                           doc="h[t] = a[t] * h[t - 1] + b[t] along a dimension, from nothing.")
 
 
@@ -139,6 +140,11 @@ cdef TensorBase cumprod_dim(TensorBase x, int dim, bint reverse):
     return _scanned(CUMPROD, x, dim, reverse, x.a.dtype)
 
 
+cdef TensorBase _others(TensorBase x, int dim):
+    """For each element the product of the others along dim."""
+    return mul(_shifted(cumprod_dim(x, dim, False), dim, True, 1), _shifted(cumprod_dim(x, dim, True), dim, False, 1))
+
+
 cdef object _prod_vjp(Node n, object g):
     cdef TensorBase x = saved_input(n, 0), line, others
     cdef int64_t mask = n.params[0]
@@ -150,8 +156,7 @@ cdef object _prod_vjp(Node n, object g):
         return g
     if len(dims) == 1:
         dim = dims[0]
-        others = mul(_shifted(cumprod_dim(x, dim, False), dim, True, 1), _shifted(cumprod_dim(x, dim, True), dim, False, 1))
-        return mul(g, others)
+        return mul(g, _others(x, dim))
     # Several dimensions: moved to the end and taken as one.
     kept = [d for d in range(x.a.ndim) if not mask >> d & 1]
     order = kept + dims
@@ -159,7 +164,7 @@ cdef object _prod_vjp(Node n, object g):
     moved = shape_tuple(&line.a)
     dim = len(kept)
     line = reshape(line, moved[:dim] + (_product(moved[dim:]),))
-    others = mul(_shifted(cumprod_dim(line, dim, False), dim, True, 1), _shifted(cumprod_dim(line, dim, True), dim, False, 1))
+    others = _others(line, dim)
     inverse = [order.index(d) for d in range(x.a.ndim)]
     return mul(g, permute(reshape(others, moved), inverse))
 
@@ -212,8 +217,10 @@ def _logcumsumexp(input, dim):
     cdef int code = x.a.dtype if categories[x.a.dtype] == FLOATING else default_dtype
     return _scanned(LOGCUMSUMEXP, to_dtype(x, code), read_dim(dim, x.a.ndim), False, code)
 
-cdef Op LOGCUMSUMEXP = row("logcumsumexp", function=_logcumsumexp, rule=rule(_logcumsumexp_vjp), needs=("0o",), method=True,
-                           family="scan", reference="np.log(np.cumsum(np.exp(input), dim))", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
+cdef Op LOGCUMSUMEXP = row("logcumsumexp", function=_logcumsumexp, rule=rule(_logcumsumexp_vjp), needs=("0o",),
+                           method=True,
+                           family="scan", reference="np.log(np.cumsum(np.exp(input), dim))",
+                           sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
 
 # cummax, cummin
@@ -237,7 +244,7 @@ cdef object _running(Op op, object input, object dim):
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record_many(op, inputs, 1, (values, indices), (d, shape_tuple(&x.a)))
-    return named(op.name, "values indices", (values, indices))
+    return named(op.name, (values, indices))
 
 
 def _cummax(input, dim):

@@ -61,7 +61,8 @@ cdef object _pair_vjp(Node n, object gs):
     return total
 
 
-cdef object _deviation(Op op, object input, object dim, object unbiased, bint keepdim, object correction, bint root, bint pair):
+cdef object _deviation(Op op, object input, object dim, object unbiased, bint keepdim, object correction, bint root,
+                       bint pair):
     cdef TensorBase x = <TensorBase?> input, out, mean = None
     cdef int64_t mask
     cdef fx_array *arrays[3]
@@ -126,8 +127,8 @@ def _var(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis
     >>> fx.tensor([1.0, 2.0, 3.0, 4.0]).var(correction=0)
     tensor(1.2500)
     """
-    return _deviation(VAR, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims, correction,
-                      False, False)
+    return _deviation(VAR, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
+                      correction, False, False)
 
 cdef Op VAR = row("var", function=_var, rule=rule(_var_vjp), needs=("0",), method=True, family="reduction",
                   reference="np.var(input, dim, ddof=1, keepdims=keepdim)",
@@ -136,30 +137,37 @@ cdef Op VAR = row("var", function=_var, rule=rule(_var_vjp), needs=("0",), metho
 
 def _std(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis=None, keepdims=None):
     """Standard deviation of the elements, all or over `dim`; arguments as for `var`."""
-    return _deviation(STD, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims, correction,
-                      True, False)
+    return _deviation(STD, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
+                      correction, True, False)
 
-cdef Op STD = row("std", kernel="var", function=_std, rule=rule(_std_vjp), needs=("0o",), method=True, family="reduction",
+cdef Op STD = row("std", kernel="var", function=_std, rule=rule(_std_vjp), needs=("0o",), method=True,
+                  family="reduction",
                   reference="np.std(input, dim, ddof=1, keepdims=keepdim)",
                   sample="[(t(3, 4),), (t(3, 4), 1, True, True), (t(2, 3, 4), (0, 2))]")
 
 
 def _var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis=None, keepdims=None):
     """Variance and mean, as a tuple; arguments as for `var`."""
-    return _deviation(VAR_MEAN, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
+    return _deviation(VAR_MEAN, input, dim if axis is None else axis, unbiased,
+                      keepdim if keepdims is None else keepdims,
                       correction, False, True)
 
-cdef Op VAR_MEAN = row("var_mean", kernel="var", function=_var_mean, rule=rule(_pair_vjp), needs=("0",), family="reduction",
-                       reference="(np.var(input, dim, ddof=1), np.mean(input, dim))", sample="[(t(3, 4),), (t(3, 4), 1)]")
+cdef Op VAR_MEAN = row("var_mean", kernel="var", function=_var_mean, rule=rule(_pair_vjp), needs=("0",),
+                       family="reduction",
+                       reference="(np.var(input, dim, ddof=1), np.mean(input, dim))",
+                       sample="[(t(3, 4),), (t(3, 4), 1)]")
 
 
 def _std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis=None, keepdims=None):
     """Standard deviation and mean, as a tuple; arguments as for `var`."""
-    return _deviation(STD_MEAN, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
+    return _deviation(STD_MEAN, input, dim if axis is None else axis, unbiased,
+                      keepdim if keepdims is None else keepdims,
                       correction, True, True)
 
-cdef Op STD_MEAN = row("std_mean", kernel="var", function=_std_mean, rule=rule(_pair_vjp), needs=("0o",), family="reduction",
-                       reference="(np.std(input, dim, ddof=1), np.mean(input, dim))", sample="[(t(3, 4),), (t(3, 4), 1)]")
+cdef Op STD_MEAN = row("std_mean", kernel="var", function=_std_mean, rule=rule(_pair_vjp), needs=("0o",),
+                       family="reduction",
+                       reference="(np.std(input, dim, ddof=1), np.mean(input, dim))",
+                       sample="[(t(3, 4),), (t(3, 4), 1)]")
 
 
 # norm
@@ -169,7 +177,8 @@ cdef object _norm_vjp(Node n, object g_):
     cdef TensorBase x = saved_input(n, 0), size, g, one
     cdef double p = n.params[1]
     cdef int64_t mask = n.params[0]
-    pow_, abs_, sign, eq, where = (registry["pow"], registry["abs"], registry["sign"], registry["eq"], registry["where"])
+    pow_, abs_, sign, eq, where = (registry["pow"], registry["abs"], registry["sign"], registry["eq"],
+                                   registry["where"])
     if p == 0:
         return mul(x, 0)
     g = _kept(g_, x, mask)
@@ -203,7 +212,8 @@ cdef TensorBase norm_mask(TensorBase x, double order, int64_t mask, bint keepdim
     """The p-norm over the dimensions in mask, computed and returned in a floating-point dtype."""
     if order < 0:
         check_not_empty("linalg.vector_norm", x, mask, False)
-    return reduced(NORM, to_dtype(x, dtype), mask, keepdim, dtype, dtype, order, (mask, order) if needs_grad(x) else None)
+    return reduced(NORM, to_dtype(x, dtype), mask, keepdim, dtype, dtype, order,
+                   (mask, order) if needs_grad(x) else None)
 
 
 cdef int _norm_dtype(str name, TensorBase x, object dtype) except -1:
@@ -238,10 +248,12 @@ def _norm(input, p="fro", dim=None, keepdim=False, dtype=None):
         raise RuntimeError("[norm] the nuclear norm is linalg.matrix_norm(x, 'nuc')")
     if isinstance(p, str) and p != "fro":
         raise RuntimeError(f"[norm] p is a number or 'fro', got {p!r}")
-    return norm_mask(x, 2 if p == "fro" else p, dims_mask(dim, x.a.ndim), keepdim, _norm_dtype("linalg.vector_norm", x, dtype))
+    return norm_mask(x, 2 if p == "fro" else p, dims_mask(dim, x.a.ndim), keepdim,
+                     _norm_dtype("linalg.vector_norm", x, dtype))
 
 row("norm", function=_norm, composite=True, method=True, family="reduction",
-    reference="np.sum(np.abs(input) ** (2 if p == 'fro' else p), dim, keepdims=keepdim) ** (1 / (2 if p == 'fro' else p))",
+    reference="np.sum(np.abs(input) ** (2 if p == 'fro' else p), dim, keepdims=keepdim) "
+              "** (1 / (2 if p == 'fro' else p))",
     sample="[(t(3, 4),), (t(3, 4), 3, 1), (t(3, 4), 1.5, 0, True), (t(3, 4), 1)]")
 
 
