@@ -18,6 +18,7 @@ from ferrox._core.face import install as _install
 from ferrox._core.graph import graph_stats, is_grad_enabled
 from ferrox._core.interchange import from_numpy, frombuffer
 from ferrox._core.op import Op
+from ferrox._core.ops.movement import broadcast_shapes
 from ferrox._core.random import (
     Generator,
     default_generator,
@@ -33,14 +34,12 @@ from ferrox._core.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 _modules = frozenset({
-    "array_api", "autograd", "backends", "cpu", "cuda", "func", "io", "linalg", "metrics", "nn", "optim", "profiler",
-    "testing", "utils", "viz",
+    "autograd", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "testing", "utils", "viz",
 })
 _homes = {
     "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd", "no_grad": "autograd",
     "set_grad_enabled": "autograd",
     "load": "io", "save": "io",
-    "compile": "compiler",
     "can_cast": "queries", "is_complex": "queries", "is_floating_point": "queries", "is_nonzero": "queries",
     "is_tensor": "queries", "numel": "queries", "result_type": "queries", "typename": "queries",
     "get_printoptions": "_core.printing", "printoptions": "_core.printing", "set_printoptions": "_core.printing",

@@ -332,7 +332,7 @@ def as_subclass(TensorBase tensor, type cls):
     """A tensor of class `cls` on the same storage, a leaf without history; `cls` derives from `ferrox.Tensor`."""
     if not issubclass(cls, TensorBase):
         raise TypeError(f"[as_subclass] {cls!r} does not derive from ferrox.Tensor")
-    cdef TensorBase made = <TensorBase> (<PyTypeObject *> cls).tp_new(cls, <PyObject *> _no_arguments, NULL)
+    cdef TensorBase made = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(cls, <PyObject *> _no_arguments, NULL)
     set_data(made, tensor)
     return made
 

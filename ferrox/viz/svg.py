@@ -159,7 +159,6 @@ def to_html(tensors, params=None, *, max_nodes=1000, constants=True, title="Comp
     str
     """
     import ferrox as fx
-
     from ferrox.viz.model import _roots
 
     stats = fx.graph_stats(*_roots(tensors))

@@ -1,15 +1,16 @@
 """Scaled dot-product attention and its gradient against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12},
              "float16": {"rtol": 4e-3, "atol": 1e-2}}
 SIZES = [  # leading dimensions, L, S, E, Ev
-    ((1, 1), 1, 1, 1, 1), ((2, 3), 5, 7, 4, 6), ((1, 2), 48, 64, 16, 16), ((2, 1), 49, 65, 33, 8), ((1, 1), 130, 200, 64, 64),
+    ((1, 1), 1, 1, 1, 1), ((2, 3), 5, 7, 4, 6), ((1, 2), 48, 64, 16, 16), ((2, 1), 49, 65, 33, 8), ((1, 1), 130,
+                                                                                                    200, 64, 64),
     ((3,), 10, 12, 8, 8), ((), 10, 12, 8, 8), ((2, 2), 100, 3, 5, 40),
 ]
 
@@ -62,7 +63,8 @@ def test_sdpa(size, causal, masked, dtype):
     for name, a, b in zip(("out", "lse", "dq", "dk", "dv"), got, reference(q, k, v, g, mask, 0.3, causal), strict=True):
         kind = "float32" if name == "lse" and dtype == "float16" else dtype
         largest = max(1, abs(b[np.isfinite(b)]).max(initial=0))
-        np.testing.assert_allclose(a, b, err_msg=name, rtol=TOLERANCE[kind]["rtol"], atol=TOLERANCE[kind]["atol"] * largest)
+        np.testing.assert_allclose(a, b, err_msg=name, rtol=TOLERANCE[kind]["rtol"],
+                                   atol=TOLERANCE[kind]["atol"] * largest)
 
 
 def test_strided_operands_and_absent_gradients():
@@ -103,7 +105,8 @@ def test_special_values_stay_in_their_query():
     out = both_ways(q, k, v, g, None, 1.0, False)[0]
     clean = np.delete(q, 7, 1)
     assert np.isnan(out[0, 7]).all()
-    np.testing.assert_allclose(np.delete(out, 7, 1), reference(clean, k, v, np.delete(g, 7, 1), None, 1.0, False)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.delete(out, 7, 1), reference(clean, k, v, np.delete(g, 7, 1), None, 1.0,
+                                                               False)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("masked", "causal"), [(False, False), (False, True), (True, False)])

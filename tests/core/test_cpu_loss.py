@@ -1,10 +1,10 @@
 """Cross-entropy and negative log-likelihood per sample, against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 IGNORED = -100
 TOLERANCE = {"float32": {"rtol": 1e-5, "atol": 2e-6}, "float64": {"rtol": 1e-13, "atol": 1e-13},
@@ -136,7 +136,8 @@ def test_as_pytorch(shape, smoothing):
     torch = pytest.importorskip("torch")
     x, target, weight, _ = sample(shape, "float32", True, 3)
     t = torch.from_numpy(x).requires_grad_()
-    expected = torch.nn.functional.cross_entropy(t, torch.from_numpy(target), torch.from_numpy(weight), reduction="none",
+    expected = torch.nn.functional.cross_entropy(t, torch.from_numpy(target), torch.from_numpy(weight),
+                                                 reduction="none",
                                                  label_smoothing=smoothing)
     expected.sum().backward()
     loss, lse, dx = np.empty(target.shape, "float32"), np.empty(target.shape, "float32"), np.empty_like(x)

@@ -1,10 +1,10 @@
 """Layer, RMS and batch normalisation against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 EPS = 1e-5
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12},
@@ -33,7 +33,8 @@ def rows_reference(x, g, w, b, n, centred):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("affine", [(True, True), (True, False), (False, True), (False, False)])
-@pytest.mark.parametrize(("rows", "shape"), [(1, (1,)), (5, (7,)), (3, (8,)), (70, (33,)), (4, (3, 11)), (300, (64,)), (2, (9000,))])
+@pytest.mark.parametrize(("rows", "shape"), [
+    (1, (1,)), (5, (7,)), (3, (8,)), (70, (33,)), (4, (3, 11)), (300, (64,)), (2, (9000,))])
 def test_rows(rows, shape, affine, dtype):
     rng = np.random.default_rng(0)
     n = int(np.prod(shape))
@@ -183,9 +184,11 @@ def test_as_pytorch():
     x = x.transpose(0, 2, 1).copy()
     y = np.empty_like(x)
     run_kernel("rms_norm", [y, None, x, w], 2, [10, EPS])
-    np.testing.assert_allclose(y, f.rms_norm(torch.from_numpy(x), (10,), torch.from_numpy(w), EPS), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y, f.rms_norm(torch.from_numpy(x), (10,), torch.from_numpy(w), EPS), rtol=1e-5,
+                               atol=1e-6)
     run_kernel("layer_norm", [y, None, None, x, w, b], 3, [10, EPS])
-    np.testing.assert_allclose(y, f.layer_norm(torch.from_numpy(x), (10,), torch.from_numpy(w), torch.from_numpy(b), EPS),
+    np.testing.assert_allclose(y, f.layer_norm(torch.from_numpy(x), (10,), torch.from_numpy(w),
+                                               torch.from_numpy(b), EPS),
                                rtol=1e-5, atol=1e-5)
 
 

@@ -1,10 +1,10 @@
 """Optimiser steps, gradient norm and scaling against torch.optim and NumPy."""
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 SHAPES = [(1,), (3, 5), (), (64,), (1000, 7), (0, 3), (300, 100)]
 
@@ -31,7 +31,8 @@ def layouts(params, strided):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("options", [
     {}, {"weight_decay": 0.1}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
-    {"momentum": 0.9, "nesterov": True}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1, "maximize": True}, {"maximize": True},
+    {"momentum": 0.9, "nesterov": True}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1,
+                                          "maximize": True}, {"maximize": True},
 ])
 def test_sgd_as_pytorch(options, dtype, strided):
     torch = pytest.importorskip("torch")
@@ -39,18 +40,21 @@ def test_sgd_as_pytorch(options, dtype, strided):
     theirs = [torch.from_numpy(p.copy()).requires_grad_() for p in start]
     optimiser = torch.optim.SGD(theirs, lr=0.05, foreach=False, **options)
     mine = layouts(start, strided)
-    buffers = layouts([np.full_like(p, np.nan) for p in start], strided) if options.get("momentum") else [None] * len(mine)
+    buffers = layouts([np.full_like(p, np.nan) for p in start],
+                      strided) if options.get("momentum") else [None] * len(mine)
     for step in range(4):
         grads = arrays(dtype, step + 1)
         for p, g in zip(theirs, grads, strict=True):
             p.grad = torch.from_numpy(g.copy())
         optimiser.step()
         flat = [a for group in zip(mine, layouts(grads, strided), buffers, strict=True) for a in group]
-        params = [0.05, float(options.get("momentum", 0)), float(options.get("dampening", 0)), int(options.get("nesterov", 0)),
+        params = [0.05, float(options.get("momentum", 0)), float(options.get("dampening", 0)),
+                  int(options.get("nesterov", 0)),
                   float(options.get("weight_decay", 0)), int(options.get("maximize", 0)), int(step == 0), len(mine)]
         run_kernel("sgd_step", flat, len(flat), params, dtype)
     for p, q in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(p, q.detach(), rtol=1e-6 if dtype == "float32" else 1e-14, atol=1e-7 if dtype == "float32" else 1e-15)
+        np.testing.assert_allclose(p, q.detach(), rtol=1e-6 if dtype == "float32" else 1e-14,
+                                   atol=1e-7 if dtype == "float32" else 1e-15)
 
 
 @pytest.mark.parametrize("strided", [False, True])
@@ -77,12 +81,14 @@ def test_adam_as_pytorch(options, decoupled, dtype, strided):
             p.grad = torch.from_numpy(g.copy())
         optimiser.step()
         flat = [a for group in zip(mine, layouts(grads, strided), m, v, top, strict=True) for a in group]
-        params = [0.01, b1, b2, options["eps"], options["weight_decay"], int(options["amsgrad"]), int(options["maximize"]),
+        params = [0.01, b1, b2, options["eps"], options["weight_decay"], int(options["amsgrad"]),
+                  int(options["maximize"]),
                   int(decoupled), 1 - b1**step, 1 - b2**step, len(mine)]
         run_kernel("adam_step", flat, len(flat), params, dtype)
     for p, q in zip(mine, theirs, strict=True):
         # A small second moment after a change of sign magnifies the last bit of the first.
-        np.testing.assert_allclose(p, q.detach(), rtol=2e-6 if dtype == "float32" else 1e-14, atol=2e-7 if dtype == "float32" else 1e-15)
+        np.testing.assert_allclose(p, q.detach(), rtol=2e-6 if dtype == "float32" else 1e-14,
+                                   atol=2e-7 if dtype == "float32" else 1e-15)
 
 
 def test_parameters_without_gradient_and_half_parameters():

@@ -1,15 +1,16 @@
 """softmax, log_softmax and their gradients against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
+from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
-from ferrox._core.backend import run_kernel
 
 RTOL = {"float32": 3e-6, "float64": 2e-14, "float16": 2e-3}
 SHAPES = [
     ((1,), 0), ((7,), 0), ((8,), 0), ((100,), 0), ((5, 1), 1), ((3, 10), 1), ((3, 31), 1), ((2, 33), 1), ((4, 5000), 1),
-    ((13, 4), 0), ((6, 8), 0), ((9, 70), 0), ((2, 5, 130), 1), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), -2), ((0, 4), 1), ((4, 0), 1),
+    ((13, 4), 0), ((6, 8), 0), ((9, 70), 0), ((2, 5, 130), 1), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), -2), ((0, 4), 1),
+        ((4, 0), 1),
 ]
 
 
@@ -58,7 +59,8 @@ def test_backward(shape, dim, dtype):
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_strided(dim):
     base = np.random.default_rng(2).standard_normal((9, 24, 14)).astype("float32")
-    for x in (base[::2, ::-3, 1::2], base.transpose(2, 0, 1), base[:, ::2].swapaxes(0, 2), np.broadcast_to(base[:1], (3, 24, 14))):
+    for x in (base[::2, ::-3, 1::2], base.transpose(2, 0, 1), base[:, ::2].swapaxes(0, 2),
+              np.broadcast_to(base[:1], (3, 24, 14))):
         y = np.empty(x.shape, "float32")
         run_kernel("softmax", [y, x], 1, [dim])
         np.testing.assert_allclose(y, reference(x, dim)[0], rtol=6e-6)

@@ -23,7 +23,7 @@ def numbers(value):
     """float64, int64 or bool NumPy values of a tensor of either library."""
     if isinstance(value, torch.Tensor):
         value = value.detach()
-        return (value.double() if value.is_floating_point() else value).numpy()
+        return (value.double() if value.is_floating_point() else value).numpy(force=True)
     if value.dtype == fx.bfloat16:
         value = value.to(fx.float32)
     return value.detach().numpy()
@@ -77,8 +77,9 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
         if not outs[1]:
             assert not outs[0]
             return
-        grads = (fx.autograd.grad(outs[0], xs[0], [fx_of(w) for w in weights], create_graph=True, allow_unused=True),
-                 torch.autograd.grad(outs[1], xs[1], weights, create_graph=True, allow_unused=True))
+        more = k + 1 < order
+        grads = (fx.autograd.grad(outs[0], xs[0], [fx_of(w) for w in weights], create_graph=more, allow_unused=True),
+                 torch.autograd.grad(outs[1], xs[1], weights, create_graph=more, allow_unused=True))
         for one, other, x in zip(*grads, xs[1]):
             # Unused and zero are the same to a user.
             same(fx_of(torch.zeros_like(x)) if one is None else one, torch.zeros_like(x) if other is None else other,
@@ -90,8 +91,8 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
             break
 
 
-def raises_alike(call, *args, match=None, **keywords):
-    """Both libraries raise, Ferrox with the same class and, of PyTorch's message, the part `match`."""
+def raises_alike(call, *args, match=None, kind=None, **keywords):
+    """Both libraries raise, Ferrox the same class (or `kind`) and, of PyTorch's message, the part `match`."""
     import pytest
 
     if isinstance(call, str):
@@ -101,7 +102,7 @@ def raises_alike(call, *args, match=None, **keywords):
             return getattr(lib, name)(*args, **keywords)
     with pytest.raises(Exception) as theirs:
         call(torch, *args, **keywords)
-    with pytest.raises(theirs.type) as ours:
+    with pytest.raises(kind or theirs.type) as ours:
         call(fx, *[fx_of(each) for each in args], **{key: fx_of(each) for key, each in keywords.items()})
     if match is not None:
         assert match in str(theirs.value) and match in str(ours.value)

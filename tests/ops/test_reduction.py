@@ -12,7 +12,7 @@ NAN = math.nan
 
 
 def r(*shape):
-    return torch.randn(*shape, dtype=torch.float64)
+    return torch.randn(shape, dtype=torch.float64)
 
 
 SHAPES = [(), (1,), (0,), (5,), (3, 4), (2, 3, 4), (2, 0, 3), (37, 5)]

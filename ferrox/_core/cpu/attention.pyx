@@ -3,11 +3,11 @@
 sdpa:           out, lse | q (..., L, E), k (..., S, E), v (..., S, Ev), mask? (..., L, S)        scale f, causal i
 sdpa_backward:  dq?, dk?, dv? | g, q, k, v, out, lse, mask?                                       scale f, causal i
 
-The leading dimensions are equal (broadcast operands have stride 0).  A bool mask keeps the keys where it is true, a float
-mask is added; causal lets query i see keys 0 .. i.  lse (..., L) is the logarithm of the sum of exponentials, -inf for a
-query that sees no key: its output and its gradients are 0.
-A head is packed once, into K transposed in blocks of KEYS keys and V with rows of whole tiles; the forward is shared out
-by blocks of queries, the gradient by heads.
+The leading dimensions are equal (broadcast operands have stride 0).  A bool mask keeps the keys where it is true, a
+float mask is added; causal lets query i see keys 0 .. i.  lse (..., L) is the logarithm of the sum of exponentials,
+-inf for a query that sees no key: its output and its gradients are 0. A head is packed once, into K transposed in
+blocks of KEYS keys and V with rows of whole tiles; the forward is shared out by blocks of queries, the gradient by
+heads.
 """
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
@@ -19,9 +19,11 @@ from ferrox._core.cpu.lanes cimport dot_row, exp_down, log, real, row_max, row_s
 from ferrox._core.cpu.rows cimport int64_t, load_flat, load_row, over_rows, row_worker, store_one, store_row
 
 cdef extern from "fx/tile.h" namespace "fx" nogil:
-    void small_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t rsa, int64_t csa, const float *b, int64_t ldb,
+    void small_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t rsa, int64_t csa, const float *b,
+                       int64_t ldb,
                        float *c, int64_t ldc, bint add)
-    void small_product(int64_t m, int64_t n, int64_t k, const double *a, int64_t rsa, int64_t csa, const double *b, int64_t ldb,
+    void small_product(int64_t m, int64_t n, int64_t k, const double *a, int64_t rsa, int64_t csa, const double *b,
+                       int64_t ldb,
                        double *c, int64_t ldc, bint add)
     int64_t whole_tiles(const float *, int64_t n)
     int64_t whole_tiles(const double *, int64_t n)
@@ -59,7 +61,8 @@ cdef inline int64_t head_start(const fx_array *a, int64_t head) noexcept nogil:
     return offset
 
 
-cdef inline void pack_rows(const fx_array *a, int64_t head, int64_t first, int64_t rows, int64_t width, int64_t pad, real *o) noexcept nogil:
+cdef inline void pack_rows(const fx_array *a, int64_t head, int64_t first, int64_t rows, int64_t width,
+                           int64_t pad, real *o) noexcept nogil:
     """Rows of a head's matrix side by side, each filled up with zeros to `pad` elements."""
     cdef int64_t start = head_start(a, head) + first * a.dims[2 * a.ndim - 2], r, i
     cdef const real *x
@@ -72,8 +75,9 @@ cdef inline void pack_rows(const fx_array *a, int64_t head, int64_t first, int64
             o[r * pad + i] = 0
 
 
-cdef inline void pack_transposed(const fx_array *a, int64_t head, int64_t rows, int64_t width, real *o, real *scratch) noexcept nogil:
-    """A head's matrix in blocks of KEYS rows, each transposed: block[e * KEYS + row]; missing rows are zeros.  scratch: 8 rows."""
+cdef inline void pack_transposed(const fx_array *a, int64_t head, int64_t rows, int64_t width, real *o,
+                                 real *scratch) noexcept nogil:
+    """A head's matrix in blocks of KEYS rows, transposed: block[e * KEYS + row]; missing ones 0.  scratch: 8 rows."""
     cdef int64_t start = head_start(a, head), step = a.dims[2 * a.ndim - 2], r, i, j
     cdef const real *x[8]
     cdef real *block
@@ -174,7 +178,8 @@ cdef void forward_blocks(sdpa_task *t, real *scratch, int64_t begin, int64_t end
                 store_one(top[i] + log(total[i]), t.lse, head * t.length + first + i)
 
 
-cdef inline void probabilities(sdpa_task *t, int64_t head, int64_t row, int64_t first, real lse, real *s) noexcept nogil:
+cdef inline void probabilities(sdpa_task *t, int64_t head, int64_t row, int64_t first, real lse,
+                               real *s) noexcept nogil:
     """From products with a block of keys to the softmax's values."""
     cdef int64_t j
     scale_and_mask(t, head, row, first, s)
@@ -184,7 +189,8 @@ cdef inline void probabilities(sdpa_task *t, int64_t head, int64_t row, int64_t 
         s[j] = exp_down(s[j] - lse)
 
 
-cdef inline void store_rows(const real *x, int64_t pad, fx_array *o, int64_t first, int64_t rows, int64_t width) noexcept nogil:
+cdef inline void store_rows(const real *x, int64_t pad, fx_array *o, int64_t first, int64_t rows,
+                            int64_t width) noexcept nogil:
     cdef int64_t r
     for r in range(rows):
         store_row(x + r * pad, o.data, o.dtype, (first + r) * width, 1, width)
@@ -226,17 +232,20 @@ cdef void backward_heads(sdpa_task *t, real *scratch, int64_t begin, int64_t end
             for c in range(key // QUERIES if t.causal else 0, t.blocks):
                 first = c * QUERIES
                 rows = t.length - first if t.length - first < QUERIES else QUERIES
-                small_product(rows, KEYS, t.width, queries + first * t.pad, t.pad, 1, keys + key * t.width, KEYS, p, KEYS, False)
+                small_product(rows, KEYS, t.width, queries + first * t.pad, t.pad, 1, keys + key * t.width, KEYS, p,
+                              KEYS, False)
                 for i in range(rows):
                     probabilities(t, head, first + i, key, lse[first + i], p + i * KEYS)
                 small_product(KEYS, t.v_pad, rows, p, 1, KEYS, g + first * t.v_pad, t.v_pad, dv, t.v_pad, True)
-                small_product(rows, KEYS, t.v_width, g + first * t.v_pad, t.v_pad, 1, values + key * t.v_width, KEYS, ds, KEYS,
+                small_product(rows, KEYS, t.v_width, g + first * t.v_pad, t.v_pad, 1, values + key * t.v_width, KEYS,
+                              ds, KEYS,
                               False)
                 for i in range(rows):
                     for j in range(KEYS):
                         ds[i * KEYS + j] = p[i * KEYS + j] * (ds[i * KEYS + j] - delta[first + i]) * scale
                 small_product(KEYS, t.pad, rows, ds, 1, KEYS, queries + first * t.pad, t.pad, dk, t.pad, True)
-                small_product(rows, t.pad, KEYS, ds, KEYS, 1, key_rows + key * t.pad, t.pad, dq + first * t.pad, t.pad, True)
+                small_product(rows, t.pad, KEYS, ds, KEYS, 1, key_rows + key * t.pad, t.pad, dq + first * t.pad,
+                              t.pad, True)
             rows = t.keys - key if t.keys - key < KEYS else KEYS
             if t.dk != NULL:
                 store_rows(dk, t.pad, t.dk, head * t.keys + key, rows, t.width)

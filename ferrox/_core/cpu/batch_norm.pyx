@@ -4,9 +4,9 @@ batch_norm_train:     y, mean, rstd | x, weight?, bias?, running_mean?, running_
 batch_norm_eval:      y | x, weight?, bias?, running_mean, running_var                   eps f
 batch_norm_backward:  dx?, dweight?, dbias? | g, x, mean, rstd, weight?                  training i
 
-The running statistics are updated in place, the variance with its unbiased estimate.  Each channel is summed by one thread
-in one order, as N segments of contiguous elements; without trailing dimensions, tiles of neighbouring channels are
-summed side by side.
+The running statistics are updated in place, the variance with its unbiased estimate.  Each channel is summed by one
+thread in one order, as N segments of contiguous elements; without trailing dimensions, tiles of neighbouring channels
+are summed side by side.
 """
 from libc.string cimport memset
 
@@ -53,7 +53,7 @@ cdef inline double read(const fx_array *a, int64_t i, double otherwise) noexcept
 
 cdef inline void settle(batch_task *t, int64_t c, double mean, double squares, real *centre, real *factor,
                         real *offset) noexcept nogil:
-    """From a channel's statistics to y = (x - centre) * factor + offset; writes mean, rstd and the running statistics."""
+    """From a channel's statistics to y = (x - centre) * factor + offset; writes the statistics."""
     cdef int64_t count = t.batch * t.inner
     cdef double var = squares / count, rstd = 1 / sqrt(var + t.eps), m = t.momentum
     if t.mean != NULL:
@@ -150,7 +150,7 @@ cdef void forward_tiles(batch_task *t, real *scratch, int64_t begin, int64_t end
 
 cdef inline void settle_gradient(batch_task *t, int64_t c, double plain, double product, real *factor, real *slope,
                                  real *shift) noexcept nogil:
-    """dx = g * factor + (x - mean) * slope + shift, from the sums of g and of g (x - mean); writes dweight and dbias."""
+    """dx = g * factor + (x - mean) * slope + shift, from the sums of g and of g (x - mean); writes dweight, dbias."""
     cdef double rstd = read(t.rstd, c, 1), scale = rstd * read(t.weight, c, 1)
     cdef int64_t count = t.batch * t.inner
     if t.dweight != NULL:

@@ -14,7 +14,8 @@ cdef extern from "fx/lanes.h" namespace "fx" nogil:
     double dot_centred(const float *g, const float *x, float centre, int64_t n)
     double exp_row(const float *x, float top, float *y, int64_t n)
     double exp_sum(const float *x, float top, int64_t n)
-    void gradient_sums(const float *g, const float *x, const float *w, float centre, int64_t n, double *plain, double *product)
+    void gradient_sums(const float *g, const float *x, const float *w, float centre, int64_t n, double *plain,
+                       double *product)
 
 cdef extern from "fx/scalar.h" namespace "fx" nogil:
     float exp(float x)
@@ -30,7 +31,8 @@ cdef extern from "fx/lanes.h" namespace "fx" nogil:
     double dot_centred(const double *g, const double *x, double centre, int64_t n)
     double exp_row(const double *x, double top, double *y, int64_t n)
     double exp_sum(const double *x, double top, int64_t n)
-    void gradient_sums(const double *g, const double *x, const double *w, double centre, int64_t n, double *plain, double *product)
+    void gradient_sums(const double *g, const double *x, const double *w, double centre, int64_t n, double *plain,
+                       double *product)
 
 cdef extern from "fx/scalar.h" namespace "fx" nogil:
     double exp(double x)

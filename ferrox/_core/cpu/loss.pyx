@@ -16,10 +16,12 @@ from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, \
+    fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport exp_down, exp_sum, log, real, row_max
-from ferrox._core.cpu.rows cimport deliver, int64_t, load_columns, load_one, load_row, offset_of, over_rows, row_start, row_worker, \
+from ferrox._core.cpu.rows cimport deliver, int64_t, load_columns, load_one, load_row, offset_of, over_rows, \
+    row_start, row_worker, \
     store_columns, store_one, target
 
 cdef enum:
@@ -86,7 +88,8 @@ cdef inline double weight_of(loss_task *t, int64_t k) noexcept nogil:
     return t.weight[k] if t.weight != NULL else 1
 
 
-cdef inline void finish(loss_task *t, int64_t r, double top, double log_sum, double picked, double weighted) noexcept nogil:
+cdef inline void finish(loss_task *t, int64_t r, double top, double log_sum, double picked,
+                        double weighted) noexcept nogil:
     """Writes sample r; picked is its target's logit, weighted the sum of w[c] (logits[c] - top)."""
     cdef int64_t k = read(t.target, r)
     cdef double w = weight_of(t, k), loss = 0
@@ -160,7 +163,8 @@ cdef void forward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end) 
     for q in range(begin, end):
         first = q % tiles * TILE
         w = inner - first if inner - first < TILE else TILE
-        forward_tile(t, <const real *> t.x.data + q // tiles * t.n * inner + first, inner, q // tiles * inner + first, w)
+        forward_tile(t, <const real *> t.x.data + q // tiles * t.n * inner + first, inner,
+                     q // tiles * inner + first, w)
 
 
 cdef void forward_short(loss_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
@@ -208,7 +212,8 @@ cdef void backward_rows(loss_task *t, real *scratch, int64_t begin, int64_t end)
         deliver(t.loss, False, t.inner, start, o, n)
 
 
-cdef inline void backward_tile(loss_task *t, const real *x, real *o, int64_t step, int64_t sample, int64_t w) noexcept nogil:
+cdef inline void backward_tile(loss_task *t, const real *x, real *o, int64_t step, int64_t sample,
+                               int64_t w) noexcept nogil:
     cdef real lse[TILE]
     cdef real factor[TILE]
     cdef real share[TILE]
@@ -239,7 +244,8 @@ cdef void backward_tiles(loss_task *t, real *unused, int64_t begin, int64_t end)
         first = q % tiles * TILE
         w = inner - first if inner - first < TILE else TILE
         start = q // tiles * t.n * inner + first
-        backward_tile(t, <const real *> t.x.data + start, <real *> t.loss.data + start, inner, q // tiles * inner + first, w)
+        backward_tile(t, <const real *> t.x.data + start, <real *> t.loss.data + start, inner,
+                      q // tiles * inner + first, w)
 
 
 cdef void backward_short(loss_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
@@ -254,7 +260,7 @@ cdef void backward_short(loss_task *t, real *scratch, int64_t begin, int64_t end
 
 
 cdef int run(fx_call *call, loss_task *t, fx_array *weight, bint backward) noexcept nogil:
-    cdef int wanted = FX_F64 if call.dtype == FX_F64 else FX_F32, d, status
+    cdef int wanted = FX_F64 if call.dtype == FX_F64 else FX_F32, status
     cdef bint whole
     cdef int64_t rows = t.target.numel
     cdef row_worker work

@@ -14,7 +14,8 @@ from libc.string cimport memset
 from ferrox._core.abi cimport FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport gradient_sums, real, row_sum, sqrt, square_sum
-from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_flat, load_one, over_rows, row_worker, store_flat, \
+from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_flat, load_one, over_rows, row_worker, \
+    store_flat, \
     store_one, stream, stream_end, target
 
 cdef enum:
@@ -41,7 +42,8 @@ cdef struct norm_task:
     void *partial       # chunk sums: dweight[n], dbias[n] of each chunk
 
 
-cdef inline void affine(const real *x, real mean, real rstd, const real *w, const real *b, real *y, int64_t n) noexcept nogil:
+cdef inline void affine(const real *x, real mean, real rstd, const real *w, const real *b, real *y,
+                        int64_t n) noexcept nogil:
     cdef int64_t i
     if w != NULL and b != NULL:
         for i in range(n):
@@ -98,12 +100,10 @@ cdef void backward_chunks(norm_task *t, real *scratch, int64_t begin, int64_t en
     cdef real *dw = scratch + 4 * n
     cdef real *db = scratch + 5 * n
     cdef real *sum_w
-    cdef real *sum_b
     cdef real mean = 0, rstd, a, b
     cdef double plain, product
     for c in range(begin, end):
         sum_w = <real *> t.partial + 2 * n * c
-        sum_b = sum_w + n
         if t.weight_sums:
             memset(sum_w, 0, 2 * n * sizeof(real))
             memset(dw, 0, 2 * n * sizeof(real))
@@ -167,7 +167,8 @@ cdef int forward(fx_call *call, norm_task *t) noexcept nogil:
     t.streamed = t.y.dtype == wanted and t.y.numel * size >= STREAM_BYTES
     if not (direct(t.y, wanted) and direct(t.x, wanted) and direct(t.weight, wanted) and direct(t.bias, wanted)):
         scratch = 4 * t.n * size
-    return over_rows(<row_worker> forward_rows[double] if wanted == FX_F64 else <row_worker> forward_rows[float], t, t.rows,
+    return over_rows(<row_worker> forward_rows[double] if wanted == FX_F64 else <row_worker> forward_rows[float], t,
+                     t.rows,
                      t.y.numel, scratch)
 
 
@@ -175,6 +176,7 @@ cdef int backward(fx_call *call, norm_task *t, fx_array *dweight, fx_array *dbia
     cdef int wanted = FX_F64 if call.dtype == FX_F64 else FX_F32, status
     cdef size_t size = 8 if wanted == FX_F64 else 4
     cdef int64_t chunks
+    cdef row_worker work
     t.n = call.params[0].i
     t.weight_sums = dweight != NULL or dbias != NULL
     t.partial = NULL
@@ -191,8 +193,8 @@ cdef int backward(fx_call *call, norm_task *t, fx_array *dweight, fx_array *dbia
             return FX_ERROR_MEMORY
         if chunks == 0:
             memset(t.partial, 0, 2 * t.n * size)
-    status = over_rows(<row_worker> backward_chunks[double] if wanted == FX_F64 else <row_worker> backward_chunks[float],
-                       t, chunks, 2 * t.g.numel, 6 * t.n * size)
+    work = <row_worker> backward_chunks[double] if wanted == FX_F64 else <row_worker> backward_chunks[float]
+    status = over_rows(work, t, chunks, 2 * t.g.numel, 6 * t.n * size)
     if status == FX_OK and t.weight_sums:
         if wanted == FX_F64:
             add_chunks(t, dweight, dbias, chunks, <double *> t.partial)

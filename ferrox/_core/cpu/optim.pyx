@@ -8,9 +8,9 @@ adam_step:  (param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq?) of each of n par
 grad_norm:  norm (0-d) | arrays       p f (inf, -inf or not 0)
 scale_all:  arrays | factor? (0-d)    factor f
 
-The formulae are those of torch.optim.SGD, Adam and AdamW, in the same order of operations.  A group's arrays have the same
-shape; a parameter whose grad is NULL is left as it is.  Arrays that are not contiguous, or not of the compute dtype, go
-through blocks.
+The formulae are those of torch.optim.SGD, Adam and AdamW, in the same order of operations.  A group's arrays have the
+same shape; a parameter whose grad is NULL is left as it is.  Arrays that are not contiguous, or not of the compute
+dtype, go through blocks.
 """
 from libc.math cimport INFINITY, fabs, isnan, pow
 from libc.stdio cimport snprintf
@@ -185,7 +185,8 @@ cdef int run(step_task *t, fx_call *call) noexcept nogil:
         if a[0] != NULL and (t.width == 1 or a[1] != NULL):
             units += (a[0].numel + UNIT - 1) // UNIT
             elements += a[0].numel
-    return over_rows(<row_worker> all_ranges[double] if t.wanted == FX_F64 else <row_worker> all_ranges[float], t, units,
+    return over_rows(<row_worker> all_ranges[double] if t.wanted == FX_F64 else <row_worker> all_ranges[float], t,
+                     units,
                      elements, 0)
 
 

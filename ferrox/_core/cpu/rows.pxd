@@ -1,4 +1,4 @@
-# Helpers of the kernels that work along rows (fx/rows.h), and their way over threads.  Inline only: no module behind it.
+# Helpers of the kernels that work along rows (fx/rows.h), and their way over threads.  Inline only.
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, intptr_t
 from libc.stdlib cimport free, malloc
@@ -16,8 +16,10 @@ cdef extern from "fx/rows.h" namespace "fx" nogil:
     void store_flat(const float *y, const fx_array *a, int64_t start, int64_t n)
     float *target(const fx_array *o, int streamed, int64_t stride, int64_t start, float *scratch)
     void deliver(const fx_array *o, int streamed, int64_t stride, int64_t start, const float *y, int64_t n)
-    void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, float *o, int64_t ldo, float *scratch)
-    void store_columns(const float *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n, float *scratch)
+    void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, float *o, int64_t ldo,
+                      float *scratch)
+    void store_columns(const float *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n,
+                       float *scratch)
     int dtype_of(const double *)
     const double *load_row(const void *data, int dtype, int64_t offset, int64_t stride, int64_t n, double *scratch)
     void store_row(const double *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n)
@@ -27,8 +29,10 @@ cdef extern from "fx/rows.h" namespace "fx" nogil:
     void store_flat(const double *y, const fx_array *a, int64_t start, int64_t n)
     double *target(const fx_array *o, int streamed, int64_t stride, int64_t start, double *scratch)
     void deliver(const fx_array *o, int streamed, int64_t stride, int64_t start, const double *y, int64_t n)
-    void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, double *o, int64_t ldo, double *scratch)
-    void store_columns(const double *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n, double *scratch)
+    void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, double *o, int64_t ldo,
+                      double *scratch)
+    void store_columns(const double *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n,
+                       double *scratch)
     int64_t offset_of(const fx_array *a, int64_t flat, int skip)
     void stream(void *to, const void *from_, size_t bytes)
     void stream_end()
@@ -41,7 +45,8 @@ cdef enum:
 ctypedef void (*row_worker)(void *task, void *scratch, int64_t begin, int64_t end) noexcept nogil
 
 
-cdef inline int over_rows(row_worker work, void *task, int64_t rows, int64_t elements, size_t scratch_bytes) noexcept nogil:
+cdef inline int over_rows(row_worker work, void *task, int64_t rows, int64_t elements,
+                          size_t scratch_bytes) noexcept nogil:
     """Shares rows out to threads; `elements` (about how many are touched in all) decides whether more than one pays."""
     cdef int64_t count = threads.num_threads, t
     cdef char *scratch = NULL

@@ -11,7 +11,8 @@ from libc.math cimport INFINITY
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_row, exp, exp_down, exp_row, exp_sum, log, real, row_max, row_sum
-from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_columns, load_row, over_rows, row_start, row_worker, \
+from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_columns, load_row, over_rows, row_start, \
+    row_worker, \
     store_columns, stream, stream_end, target
 
 cdef enum:
@@ -168,7 +169,8 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
         stream_end()
 
 
-cdef inline void backward_tile(const real *g, const real *y, real *o, int64_t n, int64_t step, int64_t w, bint log_y) noexcept nogil:
+cdef inline void backward_tile(const real *g, const real *y, real *o, int64_t n, int64_t step, int64_t w,
+                               bint log_y) noexcept nogil:
     cdef real s[TILE]
     cdef int64_t k, j, row
     for j in range(w):
@@ -197,7 +199,8 @@ cdef void backward_columns(softmax_task *t, real *unused, int64_t begin, int64_t
         first = q // tiles * t.n * inner + q % tiles * TILE
         w = inner - q % tiles * TILE
         w = TILE if w > TILE else w
-        backward_tile(<const real *> t.x.data + first, <const real *> t.y.data + first, <real *> t.o.data + first, t.n, inner,
+        backward_tile(<const real *> t.x.data + first, <const real *> t.y.data + first, <real *> t.o.data + first,
+                      t.n, inner,
                       w, t.log)
 
 

@@ -12,6 +12,8 @@ cdef enum:
     REAL = 1        # the same, but integers become the default floating-point dtype
     TEST = 2        # computed in the promoted dtype, the result is bool
     WHOLE = 3       # the promoted dtype, but bool becomes int64
+    SIGNED = 4      # the promoted dtype; no operand may be bool
+    ALIKE = 5       # tensors of one dtype only
 
 # What in-place changes of views need of the shape operators; they fill it in.
 cdef struct view_operators:
@@ -32,6 +34,7 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
 cdef int rebase(TensorBase target, TensorBase result) except -1
 cdef int check_leaf(TensorBase target) except -1
+cdef int take_history(TensorBase target, TensorBase source) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
 cdef TensorBase deliver(Op op, TensorBase result, object out)

@@ -23,7 +23,7 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, F
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph cimport Node, grad_enabled, note_change, record
+from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
 from ferrox._core.op cimport MAX_NEEDS, Op
 from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
     offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
@@ -132,10 +132,31 @@ cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1
     return ndim
 
 
-cdef inline int _computed(int kind, int dtype) noexcept:
-    if kind == REAL and categories[dtype] != FLOATING:
-        return default_dtype
-    return FX_I64 if kind == WHOLE and dtype == FX_BOOL else dtype
+cdef inline int _computed(Op op, PyObject **inputs, int n, int dtype) except -1:
+    """The dtype of the arithmetic by the operator's rule."""
+    if op.kind == REAL:
+        return dtype if categories[dtype] == FLOATING else default_dtype
+    if op.kind == WHOLE:
+        return FX_I64 if dtype == FX_BOOL else dtype
+    if op.kind >= SIGNED:
+        _check_dtypes(op, inputs, n)
+    return dtype
+
+
+cdef int _check_dtypes(Op op, PyObject **inputs, int n) except -1:
+    cdef int i, d, seen = -1
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            d = (<TensorBase> inputs[i]).a.dtype
+            if op.kind == ALIKE and seen >= 0 and d != seen:
+                raise RuntimeError(f"[{op.name}] expected tensors of one dtype, got {dtype_name(seen)} and {dtype_name(d)}")
+            seen = d
+        else:
+            d = _scalar_dtype(<object> inputs[i])
+        if op.kind == SIGNED and d == FX_BOOL:
+            raise RuntimeError(f"[{op.name}] a bool operand is not supported; use `^` or logical_xor(), or for an inverted mask "
+                               "`~` or logical_not()")
+    return 0
 
 
 cdef int promoted(PyObject **inputs, int n) except -1:
@@ -223,7 +244,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     if not same:
         dtype = promoted(inputs, n)
     if op.kind:
-        dtype = _computed(op.kind, dtype)
+        dtype = _computed(op, inputs, n, dtype)
     out_dtype = FX_BOOL if op.kind == TEST else dtype
     for i in range(n):
         if not isinstance(<object> inputs[i], TensorBase):
@@ -398,17 +419,17 @@ cdef TensorBase cast_to(TensorBase x, int dtype):
 
 
 cdef TensorBase shadow(TensorBase tensor):
-    """The same memory with the same history: stands for `tensor` in the record of its own in-place change."""
+    """The same memory with the same history: stands for `tensor` in the record of its own in-place change.
+
+    It is no view: what a view's history becomes when its base changes is not what the shadow's, of before, is.
+    """
     cdef TensorBase made = alias(tensor)
+    cdef Node history = history_of(tensor)
     made.requires_grad_ = tensor.requires_grad_
-    made.grad_fn = tensor.grad_fn
     made.output = tensor.output
-    if made.grad_fn != NULL:
+    if history is not None:
+        made.grad_fn = <PyObject *> history
         Py_INCREF(made.grad_fn)
-    made.base = tensor.base
-    made.base_history = tensor.base_history
-    if made.base != NULL:
-        Py_INCREF(made.base)
     return made
 
 
@@ -472,7 +493,7 @@ cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
         if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
             held.append(as_input(<object> inputs[i], op.name))
             inputs[i] = <PyObject *> held[len(held) - 1]
-    dtype = _computed(op.kind, promoted(inputs, n))
+    dtype = _computed(op, inputs, n, promoted(inputs, n))
     if categories[FX_BOOL if op.kind == TEST else dtype] > categories[target.a.dtype]:
         raise RuntimeError(f"[{op.name}_] result type {dtype_name(dtype)} can't be cast to the desired output type "
                            f"{dtype_name(target.a.dtype)}")
@@ -538,15 +559,15 @@ cdef int rebase(TensorBase target, TensorBase result) except -1:
     if target.base != NULL:
         base = <TensorBase> target.base
         again = in_place_operators.scatter_view(base, target, result)
-        _take_history(base, again)
+        take_history(base, again)
         again = in_place_operators.view_again(base, target)
-        _take_history(target, again)
+        take_history(target, again)
         target.base_history = base.history
         return 0
-    return _take_history(target, result)
+    return take_history(target, result)
 
 
-cdef int _take_history(TensorBase target, TensorBase source) except -1:
+cdef int take_history(TensorBase target, TensorBase source) except -1:
     drop(target.grad_fn)
     target.grad_fn = source.grad_fn
     target.output = source.output

@@ -97,8 +97,9 @@ cdef int check_not_empty(str name, TensorBase x, int64_t mask, bint whole) excep
     cdef int d
     if x.a.numel == 0:
         if whole:
-            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
-                               "reduction dim with the 'dim' argument.")
+            raise (IndexError if name.startswith("arg") else RuntimeError)(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with "
+                "the 'dim' argument.")
         for d in range(x.a.ndim):
             if mask >> d & 1 and shape_of(x)[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")

@@ -1,5 +1,5 @@
-/* exp for arguments that are not positive, as softmax and attention have after the maximum is taken off: one range check
- * and one scaling instead of three.  Results below the smallest normal number are 0; exp_down(-inf) = 0; NaN stays.
+/* exp for arguments that are not positive, as softmax and attention have after the maximum is taken off: one range
+ * check and one scaling instead of three.  Results below the smallest normal number are 0, as at -inf; NaN stays.
  * At most 1 ulp.
  */
 #ifndef FX_EXP_DOWN_H

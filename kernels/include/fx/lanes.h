@@ -125,7 +125,8 @@ template <class T> inline double exp_sum(const T *x, given<T> top, int64_t n) {
 
 /* Sums of g w and of g w (x - centre); w may be NULL for ones. */
 template <class T>
-inline void gradient_sums(const T *g, const T *x, const T *w, given<T> centre, int64_t n, double *plain, double *product) {
+inline void gradient_sums(const T *g, const T *x, const T *w, given<T> centre, int64_t n, double *plain,
+                          double *product) {
     T s[LANES], p[LANES];
     auto sums = [&](auto weighted) {
         *plain = *product = 0;

@@ -50,8 +50,10 @@ inline void scatter(D *o, const T *x, int64_t stride, int64_t n, F convert) {
 template <class T>
 inline void store_row(const T *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n) {
     switch (dtype) {
-    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_float16((float)v); }); break;
-    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_bfloat16((float)v); }); break;
+    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n,
+                         [](T v) { return float_to_float16((float)v); }); break;
+    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n,
+                          [](T v) { return float_to_bfloat16((float)v); }); break;
     case FX_F32: scatter((float *)data + offset, x, stride, n, [](T v) { return (float)v; }); break;
     case FX_F64: scatter((double *)data + offset, x, stride, n, [](T v) { return (double)v; }); break;
     }
@@ -66,7 +68,7 @@ template <class T> inline void store_one(T v, const fx_array *a, int64_t i) {
     store_row<T>(&v, a->data, a->dtype, i, 1, 1);
 }
 
-/* Where the row-major element number `flat` of an array lies, `skip` being a dimension left out of the count (or -1). */
+/* Where the row-major element number `flat` of an array lies, `skip` being a dimension left out of the count, or -1. */
 inline int64_t offset_of(const fx_array *a, int64_t flat, int skip) {
     int64_t offset = 0;
     for (int d = a->ndim - 1; d >= 0; d--) {
@@ -81,7 +83,8 @@ inline int64_t offset_of(const fx_array *a, int64_t flat, int skip) {
 template <class T> inline const T *load_flat(const fx_array *a, int64_t start, int64_t n, T *scratch) {
     if (a->flags & FX_CONTIGUOUS) return load_row<T>(a->data, a->dtype, start, 1, n, scratch);
     const int64_t last = a->dims[a->ndim - 1], stride = a->dims[2 * a->ndim - 1];
-    if (last >= n && start % last + n <= last) return load_row<T>(a->data, a->dtype, offset_of(a, start, -1), stride, n, scratch);
+    if (last >= n && start % last + n <= last) return load_row<T>(a->data, a->dtype, offset_of(a, start, -1),
+                                                                  stride, n, scratch);
     for (int64_t done = 0; done < n;) {
         int64_t run = last - (start + done) % last;
         if (run > n - done) run = n - done;
@@ -151,9 +154,10 @@ inline void deliver(const fx_array *o, int streamed, int64_t stride, int64_t sta
         store_row<T>(y, o->data, o->dtype, start, stride, n);
 }
 
-/* Rows side by side, row r of `rows` becoming column r of o: o[i * ldo + r].  For rows too short to be vectorised along. */
+/* Rows side by side, row r of `rows` becoming column r of o: o[i * ldo + r].  For rows too short for vectors. */
 template <class T>
-inline void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, T *o, int64_t ldo, T *scratch) {
+inline void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows, int64_t n, T *o, int64_t ldo,
+                         T *scratch) {
     const int64_t stride = a->ndim ? a->dims[a->ndim + dim] : 1;
     for (int64_t r = 0; r < rows; r++) {
         const int64_t start = a->flags & FX_CONTIGUOUS ? (first + r) * n : offset_of(a, first + r, dim);
@@ -164,7 +168,8 @@ inline void load_columns(const fx_array *a, int dim, int64_t first, int64_t rows
 
 /* The counterpart, to rows of a contiguous array. */
 template <class T>
-inline void store_columns(const T *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n, T *scratch) {
+inline void store_columns(const T *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n,
+                          T *scratch) {
     for (int64_t r = 0; r < rows; r++) {
         T *o = target(a, 0, 1, (first + r) * n, scratch);
         for (int64_t i = 0; i < n; i++) o[i] = x[i * ldx + r];

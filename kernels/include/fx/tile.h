@@ -27,7 +27,8 @@ template <> struct vector_of<double> {
 template <class T> constexpr int64_t tile_columns = 2 * VECTOR_BYTES / sizeof(T);
 
 template <class T, int M>
-inline void tile(const T *a, int64_t rsa, int64_t csa, const T *b, int64_t ldb, T *c, int64_t ldc, int64_t k, bool add) {
+inline void tile(const T *a, int64_t rsa, int64_t csa, const T *b, int64_t ldb, T *c, int64_t ldc, int64_t k,
+                 bool add) {
     typedef typename vector_of<T>::type V;
     constexpr int W = VECTOR_BYTES / sizeof(T);
     V left[M], right[M];
@@ -51,7 +52,8 @@ inline void tile(const T *a, int64_t rsa, int64_t csa, const T *b, int64_t ldb, 
 }
 
 template <class T>
-inline void small_product(int64_t m, int64_t n, int64_t k, const T *a, int64_t rsa, int64_t csa, const T *b, int64_t ldb, T *c,
+inline void small_product(int64_t m, int64_t n, int64_t k, const T *a, int64_t rsa, int64_t csa, const T *b,
+                          int64_t ldb, T *c,
                           int64_t ldc, bool add) {
     for (int64_t j = 0; j < n; j += tile_columns<T>) {
         int64_t i = 0;
