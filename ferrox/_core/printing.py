@@ -137,7 +137,7 @@ def text(tensor, default_dtype, prefix):
     parts = []
     if tensor.device.type != "cpu":
         parts.append(f"device='{tensor.device}'")
-    if tensor.numel() == 0 and tensor.ndim != 1:
+    if (tensor.numel() == 0 and tensor.ndim != 1) or (tensor.numel() and not _options["edgeitems"]):
         parts.append(f"size={tuple(tensor.shape)}")
     if not usual:
         parts.append(f"dtype={tensor.dtype}")

@@ -5,6 +5,7 @@ its draws take (four 32-bit or two 64-bit draws to a block) and hands seed and o
 """
 import os
 
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -22,7 +23,7 @@ cdef uint64_t _default_seed = _first_seed
 
 
 cdef uint64_t _read_seed(object seed) except? 0:
-    cdef object value = seed.__index__()
+    cdef object value = PyNumber_Index(seed)
     if not -(1 << 63) <= value < 1 << 64:
         raise RuntimeError(f"[manual_seed] a seed has 64 bits, got {value}")
     return <uint64_t> (value & 0xffffffffffffffff)

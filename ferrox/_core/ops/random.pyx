@@ -17,7 +17,7 @@ from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.creation cimport allocate, read_dtype, read_number, read_shape
 from ferrox._core.ops.elementwise cimport assign
 from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor, shape_tuple
 from ferrox._core.values cimport converted, moved, readable, with_grad
 
 cdef int _uniform = kernel_id("random_uniform")
@@ -366,7 +366,7 @@ cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator) e
     cdef TensorBase each
     if isinstance(p, TensorBase):
         each = <TensorBase> p
-        if each.a.ndim != out.a.ndim or each.a.numel != out.a.numel:
+        if shape_tuple(&each.a) != shape_tuple(&out.a):
             each = each.expand_as(out)
         return draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each))
     p = read_number(name, "p", p)
