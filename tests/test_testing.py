@@ -1,9 +1,8 @@
 """assert_close against PyTorch's, and the check of operators."""
 
+import ferrox as fx
 import pytest
 import torch
-
-import ferrox as fx
 
 CASES = [
     ([1.0, 2.0], [1.0, 2.0], {}),
@@ -32,14 +31,14 @@ def test_verdict_and_message_as_pytorch(actual, expected, options):
             m.testing.assert_close(m.tensor(actual, dtype=None), m.tensor(expected), **options)
             results.append("close")
         except AssertionError as error:
-            results.append([line for line in str(error).splitlines() if line.startswith(("Mismatched", "Tensor-likes", "Scalars",
-                                                                                         "The values"))])
+            starts = ("Mismatched", "Tensor-likes", "Scalars", "The values")
+            results.append([line for line in str(error).splitlines() if line.startswith(starts)])
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("actual, expected", [(1.0, 1.0), (1.0, 1.5), (1, 2), ([1.0, 2.0], [1.0, 2.0]), ([1.0], [1.0, 2.0]),
-                                              ({"a": 1.0}, {"a": 1.0}), ({"a": 1.0}, {"a": 2.0}), ({"a": 1.0}, {"b": 1.0}),
-                                              ((1.0, [2.0]), (1.0, [2.5]))])
+@pytest.mark.parametrize("actual, expected", [(1.0, 1.0), (1.0, 1.5), (1, 2), ([1.0, 2.0], [1.0, 2.0]),
+                                              ([1.0], [1.0, 2.0]), ({"a": 1.0}, {"a": 1.0}), ({"a": 1.0}, {"a": 2.0}),
+                                              ({"a": 1.0}, {"b": 1.0}), ((1.0, [2.0]), (1.0, [2.5]))])
 def test_numbers_and_nests_as_pytorch(actual, expected):
     verdicts = []
     for m in (fx, torch):
@@ -72,7 +71,7 @@ def test_attributes_are_compared():
             m.testing.assert_close(m.ones(2), m.ones(2), rtol=1.0)
         with pytest.raises(TypeError):
             m.testing.assert_close(object(), m.ones(2))
-        with pytest.raises(AssertionError, match="^mine$"):
+        with pytest.raises(AssertionError, match=r"^mine$"):
             m.testing.assert_close(m.ones(2), m.zeros(2), msg="mine")
 
 

@@ -5,7 +5,13 @@ import importlib
 from ferrox._core.engine import backward, grad
 from ferrox._core.graph import graph_stats
 from ferrox.autograd.grad_mode import (
-    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, saved_values, set_grad_enabled,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    saved_values,
+    set_grad_enabled,
 )
 
 # Loaded when first asked for, so that importing Ferrox stays quick.

@@ -1,8 +1,7 @@
 """detect_anomaly names the first operator that made a NaN, and where it was called."""
 
-import pytest
-
 import ferrox as fx
+import pytest
 from ferrox._core import anomaly
 
 pytestmark = pytest.mark.filterwarnings("ignore:Anomaly Detection")

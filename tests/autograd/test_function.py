@@ -2,10 +2,9 @@
 
 import gc
 
+import ferrox as fx
 import pytest
 import torch
-
-import ferrox as fx
 
 BOTH = pytest.mark.parametrize("m", [fx, torch], ids=["ferrox", "pytorch"])
 
@@ -247,8 +246,10 @@ def _returning(m, result, n=1):
 @pytest.mark.parametrize("result, arguments, message", [
     (lambda g: (g, g), 1, r"returned an incorrect number of gradients \(expected 1, got 2\)"),
     (lambda g: g, 2, r"returned an incorrect number of gradients \(expected 2, got 1\)"),
-    (lambda g: (g, g), "number", "different from None at position 2, but the corresponding forward input was not a Variable"),
-    (lambda g: g.sum().expand(5), 1, r"invalid gradient at index 0 - got \[5\] but expected shape compatible with \[2\]"),
+    (lambda g: (g, g), "number",
+     "different from None at position 2, but the corresponding forward input was not a Variable"),
+    (lambda g: g.sum().expand(5), 1,
+     r"invalid gradient at index 0 - got \[5\] but expected shape compatible with \[2\]"),
 ])
 def test_errors_of_backward(m, result, arguments, message):
     x = m.tensor([1.0, 2.0], requires_grad=True)

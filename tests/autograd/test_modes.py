@@ -2,9 +2,8 @@
 
 import asyncio
 
-import pytest
-
 import ferrox as fx
+import pytest
 
 
 def test_context_managers_nest_and_restore():
@@ -28,7 +27,8 @@ def test_one_instance_used_again():
         assert fx.is_grad_enabled()
 
 
-@pytest.mark.parametrize("decorate", [fx.no_grad(), fx.no_grad, fx.inference_mode(), fx.inference_mode, fx.set_grad_enabled])
+@pytest.mark.parametrize("decorate", [fx.no_grad(), fx.no_grad, fx.inference_mode(), fx.inference_mode,
+                                      fx.set_grad_enabled])
 def test_decorators(decorate):
     if decorate is fx.set_grad_enabled:
         decorate = fx.set_grad_enabled(False)

@@ -5,9 +5,8 @@ import gc
 import pickle
 import weakref
 
-import pytest
-
 import ferrox as fx
+import pytest
 
 
 class Cube(fx.Op):
@@ -103,7 +102,8 @@ def test_outputs_have_history_when_read_while_recording():
         Wrong()(x).sum().backward()
 
 
-@pytest.mark.parametrize("forward", [lambda x: x, lambda x: x.reshape(-1), lambda x: x.t(), lambda x: (x, x), lambda x: [x, x.t()]])
+@pytest.mark.parametrize("forward", [lambda x: x, lambda x: x.reshape(-1), lambda x: x.t(), lambda x: (x, x),
+                                     lambda x: [x, x.t()]])
 def test_inputs_and_views_as_outputs(forward):
     class Forward(fx.Op):
         def forward(self, x):
@@ -177,7 +177,8 @@ def test_gradients_are_fitted_and_checked():
     assert b.grad.tolist() == [2.0, 2.0, 2.0]
     for result, message in [(lambda g: g, r"incorrect number of gradients \(expected 2, got 1\)"),
                             (lambda g: (g, g, g), r"expected 2, got 3"),
-                            (lambda g: (g, fx.ones(5)), r"invalid gradient at index 1 - got \[5\] but expected .* \[3\]"),
+                            (lambda g: (g, fx.ones(5)),
+                             r"invalid gradient at index 1 - got \[5\] but expected .* \[3\]"),
                             (lambda g: (g, 1.0), "expected Variable or None")]:
         with pytest.raises((RuntimeError, TypeError), match=r"\[wrong\].*" + message):
             Wrong(result)(a, b).sum().backward()
