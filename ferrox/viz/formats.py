@@ -144,8 +144,8 @@ def to_text(tensors, params=None, *, max_nodes=200, constants=True, colour=False
     >>> x = fx.ones(3, requires_grad=True)
     >>> print(fx.viz.to_text((x.exp() * x).sum(), {"x": x}))
     sum #3  () float32
-    mul #2  (3,) float32
-    ├─ exp #1  (3,) float32
+    mul #2  (3,) float32, keeps 12 B
+    ├─ exp #1  (3,) float32, keeps 12 B
     │  x #0  (3,) float32, leaf
     └─ x #0, above
     """

@@ -144,6 +144,22 @@ def test_a_tensor_that_the_operator_keeps_gets_no_history():
     assert Table.table.grad_fn is None and x.grad.tolist() == [4.0, 4.0]
 
 
+def test_a_fresh_output_is_handed_on_as_it_is():
+    made = []
+
+    class Makes(fx.Op):
+        def forward(self, x):
+            y = x * 2.0
+            made.append(id(y))
+            return y, x * 3.0
+
+        def vjp(self, ctx, g, h):
+            return g * 2.0 + h * 3.0
+
+    a, _ = Makes()(fx.ones(2, requires_grad=True))
+    assert id(a) == made[0]
+
+
 def test_integer_outputs_stay_outside_the_graph():
     class Split(fx.Op):
         def forward(self, x):
