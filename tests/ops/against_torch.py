@@ -91,8 +91,8 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
             break
 
 
-def raises_alike(call, *args, match=None, **keywords):
-    """Both libraries raise, Ferrox with the same class and, of PyTorch's message, the part `match`."""
+def raises_alike(call, *args, match=None, kind=None, **keywords):
+    """Both libraries raise, Ferrox the same class (or `kind`) and, of PyTorch's message, the part `match`."""
     import pytest
 
     if isinstance(call, str):
@@ -102,7 +102,7 @@ def raises_alike(call, *args, match=None, **keywords):
             return getattr(lib, name)(*args, **keywords)
     with pytest.raises(Exception) as theirs:
         call(torch, *args, **keywords)
-    with pytest.raises(theirs.type) as ours:
+    with pytest.raises(kind or theirs.type) as ours:
         call(fx, *[fx_of(each) for each in args], **{key: fx_of(each) for key, each in keywords.items()})
     if match is not None:
         assert match in str(theirs.value) and match in str(ours.value)

@@ -19,7 +19,8 @@ def test_sort():
         for dim in range(-max(x.ndim, 1), max(x.ndim, 1)):
             for descending in (False, True):
                 check("sort", x, dim, descending)
-                check(lambda lib, x, dim=dim, descending=descending: lib.argsort(x, dim, descending, stable=True), x)
+                check(lambda lib, x, dim=dim, descending=descending: lib.argsort(x, dim=dim, descending=descending,
+                                                                                     stable=True), x)
     check("msort", r(4, 3))
     assert fx.sort(fx_of(r(3)))._fields == ("values", "indices")
 
@@ -100,7 +101,9 @@ def test_searchsorted():
     for each in every_dtype(torch.arange(5)):
         if each.dtype != torch.bool:
             check("searchsorted", each, torch.tensor([0, 3, 9]).to(each.dtype), gradients=False)
-    raises_alike("searchsorted", sequence, torch.tensor([1]), match="should have same dtype")
+    check("searchsorted", sequence, torch.tensor([1, 0]), gradients=False)
+    check("searchsorted", torch.arange(4), torch.tensor([1.5, 2.0]), gradients=False)
+    check("searchsorted", torch.arange(4).int(), torch.tensor(2), gradients=False)
     raises_alike("searchsorted", rows, torch.randn(3, 9), match="must match")
     raises_alike("searchsorted", sequence, values, side="middle", match="side can only be 'left' or 'right'")
     raises_alike("bucketize", values, rows.double(), match="boundaries tensor must be 1 dimension")

@@ -118,15 +118,17 @@ def info():
     return f"{openblas_get_config().decode()} {openblas_get_corename().decode()}"
 
 
-def _gemm(int dtype, sizes, double alpha, a, b, double beta, c):
+def _gemm(int dtype, sizes, double alpha, a, b, double beta, c, int repeat=1):
     """blas_gemm on addresses, for tests and measurements: a, b (address, row, column stride), c (address, stride)."""
     cdef int64_t m = sizes[0], n = sizes[1], k = sizes[2], rsa = a[1], csa = a[2], rsb = b[1], csb = b[2], ldc = c[1]
     cdef const void *pa = <const void *> <size_t> a[0]
     cdef const void *pb = <const void *> <size_t> b[0]
     cdef void *pc = <void *> <size_t> c[0]
-    cdef bint done
+    cdef bint done = False
+    cdef int _i
     with nogil:
-        done = blas_gemm(dtype, m, n, k, alpha, pa, rsa, csa, pb, rsb, csb, beta, pc, ldc)
+        for _i in range(repeat):
+            done = blas_gemm(dtype, m, n, k, alpha, pa, rsa, csa, pb, rsb, csb, beta, pc, ldc)
     return done
 
 

@@ -49,6 +49,7 @@ cdef enum:
     OPERANDS = 4
     DIRECT_TILE = 16384       # elements of a tile where no operand needs scratch
     STREAM_MIN = 1 << 24      # bytes of output from which non-temporal stores win
+    STREAM_BYTES = 2048       # of a streamed tile: loads and stores take turns often enough to overlap
     TILE_ROWS = 64            # of a tile with a transposed operand: so long a piece of it is read at once
     COPY_BYTES = 65536        # of a tile that is only copied, transposed
     COPY_ROW_BYTES = 512
@@ -105,7 +106,8 @@ cdef inline void _gather(word *d, const word *s, Py_ssize_t stride, Py_ssize_t n
         fx_gather64(d, s, stride, n)
 
 
-cdef inline void _scatter(word *d, Py_ssize_t stride, const word *s, Py_ssize_t source_stride, Py_ssize_t n) noexcept nogil:
+cdef inline void _scatter(word *d, Py_ssize_t stride, const word *s, Py_ssize_t source_stride,
+                          Py_ssize_t n) noexcept nogil:
     if word is uint8_t:
         fx_scatter8(d, stride, s, source_stride, n)
     elif word is uint16_t:
@@ -420,6 +422,8 @@ cdef bint _tiles(block_plan *plan, Py_ssize_t total) noexcept nogil:
             plan.stream = plan.stream and plan.loop == NULL and plan.tile_cols * out.size >= 256
         else:
             plan.stream = plan.stream and (<uintptr_t> out.data | <uintptr_t> (out.stride[1] * out.size)) % 64 == 0
+    if plan.stream and plan.tile_rows == 1 and plan.loop != NULL:
+        plan.tile_cols = min(plan.tile_cols, <Py_ssize_t> STREAM_BYTES // out.size)
     if plan.tile_rows == 1 and direct and (not plan.stream or plan.loop == NULL):
         plan.tile_cols = min(plan.dims[0], <Py_ssize_t> DIRECT_TILE)
     plan.tiles_rows = (plan.dims[1] + plan.tile_rows - 1) // plan.tile_rows

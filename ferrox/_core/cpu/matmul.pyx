@@ -50,14 +50,15 @@ cdef inline bint prefer_blas(int dtype, const gemm_product *p) noexcept nogil:
 
 
 # Note [Own tiles or BLAS]
-# Speed of our tiles over OpenBLAS's kernels, both called from C, float32, one thread of a Zen 3 (AVX2, 92 GFLOP/s);
-# n: rows adjacent, t: columns adjacent, of A and of B.  Two threads, OpenBLAS on our OpenMP teams, are within the noise
-# of the same.  Below 64 the call of BLAS itself dominates: 8x8x8 50, 16x16x16 20, 32x32x32 4.9.
+# Speed of our tiles over OpenBLAS's kernels, both in a loop in C, float32, one thread of a Zen 3 (AVX2; the best of
+# either is 92 GFLOP/s); n: rows adjacent, t: columns adjacent, of A and of B.  Medians of 13 to 21 rounds by
+# CPU time on a machine that others were using: 0.05 to 0.1 is noise, more where a cell disagrees with its neighbours.
+# Two threads, float64 above 256^3 and AVX-512 have not been measured: the bound is the one for a thread of float32.
 #
-#          64^3  128^3  256^3  512^3  1024^3  32x784x256  256x784x256  1024x64x128  1x784x256  1024x1024x10
-#     nn   1.44  1.07   0.98   0.97   0.95    1.05        0.97         1.07         3.9        1.23
-#     nt   1.50  1.10   1.01   0.97   0.89    1.12        1.02         1.09         7.5        1.24
-#     tn   1.29  0.97   0.98   0.93   0.92    0.96        0.94         0.93         3.7        1.13
+#          8^3   16^3  32^3  64^3  128^3  256^3  512^3  1024^3  32x784x256  256x784x256  1024x64x128  1x784x256
+#     nn   3.02  2.23  1.51  1.02  1.03   0.85   0.97   0.95    0.95        1.13         0.96         3.3
+#     nt   1.43  1.59  1.29  1.15  0.97   0.99   0.97   0.89    1.19        1.05         1.14         5.7
+#     tn   2.83  2.10  1.44  0.97  0.99   0.99   0.93   0.92    0.95        1.00         1.09         3.7
 cdef inline int multiply_any(int dtype, const gemm_product *p) noexcept nogil:
     if prefer_blas(dtype, p) and blas(dtype, p):
         return FX_OK

@@ -27,7 +27,8 @@ cdef Op LEAKY_RELU_BACKWARD = inner("leaky_relu_backward", 2, SAME, rule(flat_se
 cdef object relu_vjp(Node n, object g):
     return apply2p(THRESHOLD_BACKWARD, g, saved_output(n, 0), 0, 0, 0, NONE)
 
-cdef Op RELU = unary("relu", SAME, rule(relu_vjp), "o", "np.maximum(x, 0)", "t(3, 4)", "The positive part of each element, max(x, 0).")
+cdef Op RELU = unary("relu", SAME, rule(relu_vjp), "o", "np.where(x < 0, 0, x)", "t(3, 4)",
+                      "The positive part of each element, max(x, 0).")
 
 
 def _relu(input, inplace=False):
@@ -155,7 +156,7 @@ def _threshold(input, threshold, value, inplace=False):
     return activated(THRESHOLD, input, inplace, threshold, value, 0)
 
 cdef Op THRESHOLD = row("threshold", function=_threshold, inputs=1, kind=SAME, rule=rule(threshold_vjp), needs=("0",),
-                        reference="np.where(x > threshold, x, value)", sample="t(3, 4), 0.5, -1.5")
+                        reference="np.where(x <= threshold, value, x)", sample="t(3, 4), 0.5, -1.5")
 
 
 # elu, selu, celu

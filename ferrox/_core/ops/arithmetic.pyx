@@ -213,7 +213,9 @@ DIV.function = _div
 cdef object remainder_vjp(Node n, object g):
     return g, neg(mul(g, apply2(FLOOR_DIVIDE, saved_input(n, 0), saved_input(n, 1)))) if wants(n, 1) else None
 
-binary("remainder", SAME, rule(remainder_vjp), ("", "01"), "np.remainder(a, b)", "t(3, 4, low=3, high=4), t(4, low=0.3, high=0.7)",
+binary("remainder", SAME, rule(remainder_vjp), ("", "01"),
+       "(lambda m: np.where((m != 0) & ((m < 0) != (b < 0)), m + b, m))(np.fmod(a, b))",
+       "t(3, 4, low=3, high=4), t(4, low=0.3, high=0.7)",
        "Remainder of the division rounded down, as Python's %: it has the sign of the divisor.")
 
 
@@ -295,7 +297,8 @@ cdef object lerp_vjp(Node n, object g):
             mul(g, weight) if wants(n, 1) else None,
             mul(g, sub(saved_input(n, 1), saved_input(n, 0))) if wants(n, 2) else None)
 
-cdef Op LERP = ternary("lerp", SAME, rule(lerp_vjp), ("2", "2", "01"), "x + weight * (end - x)",
+cdef Op LERP = ternary("lerp", SAME, rule(lerp_vjp), ("2", "2", "01"),
+                       "np.where(np.abs(weight) < 0.5, x + weight * (end - x), end - (end - x) * (1 - weight))",
                        "t(3, 4), t(4), t(3, 1, low=0, high=1)",
                        "Linear interpolation, `input + weight * (end - input)`; `weight` is a tensor or a number.")
 LERP.row["arguments"] = ("input", "end", "weight")
@@ -327,7 +330,8 @@ cdef object abs_vjp(Node n, object g):
     return apply2(ABS_BACKWARD, g, saved_input(n, 0))
 
 ABS = unary("abs", SAME, rule(abs_vjp), "0", "np.abs(x)", "t(3, 4)", "Absolute value of each element.")
-SIGN = unary("sign", SAME, rule(flat_vjp), "", "np.sign(x)", "t(3, 4)", "-1, 0 or 1 by the sign of each element.")
+SIGN = unary("sign", SAME, rule(flat_vjp), "", "np.where(np.isnan(x), 0, np.sign(x))", "t(3, 4)",
+             "-1, 0 or 1 by the sign of each element.")
 
 
 cdef object square_vjp(Node n, object g):

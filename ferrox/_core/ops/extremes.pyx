@@ -14,7 +14,7 @@ from ferrox._core.ops.gather cimport gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.ordering cimport kth_dim, sort_dim
 from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, kept_shape, named, reduced_like, sum_mask
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype, transpose
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 # max, min
@@ -169,7 +169,7 @@ cdef object _medians(str name, object input, object dim, bint keepdim, bint skip
         d = read_dim(dim, x.a.ndim)
         check_not_empty(name, x, <int64_t> 1 << d if x.a.ndim else 0, False)
         return named(name, "values indices", _nanmedian_along(x, d, keepdim) if skip else _median_along(x, d, keepdim))
-    flat = reshape((<object> (x)).detach(), (x.a.numel,))
+    flat = reshape(alias(x), (x.a.numel,))
     if x.a.numel == 0:
         out = number_like(float("nan") if categories[x.a.dtype] == FLOATING else 0, x.a.dtype, x)
     else:
@@ -216,7 +216,7 @@ def _mode(input, dim=-1, keepdim=False):
     if x.a.ndim == 0:
         return named("mode", "values indices", (registry["clone"](x), number_like(0, FX_I64, x)))
     check_not_empty("mode", x, <int64_t> 1 << d, False)
-    ordered, order = sort_dim((<object> (x)).detach(), d, False, True)
+    ordered, order = sort_dim(alias(x), d, False, True)
     # The length of the run of equal elements that ends here; argmax takes the first longest, that of the least element.
     length = registry["cumsum"](_ones(ordered), d)
     fresh = registry["ne"](ordered, registry["roll"](ordered, 1, d))

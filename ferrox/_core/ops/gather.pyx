@@ -16,7 +16,7 @@ from ferrox._core.graph cimport Node, grad_enabled, note_change, record, rule, s
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport div, mul
-from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number, shadow
+from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number, shadow_for
 from ferrox._core.ops.indexing cimport get_item
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, zeros
@@ -132,7 +132,7 @@ cdef TensorBase changed(Op op, TensorBase x, TensorBase index, TensorBase src, c
     cdef TensorBase out = x
     cdef bint grad = grad_enabled() and (needs_grad(x) or needs_grad(src))
     if here and grad:
-        return assign(op, x, changed(op, shadow(x), index, src, params, n_params, kept, False))
+        return assign(op, x, changed(op, shadow_for(op, x), index, src, params, n_params, kept, False))
     if here:
         check_writable(x, op.name)
         if src.storage == x.storage:

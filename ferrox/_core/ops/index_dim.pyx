@@ -12,9 +12,9 @@ from ferrox._core.ops.arithmetic cimport div, mul
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather cimport changed, counting, number_like, unless, whole_numbers
 from ferrox._core.ops.join cimport concatenate
-from ferrox._core.ops.shape cimport expand, read_dim, reshape
+from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport zeros
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 cdef TensorBase _vector(str name, object index):
@@ -90,8 +90,12 @@ cdef TensorBase index_select_dim(TensorBase x, int dim, TensorBase index):
 cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, object source):
     """The source of index_add and index_copy, checked."""
     cdef TensorBase s = as_operand(source, name)
-    cdef list own = list(shape_tuple(&x.a)), given = list(shape_tuple(&s.a))
-    cdef int64_t length = shape_of(s)[dim] if s.a.ndim > dim else 1
+    cdef list own, given
+    cdef int64_t length
+    if s.a.ndim == 0 and x.a.ndim == 1:
+        s = reshape(s, (1,))
+    own, given = list(shape_tuple(&x.a)), list(shape_tuple(&s.a))
+    length = shape_of(s)[dim] if s.a.ndim > dim else 1
     if s.a.dtype != x.a.dtype:
         raise RuntimeError(f"{name}(): self ({dtype_name(x.a.dtype)}) and source ({dtype_name(s.a.dtype)}) must have the same "
                            "scalar type")
@@ -104,7 +108,7 @@ cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, objec
     if own[:dim] != given[:dim] or own[dim + 1:] != given[dim + 1:]:
         raise RuntimeError(f"{name}(): source tensor shape must match self tensor shape, excluding the specified dimension. Got "
                            f"self.shape = {own} source.shape = {given}")
-    return reshape(s, (1,)) if s.a.ndim == 0 and x.a.ndim == 1 else s
+    return s
 
 
 cdef object _index_add_vjp(Node n, object g):
@@ -212,8 +216,12 @@ cdef Op INDEX_COPY = row("index_copy", function=_index_copy, rule=rule(_index_co
 
 cdef object _index_fill_vjp(Node n, object g):
     cdef TensorBase index = saved_input(n, 1)
-    return (_filled(g, n.params, index, 0.0, False) if wants(n, 0) else None, None,
-            registry["sum"](index_select_dim(<TensorBase> g, n.params, index)) if wants(n, 2) else None)
+    cdef object gx = _filled(g, n.params, index, 0.0, False) if wants(n, 0) else None
+    if not wants(n, 2):
+        return gx, None, None
+    # Unlike index_fill, index_select takes no negative index.
+    index = registry["remainder"](index, shape_of(<TensorBase> g)[<int> n.params] if (<TensorBase> g).a.ndim else 1)
+    return gx, None, registry["sum"](index_select_dim(<TensorBase> g, n.params, index))
 
 
 cdef object _filled(object input, object dim, object index, object value, bint here):
@@ -227,7 +235,7 @@ cdef object _filled(object input, object dim, object index, object value, bint h
         if v.a.ndim:
             raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                                f"{v.a.ndim} dimension(s).")
-        v = registry["to"](v, x.dtype)
+        v = to_dtype(v, x.a.dtype)
     params[0].i = d
     return changed(INDEX_FILL, x, at, v, params, 1, d, here)
 
@@ -380,7 +388,7 @@ cdef TensorBase _positions(TensorBase counts, object output_size):
     return registry["searchsorted"](ends, counting(total, counts), right=True)
 
 
-# embedding, one_hot
+# embedding
 
 cdef object _embedding_vjp(Node n, object g):
     cdef TensorBase index = saved_input(n, 1), rows = <TensorBase> g, summed, counts
@@ -441,7 +449,7 @@ cdef Op EMBEDDING = row("embedding", kernel="index_select", function=_embedding,
 
 cdef int _renormalise(TensorBase table, TensorBase flat, double max_norm, object norm_type) except -1:
     """Scale the rows of `table` that are looked up to at most max_norm."""
-    cdef TensorBase plain = (<object> (table)).detach(), used, rows, norms, scale
+    cdef TensorBase plain = alias(table), used, rows, norms, scale
     used = registry["unique"](flat)
     rows = index_select_dim(plain, 0, used)
     norms = registry["norm"](rows, norm_type, 1, True)
@@ -449,41 +457,3 @@ cdef int _renormalise(TensorBase table, TensorBase flat, double max_norm, object
                               number_like(1, norms.a.dtype, norms))
     _copied(plain, 0, used, mul(rows, scale), True)
     return 0
-
-
-def _one_hot(input, num_classes=-1):
-    """A last dimension of `num_classes` added, 1 at the index and 0 elsewhere, as int64.
-
-    Parameters
-    ----------
-    input : Tensor
-        int64 classes.
-    num_classes : int
-        By default one more than the greatest class.
-    """
-    cdef TensorBase x = <TensorBase?> input, at = whole_numbers("one_hot", input), out
-    cdef int64_t classes = num_classes
-    cdef int64_t shape[FX_MAX_DIMS]
-    cdef fx_array *arrays[2]
-    cdef int d
-    if classes == -1:
-        if x.a.numel == 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        classes = int(registry["amax"](at)) + 1
-    if classes <= 0 and x.a.numel == 0:
-        raise RuntimeError("num_classes should be positive")
-    if x.a.numel and int(registry["amin"](at)) < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    if x.a.numel and int(registry["amax"](at)) >= classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    for d in range(x.a.ndim):
-        shape[d] = shape_of(x)[d]
-    shape[x.a.ndim] = classes
-    out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &at.a
-    launch("one_hot", ONE_HOT.kernel, FX_I64, arrays, 1, 1, NULL, 0)
-    return out
-
-cdef Op ONE_HOT = row("one_hot", function=_one_hot, reference="np.eye(num_classes, dtype=np.int64)[input]",
-                      sample="i(2, 3, low=0, high=4), 4", family="indexing")

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport BOOLEAN, FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
+from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_output
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
@@ -18,9 +18,9 @@ from ferrox._core.ops.index_dim cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport named, reduced_like
 from ferrox._core.ops.scan cimport cumsum_dim
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype, transpose
 from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _unique_count = kernel_id("unique_count")
 cdef int _unique_values = kernel_id("unique")
@@ -247,7 +247,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     """The same for the slices of x along dim, in lexicographic order when sorted."""
     cdef TensorBase moved, flat, order = None, fresh, run, starts
     cdef int64_t n = shape_of(x)[dim] if x.a.ndim else 1, k
-    moved = registry["movedim"](x, dim, 0) if x.a.ndim else x
+    moved = transpose(x, 0, dim) if x.a.ndim else x
     flat = contiguous(reshape(moved, (n, moved.a.numel // n if n else 0)))
     if sort:
         order = counting(n, x)
@@ -268,7 +268,7 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
     if counts:
         ends = concatenate([narrow_dim(starts, 0, 1, starts.a.numel - 1), number_vector(n, x)], 0)
         lengths = registry["sub"](ends, starts)
-    return [contiguous(registry["movedim"](values, 0, dim)) if x.a.ndim else values, where, lengths]
+    return [contiguous(transpose(values, 0, dim)), where, lengths]
 
 
 cdef TensorBase number_vector(int64_t value, TensorBase like):
@@ -276,7 +276,7 @@ cdef TensorBase number_vector(int64_t value, TensorBase like):
 
 
 cdef object _unique_any(object input, object dim, bint sort, bint inverse, bint counts):
-    cdef TensorBase x = registry["detach"](<TensorBase?> input), order = None, flat
+    cdef TensorBase x = alias(<TensorBase?> input), order = None, flat
     cdef list found
     if dim is None:
         flat = contiguous(reshape(x, (x.a.numel,)))
@@ -367,20 +367,17 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
             raise RuntimeError("searchsorted(): side and right can't be set to opposites, got side of left while right was True")
         right = side == "right"
     if is_number(input):
-        dtype = sequence.a.dtype
-        if isinstance(input, float) and categories[dtype] != FLOATING:
-            dtype = default_dtype
-            sequence = to_dtype(sequence, dtype)
+        dtype = default_dtype if isinstance(input, float) and categories[sequence.a.dtype] != FLOATING else sequence.a.dtype
         values = number_like(input, dtype, sequence)
         if sequence.a.ndim != 1:
             raise RuntimeError("searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we "
                                f"got boundaries tensor dim({sequence.a.ndim})")
     else:
         values = as_operand(input, "searchsorted")
-    if values.a.dtype != sequence.a.dtype:
-        raise RuntimeError("searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
-                           f"tensor dtype {dtype_name(sequence.a.dtype)} and input value tensor dtype "
-                           f"{dtype_name(values.a.dtype)}")
+        dtype = promotions[sequence.a.dtype][values.a.dtype]
+        if values.a.ndim == 0 and categories[values.a.dtype] <= categories[sequence.a.dtype]:
+            dtype = sequence.a.dtype
+    sequence, values = to_dtype(sequence, dtype), to_dtype(values, dtype)
     if sorter is not None:
         if shape_tuple(&(<TensorBase?> sorter).a) != shape_tuple(&sequence.a):
             raise RuntimeError("searchsorted(): boundary and sorter must have the same size, but got boundary tensor "
@@ -449,7 +446,9 @@ def _bincount(input, weights=None, minlength=0):
     cdef fx_array *arrays[3]
     if least < 0:
         raise RuntimeError("minlength should be >= 0")
-    if x.a.ndim != 1 or categories[x.a.dtype] != INTEGRAL:
+    if categories[x.a.dtype] != INTEGRAL:
+        raise NotImplementedError(f"[bincount] not implemented for {dtype_name(x.a.dtype)}")
+    if x.a.ndim != 1:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     x = to_dtype(x, FX_I64)
     shape[0] = least
@@ -458,7 +457,7 @@ def _bincount(input, weights=None, minlength=0):
             raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
         shape[0] = max(least, <int64_t> int(registry["amax"](x)) + 1)
     if weights is not None:
-        w = registry["detach"](as_operand(weights, "bincount"))
+        w = alias(as_operand(weights, "bincount"))
         if w.a.ndim != 1 or w.a.numel != x.a.numel:
             raise RuntimeError(f"weights should be 1-d and have the same length as input, got {shape_tuple(&w.a)} and "
                                f"{shape_tuple(&x.a)}")
@@ -502,7 +501,7 @@ def _histc(input, bins=100, min=0, max=0):
         raise RuntimeError("max must be larger than min")
     shape[0] = bins
     out = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    x = reshape((<object> (x)).detach(), (x.a.numel,))
+    x = reshape(alias(x), (x.a.numel,))
     arrays[0] = &out.a
     arrays[1] = &x.a
     params[0].f = low

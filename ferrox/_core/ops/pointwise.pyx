@@ -8,7 +8,7 @@ from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg
 from ferrox._core.ops.bounds cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, deliver, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
-from ferrox._core.ops.logic cimport eq, isfinite, where
+from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.tensor cimport TensorBase
 
@@ -167,7 +167,9 @@ cdef object sinc_vjp(Node n, object g):
     slope = div(sub(apply1(COS, mul(x, PI)), saved_output(n, 0)), where(zero, 1, x))
     return where(zero, 0, mul(g, slope))
 
-unary("sinc", REAL, rule(sinc_vjp), "0o", "np.sinc(x)", "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
+unary("sinc", REAL, rule(sinc_vjp), "0o",
+      "np.where((x != 0) & (x == np.round(x)) & np.isfinite(x), np.copysign(0, x), np.sinc(x))",
+      "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
 
 
 cdef object atan2_vjp(Node n, object g):
@@ -345,9 +347,12 @@ _named.row["inplace"] = False
 
 
 cdef object xlogy_vjp(Node n, object g):
-    cdef object x = saved_input(n, 0)
-    return (mul(g, apply2(XLOGY, square(sign(x)), saved_input(n, 1))) if wants(n, 0) else None,
-            mul(g, div(x, saved_input(n, 1))) if wants(n, 1) else None)
+    cdef object x = saved_input(n, 0), y = saved_input(n, 1), dx = None
+    if wants(n, 0):
+        if not isinstance(y, TensorBase):
+            y = full_like(<TensorBase> x, y)
+        dx = mul(g, apply1(LOG, where(both(eq(x, 0), le(y, 0)), 1, y)))
+    return dx, mul(g, div(x, y)) if wants(n, 1) else None
 
 cdef Op XLOGY = binary("xlogy", REAL, rule(xlogy_vjp), ("01", "01"), "sp.xlogy(a, b)", "t(3, 4), t(4, low=0.2)",
                        "`input` times the logarithm of `other`; 0 where `input` is 0.")
@@ -425,7 +430,7 @@ cdef object erfinv_vjp(Node n, object g):
 
 unary("erf", REAL, rule(erf_vjp), "0", "sp.erf(x)", "t(3, 4)", "Error function of each element.")
 unary("erfc", REAL, rule(erfc_vjp), "0", "sp.erfc(x)", "t(3, 4)", "One minus the error function of each element.")
-unary("erfinv", REAL, rule(erfinv_vjp), "o", "sp.erfinv(x)", "t(3, 4, low=-0.9, high=0.9)",
+unary("erfinv", REAL, rule(erfinv_vjp), "o", "np.copysign(sp.erfinv(x), x)", "t(3, 4, low=-0.9, high=0.9)",
       "Inverse error function of each element.")
 
 
@@ -436,7 +441,9 @@ cdef object lgamma_vjp(Node n, object g):
 cdef object digamma_vjp(Node n, object g):
     return mul(g, _polygamma_of(1, saved_input(n, 0)))
 
-cdef Op LGAMMA = unary("lgamma", REAL, rule(lgamma_vjp), "0", "sp.gammaln(x)", "t(3, 4, low=0.3, high=4)",
+cdef Op LGAMMA = unary("lgamma", REAL, rule(lgamma_vjp), "0",
+                       "np.where(np.isinf(x), np.inf, np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), sp.gammaln(x)))",
+                       "t(3, 4, low=0.3, high=4)",
                        "Logarithm of the absolute value of the gamma function.")
 cdef Op DIGAMMA = unary("digamma", REAL, rule(digamma_vjp), "0", "sp.digamma(x)", "t(3, 4, low=0.3, high=4)",
                         "Logarithmic derivative of the gamma function.")

@@ -118,7 +118,7 @@ def _logsigmoid(input):
     return logsigmoid(<TensorBase?> input)
 
 cdef Op LOGSIGMOID = row("logsigmoid", function=_logsigmoid, inputs=1, kind=SAME, rule=rule(logsigmoid_vjp), needs=("0",),
-                         reference="-np.logaddexp(-x, 0)", sample="t(3, 4)", public="nn")
+                         reference="np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))", sample="t(3, 4)", public="nn")
 
 
 cdef TensorBase logsigmoid(object x):
@@ -280,7 +280,7 @@ def _hardshrink(input, lambd=0.5):
     return activated(HARDSHRINK, input, False, lambd, 0, 0)
 
 cdef Op HARDSHRINK = row("hardshrink", function=_hardshrink, inputs=1, kind=SAME, rule=rule(hardshrink_vjp), needs=("0",),
-                         reference="np.where(np.abs(x) > lambd, x, 0)", sample="t(3, 4), 0.5", method=True)
+                         reference="np.where(np.abs(x) <= lambd, 0, x)", sample="t(3, 4), 0.5", method=True)
 
 
 # prelu

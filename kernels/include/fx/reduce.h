@@ -25,7 +25,7 @@ namespace reduce {
 typedef ptrdiff_t size;
 
 /* A row is summed in pieces of SPAN items, columns in pieces of DEPTH rows; what leaves a piece is double or int64. */
-enum { SPAN = 4096, DEPTH = 32, STRIP = 256, LANE_BYTES = 256 };
+enum { SPAN = 4096, DEPTH = 32, STRIP = 256, WIDE_STRIP = 1024, LANE_BYTES = 256 };
 
 #if defined(__AVX512F__)
 enum { WIDTH = 64 };
@@ -205,9 +205,9 @@ static void fold(void *states, void *, const void *from, size stride, size rows,
     typedef std::conditional_t<whole<T>::value, int64_t, typename Op::template within<T>> A;
     C *__restrict__ a = (C *)states;
     const T *x = (const T *)from;
-    A t[STRIP];
-    for (size c0 = 0; c0 < n; c0 += STRIP) {
-        size m = n - c0 < STRIP ? n - c0 : STRIP;
+    A t[WIDE_STRIP]; /* wide, so that memory is read in long pieces of rows */
+    for (size c0 = 0; c0 < n; c0 += WIDE_STRIP) {
+        size m = n - c0 < WIDE_STRIP ? n - c0 : WIDE_STRIP;
         for (size r0 = 0; r0 < rows; r0 += DEPTH) {
             size r = r0, last = rows - r0 < DEPTH ? rows : r0 + DEPTH;
             for (size c = 0; c < m; c++) t[c] = Op::template start<A>;

@@ -1,0 +1,63 @@
+# Two commands: `make demo` trains the examples, `make test` runs the tests.  Either makes its own environment.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+EPOCHS ?=
+# Where the commands run from: with `ferrox/` of this folder out of the way, Python imports what pip installed.
+AWAY := cd $(VENV) &&
+ROOT := $(CURDIR)
+BIN := $(abspath $(VENV))/bin
+WHEELS := $(abspath $(VENV))/wheels
+SOURCES := $(shell git ls-files -- ferrox kernels meson.build meson.options pyproject.toml 2>/dev/null)
+
+.PHONY: demo test lint bench clean
+
+demo: $(BIN)/.installed-examples
+	$(BIN)/python examples/mlp_regressor.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
+	$(BIN)/python examples/mlp_classifier.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
+
+test: $(BIN)/.installed-test
+	$(AWAY) $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) \
+	  --import-mode=importlib -n 2 $(ROOT)/tests
+	$(AWAY) $(BIN)/python -P -m doctest -o ELLIPSIS $(ROOT)/docs/walk.md $(ROOT)/README.md
+
+lint: $(BIN)/.tools-lint
+	$(BIN)/ruff check .
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
+
+.PHONY: stubs
+stubs: $(BIN)/.installed-lint
+	$(AWAY) $(BIN)/python -P -m mypy.stubtest ferrox
+
+bench: $(BIN)/.installed-bench
+	$(AWAY) $(BIN)/python -P $(ROOT)/benchmarks/run.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# A real installation, not an editable one: one wheel, made again when a source changes,
+# with the extras of each command.
+$(WHEELS)/.built: $(SOURCES) | $(BIN)/python
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEELS) $(ROOT)
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	touch $@
+
+$(BIN)/.installed-%: $(WHEELS)/.built
+	$(BIN)/python -m pip install --quiet "$$(echo $(WHEELS)/*.whl)[$*]"
+	touch $@
+
+# The linters need no Ferrox.
+$(BIN)/.tools-lint: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16"
+	touch $@
+
+# PyTorch, for the tests against it; not a dependency.
+.PHONY: torch
+torch: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+
+clean:
+	rm -rf $(VENV) $(OUT)
