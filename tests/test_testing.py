@@ -1,6 +1,8 @@
 """assert_close against PyTorch's, and the check of operators."""
 
 import ferrox as fx
+import re
+
 import pytest
 import torch
 
@@ -32,7 +34,8 @@ def test_verdict_and_message_as_pytorch(actual, expected, options):
             results.append("close")
         except AssertionError as error:
             starts = ("Mismatched", "Tensor-likes", "Scalars", "The values")
-            results.append([line for line in str(error).splitlines() if line.startswith(starts)])
+            text = re.sub(r"torch\.Size\(\[(.*?)\]\)", lambda size: str(tuple(map(int, size[1].split(",")))), str(error))
+            results.append([line for line in text.splitlines() if line.startswith(starts)])
     assert results[0] == results[1]
 
 
@@ -67,7 +70,7 @@ def test_attributes_are_compared():
         m.testing.assert_close(m.ones(2), m.ones(2, dtype=m.float64), check_dtype=False)
         with pytest.raises(AssertionError, match="stride"):
             m.testing.assert_close(m.ones(2, 3).t(), m.ones(3, 2), check_stride=True)
-        with pytest.raises(ValueError, match="rtol and atol"):
+        with pytest.raises(ValueError, match="must be either specified or omitted, but got no atol"):
             m.testing.assert_close(m.ones(2), m.ones(2), rtol=1.0)
         with pytest.raises(TypeError):
             m.testing.assert_close(object(), m.ones(2))

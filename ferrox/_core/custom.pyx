@@ -197,7 +197,7 @@ cdef object _checked(Node node, object result, str rule):
         if piece is None:
             continue
         if not call.tensors[i]:
-            raise RuntimeError(f"[{node.op.name}] function {rule} returned a gradient different from None at position "
+            raise RuntimeError(f"[{node.op.name}] function {rule} returned a gradient different than None at position "
                                f"{i + 1}, but the corresponding forward input was not a Variable")
         if not isinstance(piece, TensorBase):
             raise TypeError(f"[{node.op.name}] function {rule} returned {type(piece).__name__} at position {i + 1}, "

@@ -80,14 +80,6 @@ class Function:
 
 def _prepare(cls):
     """The operator of a Function, and whether its forward goes without ctx."""
-    for name in ("forward", "backward", "vjp", "setup_context"):
-        for owner in cls.__mro__:
-            if name in owner.__dict__:
-                if not isinstance(owner.__dict__[name], (staticmethod, classmethod)):
-                    raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please "
-                                       f"use new-style autograd function with static {name} method: "
-                                       f"{cls.__name__}.{name}.")
-                break
     backward = cls.backward is not Function.backward
     vjp = cls.vjp is not Function.vjp
     if backward and vjp:
