@@ -1,10 +1,11 @@
 """assert_close against PyTorch's, and the check of operators."""
 
-import ferrox as fx
 import re
 
 import pytest
 import torch
+
+import ferrox as fx
 
 CASES = [
     ([1.0, 2.0], [1.0, 2.0], {}),

@@ -4,8 +4,9 @@ import json
 import re
 import xml.etree.ElementTree
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 from ferrox.viz.layout import layered
 
 

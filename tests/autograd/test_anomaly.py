@@ -1,7 +1,8 @@
 """detect_anomaly names the first operator that made a NaN, and where it was called."""
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 from ferrox._core import anomaly
 
 pytestmark = pytest.mark.filterwarnings("ignore:Anomaly Detection")

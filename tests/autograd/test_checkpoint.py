@@ -3,8 +3,9 @@
 import gc
 import weakref
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 from ferrox.utils.checkpoint import CheckpointError, checkpoint, checkpoint_sequential
 
 

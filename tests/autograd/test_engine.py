@@ -6,9 +6,10 @@ import sys
 import textwrap
 import threading
 
-import ferrox as fx
 import pytest
 import torch
+
+import ferrox as fx
 
 
 def test_million_nodes_in_a_small_stack():

@@ -1,8 +1,9 @@
 """Transformations of functions, against `torch.func` and `torch.autograd.functional`."""
 
-import ferrox as fx
 import pytest
 import torch
+
+import ferrox as fx
 
 
 def _same(ours, theirs):

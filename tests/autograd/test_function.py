@@ -2,9 +2,10 @@
 
 import gc
 
-import ferrox as fx
 import pytest
 import torch
+
+import ferrox as fx
 
 BOTH = pytest.mark.parametrize("m", [fx, torch], ids=["ferrox", "pytorch"])
 

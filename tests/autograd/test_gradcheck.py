@@ -1,8 +1,9 @@
 """gradcheck passes what is right and names what is wrong."""
 
-import ferrox as fx
 import pytest
 import torch
+
+import ferrox as fx
 
 
 def _points(m=fx, requires_grad=True):

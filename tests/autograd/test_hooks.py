@@ -3,8 +3,9 @@
 import gc
 import weakref
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 
 
 def test_tensor_hooks_see_and_replace_gradients():

@@ -1,8 +1,9 @@
 """In-place changes under gradients: right, or an error that names the culprit."""
 
-import ferrox as fx
 import pytest
 import torch
+
+import ferrox as fx
 
 
 def _both(program):

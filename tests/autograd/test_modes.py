@@ -2,8 +2,9 @@
 
 import asyncio
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 
 
 def test_context_managers_nest_and_restore():

@@ -5,8 +5,9 @@ import gc
 import pickle
 import weakref
 
-import ferrox as fx
 import pytest
+
+import ferrox as fx
 
 
 class Cube(fx.Op):
