@@ -35,7 +35,8 @@ def test_verdict_and_message_as_pytorch(actual, expected, options):
             results.append("close")
         except AssertionError as error:
             starts = ("Mismatched", "Tensor-likes", "Scalars", "The values")
-            text = re.sub(r"torch\.Size\(\[(.*?)\]\)", lambda size: str(tuple(map(int, size[1].split(",")))), str(error))
+            text = re.sub(r"torch\.Size\(\[(.*?)\]\)", lambda size: str(tuple(map(int, size[1].split(",")))),
+                          str(error))
             results.append([line for line in text.splitlines() if line.startswith(starts)])
     assert results[0] == results[1]
 
