@@ -23,8 +23,11 @@ test: $(BIN)/.installed-test
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
 	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
+
+.PHONY: lint-cython
+lint-cython: $(BIN)/.tools-lint
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
 
 .PHONY: stubs
 stubs: $(BIN)/.installed-lint

@@ -24,6 +24,7 @@ finally:
         os.environ["OPENBLAS_NUM_THREADS"] = _kept
 for _name in PLAIN:
     importlib.import_module(f"ferrox._core.cpu.{_name}")
+LEVEL = level
 for _name in LEVELED:
     importlib.import_module(f"ferrox._core.cpu.{level}.{_name}")
 

@@ -34,6 +34,7 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
 cdef int rebase(TensorBase target, TensorBase result) except -1
 cdef int check_leaf(TensorBase target) except -1
+cdef int take_history(TensorBase target, TensorBase source) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
 cdef TensorBase deliver(Op op, TensorBase result, object out)

@@ -559,15 +559,15 @@ cdef int rebase(TensorBase target, TensorBase result) except -1:
     if target.base != NULL:
         base = <TensorBase> target.base
         again = in_place_operators.scatter_view(base, target, result)
-        _take_history(base, again)
+        take_history(base, again)
         again = in_place_operators.view_again(base, target)
-        _take_history(target, again)
+        take_history(target, again)
         target.base_history = base.history
         return 0
-    return _take_history(target, result)
+    return take_history(target, result)
 
 
-cdef int _take_history(TensorBase target, TensorBase source) except -1:
+cdef int take_history(TensorBase target, TensorBase source) except -1:
     drop(target.grad_fn)
     target.grad_fn = source.grad_fn
     target.output = source.output

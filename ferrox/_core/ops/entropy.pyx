@@ -11,7 +11,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport reshape, to_dtype
+from ferrox._core.ops.shape cimport contiguous, reshape, to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _cross_entropy_backward = kernel_id("cross_entropy_backward")
@@ -92,6 +92,7 @@ cdef object _cross_entropy_vjp(Node n, object cotangents):
         distribution = _target_distribution(x, target, weight, n.params[0], n.params[1], at)
         mass = sum_dims(distribution, [at], True)
         return (mul(_wide(g, at), sub(mul(operators()["softmax"](x, at), mass), distribution)), None, None)[:n.n_in]
+    g = contiguous(g)
     dx = new_like(x, x.a.dtype)
     arrays[0] = &dx.a
     arrays[1] = &g.a
@@ -214,6 +215,7 @@ cdef TensorBase _nll_gradient(TensorBase g, TensorBase target, object weight, tu
     cdef int64_t shape[64]
     cdef TensorBase dx
     cdef int d = 0
+    g = contiguous(g)
     for size in params_[0]:
         shape[d] = size
         d += 1

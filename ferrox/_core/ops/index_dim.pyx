@@ -100,7 +100,8 @@ cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, objec
         raise RuntimeError(f"{name}(): self ({dtype_name(x.a.dtype)}) and source ({dtype_name(s.a.dtype)}) must have the same "
                            "scalar type")
     if index.a.numel != length:
-        raise IndexError(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for "
+        kind = RuntimeError if name == "index_add" else IndexError    # as PyTorch
+        raise kind(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for "
                          f"dim: {dim}")
     if s.a.ndim != x.a.ndim and not (max(s.a.ndim, x.a.ndim) == 1):
         raise IndexError(f"{name}(): When source and destination are not scalars, their dimensionality must match. Source "
@@ -457,3 +458,41 @@ cdef int _renormalise(TensorBase table, TensorBase flat, double max_norm, object
                               number_like(1, norms.a.dtype, norms))
     _copied(plain, 0, used, mul(rows, scale), True)
     return 0
+
+
+def _one_hot(input, num_classes=-1):
+    """A last dimension of `num_classes` added, 1 at the index and 0 elsewhere, as int64.
+
+    Parameters
+    ----------
+    input : Tensor
+        int64 classes.
+    num_classes : int
+        By default one more than the greatest class.
+    """
+    cdef TensorBase x = <TensorBase?> input, at = whole_numbers("one_hot", input), out
+    cdef int64_t classes = num_classes
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef fx_array *arrays[2]
+    cdef int d
+    if classes == -1:
+        if x.a.numel == 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        classes = int(registry["amax"](at)) + 1
+    if classes <= 0 and x.a.numel == 0:
+        raise RuntimeError("num_classes should be positive")
+    if x.a.numel and int(registry["amin"](at)) < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    if x.a.numel and int(registry["amax"](at)) >= classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    for d in range(x.a.ndim):
+        shape[d] = shape_of(x)[d]
+    shape[x.a.ndim] = classes
+    out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
+    arrays[0] = &out.a
+    arrays[1] = &at.a
+    launch("one_hot", ONE_HOT.kernel, FX_I64, arrays, 1, 1, NULL, 0)
+    return out
+
+cdef Op ONE_HOT = row("one_hot", function=_one_hot, reference="np.eye(num_classes, dtype=np.int64)[input]",
+                      sample="i(2, 3, low=0, high=4), 4", family="indexing")

@@ -2,14 +2,15 @@
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_MAX_DIMS
-from ferrox._core.graph cimport Node, rule
+from ferrox._core.graph cimport grad_enabled, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, read_dim, reshape, \
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.window cimport narrow_dim, slice_dim
-from ferrox._core.tensor cimport TensorBase, shape_of, shape_tuple, strides_of
+from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
+from ferrox._core.tensor cimport TensorBase, needs_grad, set_data, shape_of, shape_tuple, strides_of
 
 
 def _spread(tuple args):
@@ -348,3 +349,27 @@ def _rot90(input, k=1, dims=(0, 1)):
 
 row("rot90", function=_rot90, composite=True, method=True, reference="np.rot90(input, k, dims)",
     sample="[(t(3, 4),), (t(3, 4), 3)]")
+
+
+# In-place forms of views: the tensor itself becomes the view.
+
+def _becoming(str name):
+    op = operators()[name]
+
+    def become(input, *args, **keywords):
+        cdef TensorBase x = <TensorBase?> input, made
+        if grad_enabled():
+            check_leaf(x)
+        made = op(shadow(x), *args, **keywords)
+        set_data(x, made)
+        if needs_grad(made):
+            take_history(x, made)
+        return x
+
+    become.__name__ = become.__qualname__ = name + "_"
+    become.__doc__ = f"In-place version of `{name}`: this tensor becomes the view."
+    return become
+
+
+for _name in ("squeeze", "unsqueeze", "t", "transpose", "as_strided"):
+    operators()[_name].row["inplace"] = _becoming(_name)

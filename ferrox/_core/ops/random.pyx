@@ -33,7 +33,7 @@ METHODS = {}        # of Tensor
 
 # Fills
 
-cdef int _draw(str name, TensorBase out, int kernel, object generator, double a, double b, TensorBase p) except -1:
+cdef int draw(str name, TensorBase out, int kernel, object generator, double a, double b, TensorBase p) except -1:
     """Fill `out`, any strides, with draws of a kernel that takes two floats; p are bernoulli's probabilities."""
     cdef fx_scalar params[4]
     cdef fx_array *arrays[2]
@@ -48,10 +48,10 @@ cdef int _draw(str name, TensorBase out, int kernel, object generator, double a,
     if p is not None:
         arrays[1] = &p.a
     launch(name, kernel, out.a.dtype, arrays, 1, p is not None, params, 4)
-    return _put(out, target)
+    return put(out, target)
 
 
-cdef int _put(TensorBase out, TensorBase drawn) except -1:
+cdef int put(TensorBase out, TensorBase drawn) except -1:
     cdef fx_array *arrays[2]
     if drawn is not out:
         arrays[0] = &out.a
@@ -70,7 +70,7 @@ cdef int _draw_integers(str name, TensorBase out, object generator, int64_t low,
     params[3].i = high
     arrays[0] = &target.a
     launch(name, _integers, out.a.dtype, arrays, 1, 0, params, 4)
-    return _put(out, target)
+    return put(out, target)
 
 
 cdef int _check_bounds(str name, int dtype, object low, object high) except -1:
@@ -115,7 +115,7 @@ def _rand(*sizes, size=None, generator=None, out=None, dtype=None, device=None, 
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim = read_shape("rand", sizes, size, shape)
     cdef TensorBase made = allocate("rand", ndim, shape, out, dtype, default_dtype, device)
-    _draw("rand", made, _uniform, generator, 0, 1, None)
+    draw("rand", made, _uniform, generator, 0, 1, None)
     return with_grad(made, requires_grad)
 
 
@@ -131,7 +131,7 @@ def _randn(*sizes, size=None, generator=None, out=None, dtype=None, device=None,
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim = read_shape("randn", sizes, size, shape)
     cdef TensorBase made = allocate("randn", ndim, shape, out, dtype, default_dtype, device)
-    _draw("randn", made, _normal, generator, 0, 1, None)
+    draw("randn", made, _normal, generator, 0, 1, None)
     return with_grad(made, requires_grad)
 
 
@@ -150,7 +150,7 @@ def _rand_like(input, *, generator=None, dtype=None, device=None, requires_grad=
     (2, 3)
     """
     cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
-    _draw("rand_like", made, _uniform, generator, 0, 1, None)
+    draw("rand_like", made, _uniform, generator, 0, 1, None)
     return with_grad(made, requires_grad)
 
 
@@ -164,7 +164,7 @@ def _randn_like(input, *, generator=None, dtype=None, device=None, requires_grad
     (2, 3)
     """
     cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
-    _draw("randn_like", made, _normal, generator, 0, 1, None)
+    draw("randn_like", made, _normal, generator, 0, 1, None)
     return with_grad(made, requires_grad)
 
 
@@ -252,7 +252,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     reserve(generator_for(generator, made.a.device_type, made.a.device_index), shape[0], True, params)
     arrays[0] = &order.a
     launch("randperm", _permutation, FX_I64, arrays, 1, 0, params, 2)
-    _put(made, order)
+    put(made, order)
     return with_grad(made, requires_grad)
 
 
@@ -313,8 +313,8 @@ def _normal_function(mean=0.0, std=1.0, size=None, *, generator=None, out=None, 
         wide = mul(add(mean, std), 0.0)     # shape, dtype and device of the result
         made = allocate("normal", wide.a.ndim, wide.a.dims, out, None, wide.a.dtype,
                         wide.device if wide.a.device_type != FX_CPU else None)
-        _draw("normal", wide, _normal, generator, 0, 1, None)
-        _put(made, add(mul(wide, std), mean))
+        draw("normal", wide, _normal, generator, 0, 1, None)
+        put(made, add(mul(wide, std), mean))
     finally:
         set_grad(before)
     return made
@@ -368,162 +368,11 @@ cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator) e
         each = <TensorBase> p
         if each.a.ndim != out.a.ndim or each.a.numel != out.a.numel:
             each = each.expand_as(out)
-        return _draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each))
+        return draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each))
     p = read_number(name, "p", p)
     if not 0 <= p <= 1:
         raise RuntimeError(f"[{name}] bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return _draw(name, out, _bernoulli_kernel, generator, p, 0, None)
-
-
-# multinomial: on the host; with replacement by searching the cumulative weights, without by an exponential race.
-
-cdef struct Runner:
-    double time
-    int64_t index
-
-
-cdef int _earlier(const void *a, const void *b) noexcept nogil:
-    cdef double x = (<const Runner *> a).time, y = (<const Runner *> b).time
-    if x != y:
-        return -1 if x < y else 1
-    return -1 if (<const Runner *> a).index < (<const Runner *> b).index else 1
-
-
-cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, double *sums) noexcept nogil:
-    """k indices; 1 when the weights are no distribution."""
-    cdef int64_t i, low, high, middle
-    cdef double total = 0, at
-    for i in range(n):
-        total += w[i]
-        sums[i] = total
-    for i in range(k):
-        at = draws[i] * total
-        low = 0
-        high = n - 1
-        while low < high:       # the first whose sum exceeds the draw
-            middle = (low + high) // 2
-            if sums[middle] > at:
-                high = middle
-            else:
-                low = middle + 1
-        while w[low] == 0 and low > 0:      # rounding took the draw to the end
-            low -= 1
-        out[i] = low
-    return 0
-
-
-cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, Runner *race) noexcept nogil:
-    cdef int64_t i, entered = 0
-    for i in range(n):
-        if w[i] > 0:
-            race[entered].time = draws[i] / w[i]
-            race[entered].index = i
-            entered += 1
-    qsort(race, <size_t> entered, sizeof(Runner), _earlier)
-    for i in range(k):
-        out[i] = race[i].index
-
-
-cdef int _check_weights(const double *w, int64_t n, int64_t k, bint replacement) except -1:
-    cdef int64_t i, positive = 0
-    for i in range(n):
-        if not 0 <= w[i] <= 1.7976931348623157e308:
-            raise RuntimeError(f"[multinomial] probability tensor contains either `inf`, `nan` or element < 0: {w[i]}")
-        positive += w[i] > 0
-    if positive == 0:
-        raise RuntimeError("[multinomial] invalid multinomial distribution (sum of probabilities <= 0)")
-    if not replacement and positive < k:
-        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough non-negative "
-                           f"category to sample): {positive} positive weights for {k} samples")
-    return 0
-
-
-def _multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
-    """Indices drawn with probabilities in proportion to weights.
-
-    Parameters
-    ----------
-    input : Tensor
-        Weights, not negative, of shape (n,) or (rows, n); they need not sum to 1.
-    num_samples : int
-        How many indices for each row.
-    replacement : bool, default False
-        Whether an index can come more than once.
-    generator : Generator, optional
-        Where the numbers come from.
-    out : Tensor, optional
-        Written and returned.
-
-    Returns
-    -------
-    Tensor
-        int64, of shape (num_samples,) or (rows, num_samples).
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> fx.multinomial(fx.tensor([0.0, 3.0, 0.0]), 2, replacement=True)
-    tensor([1, 1])
-    """
-    cdef TensorBase x = <TensorBase?> input, weights, draws, drawn, made
-    cdef int64_t shape[2]
-    cdef int64_t rows, n, r, per_row, k = num_samples
-    cdef const double *w
-    cdef double *d
-    cdef int64_t *to
-    cdef fx_scalar params[4]
-    cdef fx_array *arrays[1]
-    cdef bint again = replacement
-    cdef void *scratch
-    if not 1 <= x.a.ndim <= 2:
-        raise RuntimeError(f"[multinomial] prob_dist must be 1 or 2 dim, got {x.a.ndim}")
-    if categories[x.a.dtype] != FLOATING:
-        raise RuntimeError(f"[multinomial] multinomial only supports floating-point dtypes for input, got "
-                           f"{dtype_name(x.a.dtype)}")
-    n = x.a.dims[x.a.ndim - 1]
-    rows = x.a.dims[0] if x.a.ndim == 2 else 1
-    if k <= 0:
-        raise RuntimeError(f"[multinomial] cannot sample n_sample <= 0 samples, got {k}")
-    if not again and k > n:
-        raise RuntimeError(f"[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: {k} of {n}")
-    if n == 0:
-        raise RuntimeError("[multinomial] there are no weights to draw from")
-    weights = converted(readable(x), FX_F64)
-    w = <const double *> weights.a.data
-    for r in range(rows):
-        _check_weights(w + r * n, n, k, again)
-    per_row = k if again else n
-    shape[0] = rows * per_row
-    draws = new_tensor(1, shape, FX_F64, FX_CPU, 0)
-    reserve(generator_for(generator, x.a.device_type, x.a.device_index), shape[0], True, params)
-    params[2].f = 0 if again else 1
-    params[3].f = 1
-    arrays[0] = &draws.a
-    launch("multinomial", _uniform if again else _exponential, FX_F64, arrays, 1, 0, params, 4)
-    shape[0] = rows
-    shape[1] = k
-    if x.a.ndim == 1:
-        shape[0] = k
-    drawn = new_tensor(x.a.ndim, shape, FX_I64, FX_CPU, 0)
-    d = <double *> draws.a.data
-    to = <int64_t *> drawn.a.data
-    scratch = malloc(<size_t> n * sizeof(Runner))
-    if scratch == NULL:
-        raise MemoryError()
-    with nogil:
-        for r in range(rows):
-            if again:
-                _sample_with(w + r * n, n, d + r * per_row, k, to + r * k, <double *> scratch)
-            else:
-                _sample_without(w + r * n, n, d + r * per_row, k, to + r * k, <Runner *> scratch)
-    free(scratch)
-    if x.a.device_type != FX_CPU:
-        drawn = moved(drawn, x.a.device_type, x.a.device_index)
-    if out is None:
-        return drawn
-    made = allocate("multinomial", x.a.ndim, shape, out, None, FX_I64, None)
-    _put(made, drawn)
-    return made
+    return draw(name, out, _bernoulli_kernel, generator, p, 0, None)
 
 
 # Methods in place: what was in the tensor, and its history, are gone.
@@ -551,7 +400,7 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None):
     cdef TensorBase drawn = _target("uniform_", self, UNIFORM)
     if from_ > to:
         raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
-    _draw("uniform_", drawn, _uniform, generator, from_, to, None)
+    draw("uniform_", drawn, _uniform, generator, from_, to, None)
     return _settle(self, drawn, UNIFORM)
 
 
@@ -560,7 +409,7 @@ cdef int _normal_fill(str name, TensorBase out, object mean, object std, object 
     std = read_number(name, "std", std)
     if not std >= 0:
         raise RuntimeError(f"[{name}] normal expects std >= 0.0, but found std {std}")
-    return _draw(name, out, _normal, generator, mean, std, None)
+    return draw(name, out, _normal, generator, mean, std, None)
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
@@ -575,7 +424,7 @@ def exponential_(self, lambd=1.0, *, generator=None):
     cdef TensorBase drawn = _target("exponential_", self, EXPONENTIAL)
     if not lambd > 0:
         raise RuntimeError(f"[exponential_] exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    _draw("exponential_", drawn, _exponential, generator, lambd, 0, None)
+    draw("exponential_", drawn, _exponential, generator, lambd, 0, None)
     return _settle(self, drawn, EXPONENTIAL)
 
 
@@ -613,4 +462,3 @@ row("randint_like", function=_randint_like, composite=True)
 row("randperm", function=_randperm, composite=True)
 row("normal", function=_normal_function, composite=True)
 row("bernoulli", function=_bernoulli, composite=True, method=True)
-row("multinomial", function=_multinomial, composite=True, method=True)

@@ -148,7 +148,8 @@ template <class T> FX_HD T left_shift(T x, T n) {
 }
 template <class T> FX_HD T right_shift(T x, T n) {
     constexpr int last = 8 * sizeof(T) - 1;
-    return T(x >> (n < T(0) || uint64_t(n) > uint64_t(last) ? T(last) : n)); /* arithmetic where T is signed */
+    if (n < T(0) || uint64_t(n) > uint64_t(last)) return T(-1) < T(0) ? T(x >> last) : T(0);
+    return T(x >> n); /* arithmetic where T is signed */
 }
 
 template <class T> FX_HD T rsqrt(T x) { return T(1) / sqrt(x); }
@@ -196,7 +197,7 @@ FX_HD double sin_pi(double x) {
     r = r > 0.5 ? 1.0 - r : r < -0.5 ? -1.0 - r : r;
     return small_sin(3.14159265358979323846 * r);
 }
-FX_HD double sinc(double x) { return x == 0.0 ? 1.0 : isinf(x) ? 0.0 : sin_pi(x) / (3.14159265358979323846 * x); }
+FX_HD double sinc(double x) { return x == 0.0 ? 1.0 : isinf(x) ? x - x : sin_pi(x) / (3.14159265358979323846 * x); }
 FX_HD float sinc(float x) { return float(sinc(double(x))); }
 
 /* psi: recurrence up to ten, then the asymptotic series (Abramowitz and Stegun 6.3.18); reflection below zero. */
