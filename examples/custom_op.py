@@ -2,8 +2,8 @@
 
     python examples/custom_op.py
 
-`fx.Op` is the class that every built-in operator is an instance of: a forward and a gradient rule.  `autograd.Function` is
-PyTorch's form.  Since both gradients are written with operators, they can be differentiated again.
+`fx.Op` is the class that every built-in operator is an instance of: a forward and a gradient rule.  `autograd.Function`
+is PyTorch's form.  Since both gradients are written with operators, they can be differentiated again.
 """
 
 import ferrox as fx

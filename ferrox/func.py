@@ -1,7 +1,8 @@
 """Transformations of functions, in the form of `torch.func`: gradients, Jacobians and products as functions.
 
 Arguments may be tensors or nests of dicts, lists and tuples of tensors; results have the same nesting.  Transformations
-compose (`grad(grad(f))`), and results can be differentiated with respect to whatever else in the function requires grad.
+compose (`grad(grad(f))`), and results can be differentiated with respect to whatever else in the function requires
+grad.
 """
 
 import functools
@@ -21,7 +22,7 @@ def _flatten(tree):
     if isinstance(tree, dict):
         kinds = [_flatten(value) for value in tree.values()]
         keys, make = list(tree), type(tree) if type(tree) is not dict else dict
-        return _join(kinds, lambda parts: make(zip(keys, parts)))
+        return _join(kinds, lambda parts: make(zip(keys, parts, strict=False)))
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return _join([_flatten(value) for value in tree], lambda parts: type(tree)(*parts))
     if isinstance(tree, (tuple, list)):
@@ -34,7 +35,7 @@ def _join(kinds, build):
 
     def unflatten(values):
         at, parts = 0, []
-        for size, (_, rebuild) in zip(sizes, kinds):
+        for size, (_, rebuild) in zip(sizes, kinds, strict=False):
             parts.append(rebuild(values[at:at + size]))
             at += size
         return build(parts)
@@ -69,7 +70,7 @@ def _outer(outputs, fresh):
 
 
 def _differentiate(outputs, inputs, cotangents, create_graph, retain=None):
-    pairs = [(out, g) for out, g in zip(outputs, cotangents) if out.requires_grad]
+    pairs = [(out, g) for out, g in zip(outputs, cotangents, strict=False) if out.requires_grad]
     if not pairs:
         return [fx.zeros_like(each) for each in inputs]
     return list(_engine_grad([out for out, _ in pairs], inputs, [g for _, g in pairs], retain_graph=retain,
@@ -100,7 +101,7 @@ def _chosen(args, argnums, name):
 
     def replaced(values):
         full = list(args)
-        for n, value in zip(numbers, values):
+        for n, value in zip(numbers, values, strict=False):
             full[n] = value
         return full
 
@@ -126,8 +127,8 @@ def _gradient(func, args, kwargs, argnums, has_aux, name):
         if not isinstance(output, fx.Tensor):
             raise RuntimeError(f"{name}: expected the function to return a Tensor, got {type(output).__name__}")
         if output.ndim:
-            raise RuntimeError(f"{name}: expected the function to return a scalar tensor (no dimensions), got a tensor of "
-                               f"{output.ndim} dims; sum() or mean() it first")
+            raise RuntimeError(f"{name}: expected the function to return a scalar tensor (no dimensions), got a tensor "
+                               f"of {output.ndim} dims; sum() or mean() it first")
         keep = _outer([output], fresh)
         gradients = _differentiate([output], fresh, [None], keep)
     return unflatten(_settled(gradients, keep)), _settle_tree(output, keep), _settle_tree(aux, keep)
@@ -195,8 +196,8 @@ def vjp(func, *primals, has_aux=False):
     Returns
     -------
     tuple
-        (output, vjp_fn), or (output, vjp_fn, aux) with `has_aux`.  `vjp_fn(cotangents)` takes the nesting of the output and
-        returns that of `primals`: one value for one primal, else a tuple.  It may be called any number of times.
+        (output, vjp_fn), or (output, vjp_fn, aux) with `has_aux`.  `vjp_fn(cotangents)` takes the nesting of the output
+        and returns a tuple with the cotangent of each primal.  It may be called any number of times.
 
     Examples
     --------
@@ -245,8 +246,8 @@ def jvp(func, primals, tangents, *, strict=False, has_aux=False):
     values, unflatten = _tensors(primals, "jvp")
     directions, _ = _tensors(tangents, "jvp")
     if [tuple(each.shape) for each in values] != [tuple(each.shape) for each in directions]:
-        raise RuntimeError(f"jvp: tangents of shapes {[tuple(each.shape) for each in directions]} do not match primals of "
-                           f"shapes {[tuple(each.shape) for each in values]}")
+        raise RuntimeError(f"jvp: tangents of shapes {[tuple(each.shape) for each in directions]} do not match primals "
+                           f"of shapes {[tuple(each.shape) for each in values]}")
     with enable_grad():
         fresh = _fresh(values)
         output, aux = _split(func(*unflatten(fresh)), has_aux, "jvp")
@@ -270,8 +271,8 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None):
     Returns
     -------
     callable
-        Its result has the output's nesting, and in each place the nesting of the chosen arguments, with tensors of shape
-        output.shape + argument.shape.
+        Its result has the output's nesting, and in each place the nesting of the chosen arguments, with tensors of
+        shape output.shape + argument.shape.
 
     Examples
     --------
@@ -315,9 +316,9 @@ def jacfwd(func, argnums=0, has_aux=False, *, randomness="error"):
             dummies = [fx.zeros_like(each).requires_grad_() for each in outputs]
             back = _differentiate(outputs, fresh, dummies, True)
             found = []
-            for out, dummy in zip(outputs, dummies):
+            for out, dummy in zip(outputs, dummies, strict=False):
                 per_input = []
-                for piece, x in zip(jacobian_columns(back, dummy, keep), values):
+                for piece, x in zip(jacobian_columns(back, dummy, keep), values, strict=False):
                     per_input.append(piece.reshape(tuple(out.shape) + tuple(x.shape)))
                 found.append(unflatten(_settled(per_input, keep)))
         result = rebuild(found)

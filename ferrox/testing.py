@@ -79,9 +79,11 @@ def assert_close(actual, expected, *, allow_subclasses=True, rtol=None, atol=Non
     Greatest relative difference: 0.3333333333333333 at index (1,) (up to 1.3e-06 allowed)
     """
     if (rtol is None) != (atol is None):
-        raise ValueError(f"rtol and atol must both be specified or both be unspecified, got rtol={rtol} and atol={atol}")
-    options = dict(allow_subclasses=allow_subclasses, rtol=rtol, atol=atol, equal_nan=equal_nan, check_device=check_device,
-                   check_dtype=check_dtype, check_stride=check_stride)
+        raise ValueError("Both 'rtol' and 'atol' must be either specified or omitted, but got no "
+                         f"{'rtol' if rtol is None else 'atol'}.")
+    options = {"allow_subclasses": allow_subclasses, "rtol": rtol, "atol": atol, "equal_nan": equal_nan,
+               "check_device": check_device,
+                   "check_dtype": check_dtype, "check_stride": check_stride}
     try:
         _compare(actual, expected, (), options)
     except _Difference as difference:
@@ -93,7 +95,8 @@ def _compare(actual, expected, path, options):
     if isinstance(actual, dict) and isinstance(expected, dict):
         if actual.keys() != expected.keys():
             raise _Difference(f"The keys of the mappings do not match:\nMissing keys in the actual mapping: "
-                              f"{sorted(expected.keys() - actual.keys(), key=str)}\nAdditional keys in the actual mapping: "
+                              f"{sorted(expected.keys() - actual.keys(), key=str)}\nAdditional keys in the actual "
+                              "mapping: "
                               f"{sorted(actual.keys() - expected.keys(), key=str)}", path)
         for key in expected:
             _compare(actual[key], expected[key], (*path, key), options)
@@ -102,12 +105,12 @@ def _compare(actual, expected, path, options):
     if isinstance(actual, sequences) and isinstance(expected, sequences):
         if len(actual) != len(expected):
             raise _Difference(f"The length of the sequences mismatch: {len(actual)} != {len(expected)}", path)
-        for k, (a, e) in enumerate(zip(actual, expected)):
+        for k, (a, e) in enumerate(zip(actual, expected, strict=False)):
             _compare(a, e, (*path, k), options)
         return
     a, e = _as_tensor(actual), _as_tensor(expected)
     if a is None or e is None:
-        if actual is expected or actual is None and expected is None:
+        if actual is expected or (actual is None and expected is None):
             return
         raise TypeError(f"No comparison pair was able to handle inputs of type {type(actual)} and {type(expected)}.")
     if not options["allow_subclasses"] and type(actual) is not type(expected):
@@ -133,15 +136,15 @@ def _compare_tensors(actual, expected, numbers, path, options):
         rtol, atol = _tolerance_of(actual.dtype, expected.dtype)
     a, e = (each.detach().reshape(-1).tolist() for each in (actual, expected))
     worst_absolute, worst_relative, wrong = (-1.0, 0), (-1.0, 0), 0
-    for k, (x, y) in enumerate(zip(a, e)):
+    for k, (x, y) in enumerate(zip(a, e, strict=False)):
         if _close(x, y, rtol, atol, options["equal_nan"]):
             continue
         wrong += 1
         absolute = abs(x - y)
         relative = absolute / abs(y) if y else math.inf
-        if absolute > worst_absolute[0] or math.isnan(absolute) and not math.isnan(worst_absolute[0]):
+        if absolute > worst_absolute[0] or (math.isnan(absolute) and not math.isnan(worst_absolute[0])):
             worst_absolute = absolute, k
-        if relative > worst_relative[0] or math.isnan(relative) and not math.isnan(worst_relative[0]):
+        if relative > worst_relative[0] or (math.isnan(relative) and not math.isnan(worst_relative[0])):
             worst_relative = relative, k
     if wrong:
         raise _Difference(_report(actual, a, e, numbers, wrong, worst_absolute, worst_relative, rtol, atol), path)
@@ -248,7 +251,7 @@ def _reference(operator, args, keywords):
     bound.apply_defaults()
     names.update({name: _plain(value) for name, value in bound.arguments.items()})
     letters = [_plain(each) for each in args]
-    for name, value in (*zip("abc", letters), ("x", letters[0] if letters else None)):
+    for name, value in (*zip("abc", letters, strict=False), ("x", letters[0] if letters else None)):
         names.setdefault(name, value)
     return eval(operator.reference, names)
 
@@ -307,13 +310,13 @@ def _check_one(operator, args, keywords, order, rtol, atol):
     before = [each.clone() if isinstance(each, fx.Tensor) else each for each in args]
     with fx.no_grad():
         result = operator(*args, **keywords)
-    for k, (each, old) in enumerate(zip(args, before)):
+    for k, (each, old) in enumerate(zip(args, before, strict=False)):
         if isinstance(each, fx.Tensor):
             assert_close(each, old, rtol=0.0, atol=0.0, equal_nan=True,
                          msg=lambda text, k=k: f"[{operator.name}] forward changed its input {k}\n{text}")
     if operator.reference is not None:
         expected = _reference(operator, before, keywords)
-        pairs = zip(result, expected) if isinstance(result, (tuple, list)) else [(result, expected)]
+        pairs = zip(result, expected, strict=False) if isinstance(result, (tuple, list)) else [(result, expected)]
         for k, (got, wanted) in enumerate(pairs):
             import numpy as np
 

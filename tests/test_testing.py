@@ -34,16 +34,16 @@ def test_verdict_and_message_as_pytorch(actual, expected, options):
             m.testing.assert_close(m.tensor(actual, dtype=None), m.tensor(expected), **options)
             results.append("close")
         except AssertionError as error:
-            results.append([line for line in str(error).splitlines() if line.startswith(("Mismatched", "Tensor-likes", "Scalars",
-                                                                                         "The values"))])
-    results[1] = results[1] if results[1] == "close" else [re.sub(r"torch\.Size\(\[([^]]*)\]\)", lambda m: str(tuple(map(int, m[1].split(",")))), line)
-                                                           for line in results[1]]
+            starts = ("Mismatched", "Tensor-likes", "Scalars", "The values")
+            text = re.sub(r"torch\.Size\(\[(.*?)\]\)", lambda size: str(tuple(map(int, size[1].split(",")))),
+                          str(error))
+            results.append([line for line in text.splitlines() if line.startswith(starts)])
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("actual, expected", [(1.0, 1.0), (1.0, 1.5), (1, 2), ([1.0, 2.0], [1.0, 2.0]), ([1.0], [1.0, 2.0]),
-                                              ({"a": 1.0}, {"a": 1.0}), ({"a": 1.0}, {"a": 2.0}), ({"a": 1.0}, {"b": 1.0}),
-                                              ((1.0, [2.0]), (1.0, [2.5]))])
+@pytest.mark.parametrize("actual, expected", [(1.0, 1.0), (1.0, 1.5), (1, 2), ([1.0, 2.0], [1.0, 2.0]),
+                                              ([1.0], [1.0, 2.0]), ({"a": 1.0}, {"a": 1.0}), ({"a": 1.0}, {"a": 2.0}),
+                                              ({"a": 1.0}, {"b": 1.0}), ((1.0, [2.0]), (1.0, [2.5]))])
 def test_numbers_and_nests_as_pytorch(actual, expected):
     verdicts = []
     for m in (fx, torch):
@@ -72,11 +72,11 @@ def test_attributes_are_compared():
         m.testing.assert_close(m.ones(2), m.ones(2, dtype=m.float64), check_dtype=False)
         with pytest.raises(AssertionError, match="stride"):
             m.testing.assert_close(m.ones(2, 3).t(), m.ones(3, 2), check_stride=True)
-        with pytest.raises(ValueError, match="rtol.*and.*atol"):
+        with pytest.raises(ValueError, match="must be either specified or omitted, but got no atol"):
             m.testing.assert_close(m.ones(2), m.ones(2), rtol=1.0)
         with pytest.raises(TypeError):
             m.testing.assert_close(object(), m.ones(2))
-        with pytest.raises(AssertionError, match="^mine$"):
+        with pytest.raises(AssertionError, match=r"^mine$"):
             m.testing.assert_close(m.ones(2), m.zeros(2), msg="mine")
 
 

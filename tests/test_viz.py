@@ -32,7 +32,7 @@ def test_json_is_the_graph():
             ("mul", "sub", 0), ("sum", "sub", 1), ("sub", "sum", 0)} <= edges
     assert all(e["source"] < e["target"] for e in graph["edges"]) and len(graph["edges"]) == 11
     tanh = next(node for node in graph["nodes"] if node["name"] == "tanh")
-    assert tanh["shape"] == [3, 2] and tanh["dtype"] == "float32" and tanh["requires_grad"] and tanh["saved_bytes"] == 24
+    assert (tanh["shape"], tanh["dtype"], tanh["requires_grad"], tanh["saved_bytes"]) == ([3, 2], "float32", True, 24)
     assert not nodes[names.index("constant")]["requires_grad"]
 
 
@@ -40,7 +40,8 @@ def test_dot_has_every_node_and_edge():
     y, params = _network()
     params['a "quoted" name'] = params.pop("w")
     text = fx.viz.to_dot(y, params)
-    assert len(re.findall(r"^  n\d+ \[label=", text, re.M)) == 11 and len(re.findall(r"^  n\d+ -> n\d+;", text, re.M)) == 11
+    assert len(re.findall(r"^  n\d+ \[label=", text, re.M)) == 11
+    assert len(re.findall(r"^  n\d+ -> n\d+;", text, re.M)) == 11
     assert 'label="#5 tanh\\n(3, 2) float32\\nrequires grad", shape=box' in text
     assert 'a \\"quoted\\" name' in text and text.startswith('digraph "graph" {') and text.endswith("}")
 
@@ -103,12 +104,12 @@ def test_html_is_self_contained():
 
 def test_layout_of_a_chain_with_a_shortcut():
     sizes, edges = [(50.0, 30.0)] * 4, [(0, 1), (1, 2), (2, 3), (0, 3)]
-    centres, paths, (width, height) = layered(sizes, edges)
+    centres, paths, (_width, _height) = layered(sizes, edges)
     rows = [y for _, y in centres]
     assert rows == sorted(rows) and len(set(rows)) == 4
     shortcut = paths[3]
     assert len(shortcut) == 4       # bends in the two rows that it passes
-    for (x, y), (cx, cy) in zip(shortcut[1:-1], centres[1:3]):
+    for (x, y), (cx, cy) in zip(shortcut[1:-1], centres[1:3], strict=False):
         assert y == cy and abs(x - cx) >= 25.0
     assert layered([], []) == ([], [], (0.0, 0.0))
 

@@ -197,7 +197,7 @@ cdef object _checked(Node node, object result, str rule):
         if piece is None:
             continue
         if not call.tensors[i]:
-            raise RuntimeError(f"[{node.op.name}] function {rule} returned a gradient different from None at position "
+            raise RuntimeError(f"[{node.op.name}] function {rule} returned a gradient different than None at position "
                                f"{i + 1}, but the corresponding forward input was not a Variable")
         if not isinstance(piece, TensorBase):
             raise TypeError(f"[{node.op.name}] function {rule} returned {type(piece).__name__} at position {i + 1}, "
@@ -225,9 +225,14 @@ cdef bint _shares(TensorBase tensor, tuple arguments, list outputs, int before) 
     return False
 
 
-cdef object _finish(Op op, tuple arguments, object result, bint recording, Call call, bint function,
+cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call, bint function,
                     tuple dirty, tuple plain, object saving):
-    """Record a call by Note [Outputs of Python]; returns what the caller gets.  `saving(inputs, outputs)` gives the Kept."""
+    """Record a call by Note [Outputs of Python]; returns what the caller gets.
+
+    `box` holds what forward returned, and nothing else does, so that references can be counted; `saving(inputs, outputs)`
+    gives the Kept.
+    """
+    cdef object result = box.pop()
     cdef bint single = not isinstance(result, tuple) and (function or not isinstance(result, list))
     cdef list outputs = [result] if single else list(result)
     cdef list originals = list(outputs), recorded = []
@@ -365,7 +370,8 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     cdef Call call = Call()
     cdef bint before = grad_enabled(), recording = False
     cdef list versions = []
-    cdef object result, python = op
+    cdef object python = op
+    cdef list box
     if not hasattr(op, "forward"):
         raise NotImplementedError(f"[{op.name}] has no forward: define `forward(self, *inputs, **params)` in its class")
     if op.vjp == NULL and hasattr(op, "vjp"):
@@ -384,7 +390,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                             "arguments only")
     set_grad(False)
     try:
-        result = python.forward(*arguments, **params)
+        box = [python.forward(*arguments, **params)]
     finally:
         set_grad(before)
     recording = recording and before
@@ -408,7 +414,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                 kept.add(outputs[position], -1 - k)
         return kept
 
-    return _finish(op, arguments, result, recording, call, False, (), (), saving)
+    return _finish(op, arguments, box, recording, call, False, (), (), saving)
 
 
 cdef PyObject *_python_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -529,6 +535,6 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
         context.n_saved = len(kept.values)
         return kept
 
-    outputs = _finish(op, arguments, result, recording and before, call, True, context.dirty, context.plain, saving)
+    outputs = _finish(op, arguments, [result], recording and before, call, True, context.dirty, context.plain, saving)
     context.to_save = context.dirty = context.plain = ()
     return outputs

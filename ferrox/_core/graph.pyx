@@ -307,9 +307,7 @@ cdef int _save_inputs(Node node, PyObject **inputs, uint32_t mask) except -1:
 
 
 cdef int _save_output(Node node, TensorBase out, int at) except -1:
-    cdef object kept = alias(out)
-    if packing():
-        kept = pack(<TensorBase> kept)
+    cdef object kept = pack(alias(out)) if packing() else alias(out)
     Py_INCREF(<PyObject *> kept)
     node.slot[at] = <PyObject *> kept
     node.tail[at] = out.storage.version

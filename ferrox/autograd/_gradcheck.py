@@ -46,12 +46,14 @@ class _Point:
     def __init__(self, tensor):
         self.shape, self.dtype = tuple(tensor.shape), tensor.dtype
         strides = tuple(tensor.stride())
-        span = 1 + sum((size - 1) * step for size, step in zip(self.shape, strides)) if tensor.numel() else 0
+        span = 1 + sum((size - 1) * step for size, step in zip(self.shape, strides, strict=True))
+        span = span if tensor.numel() else 0
         with no_grad():
             self.memory = fx.zeros(span, dtype=tensor.dtype, device=tensor.device)
             self.window = self.memory.as_strided(self.shape, strides)
             self.window.copy_(tensor.detach())
-        self.places = [sum(i * step for i, step in zip(_index(k, self.shape), strides)) for k in range(tensor.numel())]
+        self.places = [sum(i * step for i, step in zip(_index(k, self.shape), strides, strict=True))
+                       for k in range(tensor.numel())]
         self.values = _values(tensor)
 
     def tensor(self):
@@ -76,9 +78,9 @@ def _check_inputs(inputs):
         if each.dtype != fx.float64:
             warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point. This check will "
                           "likely fail if all the inputs are not of double precision floating point.", stacklevel=3)
-        if any(step == 0 and size > 1 for size, step in zip(each.shape, each.stride())):
-            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are "
-                               "non-overlapping to be able to compute the numerical gradients correctly.")
+        if any(step == 0 and size > 1 for size, step in zip(each.shape, each.stride(), strict=False)):
+            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that "
+                               "are non-overlapping to be able to compute the numerical gradients correctly.")
     if not anything:
         raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have "
                          "requires_grad=True.")
@@ -107,21 +109,21 @@ class _Check:
 
     def gradients(self, output, inputs, cotangent):
         found = _grad(output, inputs, cotangent, retain_graph=True, allow_unused=True)
-        for k, (g, x) in enumerate(zip(found, inputs)):
+        for k, (g, x) in enumerate(zip(found, inputs, strict=False)):
             if g is None:
                 continue
             if tuple(g.shape) != tuple(x.shape):
-                raise GradcheckError(f"[{self.name}] the gradient of input {self.wrt[k]} has shape {tuple(g.shape)}, the "
-                                     f"input has shape {tuple(x.shape)}")
+                raise GradcheckError(f"[{self.name}] the gradient of input {self.wrt[k]} has shape {tuple(g.shape)}, "
+                                     f"the input has shape {tuple(x.shape)}")
             if self.check_grad_dtypes and g.dtype != x.dtype:
-                raise GradcheckError(f"[{self.name}] the gradient of input {self.wrt[k]} has dtype {g.dtype}, the input has "
-                                     f"dtype {x.dtype}")
+                raise GradcheckError(f"[{self.name}] the gradient of input {self.wrt[k]} has dtype {g.dtype}, the "
+                                     f"input has dtype {x.dtype}")
         return found
 
     def numbers(self, output, inputs, cotangent):
         """Gradients as lists of numbers, zeros for an unused input."""
         return [[0.0] * x.numel() if g is None else _values(g)
-                for g, x in zip(self.gradients(output, inputs, cotangent), inputs)]
+                for g, x in zip(self.gradients(output, inputs, cotangent), inputs, strict=False)]
 
     def close(self, numeric, analytic, atol=None):
         if math.isnan(numeric) or math.isnan(analytic):
@@ -156,8 +158,8 @@ class _Check:
                 low = point.move(k, -self.eps)
                 below = self.output_values(chosen)
                 point.move(k, 0.0)
-                columns[i, k] = [[(a - b) / (high - low) if a != b else 0.0 for a, b in zip(*pair)]
-                                 for pair in zip(above, below)]
+                columns[i, k] = [[(a - b) / (high - low) if a != b else 0.0 for a, b in zip(*pair, strict=False)]
+                                 for pair in zip(above, below, strict=False)]
         return columns
 
     def check_jacobians(self, inputs, outputs, chosen):
@@ -169,7 +171,7 @@ class _Check:
                 rows = self.numbers(output, inputs, one)
                 again = self.numbers(output, inputs, one)
                 self.check_deterministic(rows, again, number)
-                for i, row in zip(self.wrt, rows):
+                for i, row in zip(self.wrt, rows, strict=False):
                     for k, analytic in enumerate(row):
                         if not self.close(columns[i, k][o][j], analytic):
                             wrong.setdefault(i, []).append((j, k, columns[i, k][o][j], analytic))
@@ -185,19 +187,19 @@ class _Check:
             lines.append(f"  … and {len(entries) - 8} more")
         total = output.numel() * len(self.points[i].values)
         raise GradcheckError(
-            f"[{self.name}] Jacobian mismatch for output {output_number} with respect to input {i}: {len(entries)} of {total} "
-            f"entries differ by more than atol {self.atol:g} + rtol {self.rtol:g}, the worst by "
+            f"[{self.name}] Jacobian mismatch for output {output_number} with respect to input {i}: {len(entries)} of "
+            f"{total} entries differ by more than atol {self.atol:g} + rtol {self.rtol:g}, the worst by "
             f"{abs(worst[2] - worst[3]):.3g}\n" + "\n".join(lines))
 
     def check_deterministic(self, first, second, number):
-        for i, a, b in zip(self.wrt, first, second):
-            for k, (x, y) in enumerate(zip(a, b)):
+        for i, a, b in zip(self.wrt, first, second, strict=False):
+            for k, (x, y) in enumerate(zip(a, b, strict=False)):
                 if abs(x - y) > self.nondet_tol and not (math.isnan(x) and math.isnan(y)):
                     raise GradcheckError(
-                        f"[{self.name}] Backward is not reentrant, i.e., running backward with same input and grad_output "
-                        f"multiple times gives different values: output {number}, input {i} at "
-                        f"{list(_index(k, self.points[i].shape))}: {x:.10g}, then {y:.10g}; the tolerance nondet_tol was "
-                        f"{self.nondet_tol:g}")
+                        f"[{self.name}] Backward is not reentrant, i.e., running backward with same input and "
+                        f"grad_output multiple times gives different values: output {number}, input {i} at "
+                        f"{list(_index(k, self.points[i].shape))}: {x:.10g}, then {y:.10g}; the tolerance nondet_tol "
+                        f"was {self.nondet_tol:g}")
 
     def check_directions(self, inputs, outputs, chosen):
         """Fast mode: v.J.u for one random direction u of each input and v of each output."""
@@ -209,7 +211,7 @@ class _Check:
             direction = [stream.uniform(0.1, 1.0) for _ in range(outputs[number].numel())]
             norm = math.sqrt(sum(v * v for v in direction)) or 1.0
             vs[number] = [v / norm for v in direction]
-        for i, x in zip(self.wrt, inputs):
+        for i, x in zip(self.wrt, inputs, strict=False):
             point = self.points[i]
             u = [stream.uniform(0.1, 1.0) for _ in point.values]
             norm = math.sqrt(sum(each * each for each in u)) or 1.0
@@ -219,42 +221,42 @@ class _Check:
             point.move_all([-self.eps * each for each in u])
             below = self.output_values(chosen)
             point.move_all([0.0] * len(u))
-            for number, high, low in zip(chosen, above, below):
+            for number, high, low in zip(chosen, above, below, strict=False):
                 v, output = vs[number], outputs[number]
-                numeric = sum(each * (a - b) / (2 * self.eps) for each, a, b in zip(v, high, low))
+                numeric = sum(each * (a - b) / (2 * self.eps) for each, a, b in zip(v, high, low, strict=False))
                 cotangent = fx.tensor(v, dtype=output.dtype, device=output.device).reshape(output.shape)
                 row = self.numbers(output, [x], cotangent)[0]
                 self.check_deterministic([row], self.numbers(output, [x], cotangent), number)
-                analytic = sum(a * b for a, b in zip(row, u))
+                analytic = sum(a * b for a, b in zip(row, u, strict=False))
                 if not self.close(numeric, analytic, self.atol * sum(u) * sum(v)):
                     try:
                         self.check_jacobians(inputs, outputs, chosen)   # says which entries are wrong
                     except GradcheckError as error:
                         raise GradcheckError(f"{error}\n(found in fast mode)") from None
                     raise GradcheckError(
-                        f"[{self.name}] Jacobian mismatch for output {number} with respect to input {i} in fast mode: along "
-                        f"random directions numerical {numeric:.10g}, analytical {analytic:.10g}, though each entry is "
-                        "within tolerance; use fast_mode=False or a wider tolerance")
+                        f"[{self.name}] Jacobian mismatch for output {number} with respect to input {i} in fast mode: "
+                        f"along random directions numerical {numeric:.10g}, analytical {analytic:.10g}, though each "
+                        "entry is within tolerance; use fast_mode=False or a wider tolerance")
 
     def check_constant(self, outputs):
         """Outputs that do not require grad must not depend on the inputs."""
         chosen = [k for k, each in enumerate(outputs) if each.is_floating_point()]
         for (i, k), changes in self.numerical(chosen).items():
-            for number, change in zip(chosen, changes):
+            for number, change in zip(chosen, changes, strict=False):
                 for j, numeric in enumerate(change):
                     if not self.close(numeric, 0.0):
                         raise GradcheckError(
-                            f"[{self.name}] Numerical gradient for function expected to be zero: output {number} does not "
-                            f"require grad, but changes with input {i} at {list(_index(k, self.points[i].shape))} "
+                            f"[{self.name}] Numerical gradient for function expected to be zero: output {number} does "
+                            f"not require grad, but changes with input {i} at {list(_index(k, self.points[i].shape))} "
                             f"(by {numeric:.10g}, output element {list(_index(j, outputs[number].shape))})")
 
     def check_zero_cotangents(self, inputs, outputs, chosen):
         for number in chosen:
             rows = self.numbers(outputs[number], inputs, fx.zeros_like(outputs[number].detach()))
-            for i, row in zip(self.wrt, rows):
+            for i, row in zip(self.wrt, rows, strict=False):
                 if any(each != 0 and not math.isnan(each) for each in row):
-                    raise GradcheckError(f"[{self.name}] backward not multiplied by grad_output: a zero cotangent of output "
-                                         f"{number} gives input {i} a gradient that is not zero")
+                    raise GradcheckError(f"[{self.name}] backward not multiplied by grad_output: a zero cotangent of "
+                                         f"output {number} gives input {i} a gradient that is not zero")
 
     def check_joint(self, inputs, outputs, chosen):
         """All outputs at once must give the sum of the gradients of each alone, the others having no cotangent."""
@@ -359,9 +361,11 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
         stream = Random(0xc07a)
         cotangents = [_random_like(each, stream) for each in outputs]
         if gen_non_contig_grad_outputs:
-            cotangents = [fx.stack([each.detach(), each.detach()], -1).select(-1, 0).requires_grad_() for each in cotangents]
+            plain = [each.detach() for each in cotangents]
+            cotangents = [fx.stack([each, each], -1).select(-1, 0).requires_grad_() for each in plain]
     else:
-        cotangents = [each if each.requires_grad else each.detach().requires_grad_() for each in _as_tuple(grad_outputs)]
+        cotangents = [each if each.requires_grad else each.detach().requires_grad_()
+                      for each in _as_tuple(grad_outputs)]
     if not outputs:
         raise ValueError(f"[{_name_of(func)}] gradgradcheck expects at least one output that requires grad")
     count = len(cotangents)
@@ -375,5 +379,5 @@ def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=
 
     gradient.__qualname__ = f"the gradient of {_name_of(func)}"
     return gradcheck(gradient, (*inputs, *cotangents), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception,
-                     nondet_tol=nondet_tol, check_undefined_grad=check_undefined_grad, check_grad_dtypes=check_grad_dtypes,
-                     fast_mode=fast_mode)
+                     nondet_tol=nondet_tol, check_undefined_grad=check_undefined_grad,
+                     check_grad_dtypes=check_grad_dtypes, fast_mode=fast_mode)

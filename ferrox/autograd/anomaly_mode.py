@@ -39,8 +39,8 @@ def _watch(name, kernel, outputs, inputs, seconds):
             _made_in_backward = name
         return
     shapes = ", ".join(str(each[2]) for each in inputs if each is not None)
-    raise RuntimeError(f"[{name}] Function '{name}' returned nan values in forward: its inputs, of shape {shapes}, held "
-                       f"none. It was called here:\n{_where()}")
+    raise RuntimeError(f"[{name}] Function '{name}' returned nan values in forward: its inputs, of shape {shapes}, "
+                       f"held none. It was called here:\n{_where()}")
 
 
 def _check_gradient(node, number, gradient):
@@ -54,8 +54,8 @@ def _check_gradient(node, number, gradient):
     forward = ("The forward was called here:\n" + _user_frames(stack) if stack else
                "The forward was called outside of anomaly detection, so its place is not known.")
     kernel = f" (made by {made!r} within its rule)" if made is not None and made != node.name() else ""
-    raise RuntimeError(f"[{node.name()}] Function '{node.name()}' returned nan values in its {number}th output: the gradient "
-                       f"of input {number}, of shape {tuple(gradient.shape)}{kernel}. {forward}")
+    raise RuntimeError(f"[{node.name()}] Function '{node.name()}' returned nan values in its {number}th output: the "
+                       f"gradient of input {number}, of shape {tuple(gradient.shape)}{kernel}. {forward}")
 
 
 def _user_frames(stack):
@@ -101,23 +101,23 @@ class set_detect_anomaly:
 class detect_anomaly(set_detect_anomaly):
     """Find the first operator, in forward or backward, whose result has a NaN that none of its inputs had.
 
-    A `RuntimeError` names it, with the line it was called from; for a gradient, the line of the forward.  In-place changes
-    of saved values are traced too.  It makes everything slower: for debugging only.
+    A `RuntimeError` names it, with the line it was called from; for a gradient, the line of the forward.  In-place
+    changes of saved values are traced too.  It makes everything slower: for debugging only.
 
     Examples
     --------
     >>> import ferrox as fx
     >>> x = fx.tensor([0.0], requires_grad=True)
-    >>> with fx.autograd.detect_anomaly():
+    >>> with fx.autograd.detect_anomaly():      # doctest: +ELLIPSIS
     ...     y = x / x
     Traceback (most recent call last):
     ...
-    RuntimeError: [div] Function 'div' returned nan values in forward: its inputs, of shape (1,), (1,), held none. ...
+    RuntimeError: [div] Function 'div' returned nan values in forward: ...
     """
 
     def __init__(self, check_nan=True):
-        warnings.warn("Anomaly Detection has been enabled. This mode will increase the runtime and should only be enabled "
-                      "for debugging.", stacklevel=2)
+        warnings.warn("Anomaly Detection has been enabled. This mode will increase the runtime and should only be "
+                      "enabled for debugging.", stacklevel=2)
         self._check_nan = check_nan
 
     def __enter__(self):

@@ -16,8 +16,8 @@ class Function:
         Computes the result, unrecorded.  `ctx.save_for_backward(*tensors)` keeps what backward needs; other values may
         be set as attributes of `ctx`.  Or `forward(*args)` together with `setup_context(ctx, inputs, output)`.
     backward(ctx, *grad_outputs), a staticmethod
-        Returns one gradient for each argument of forward, None where there is none.  `ctx.saved_tensors` gives back what
-        was kept, `ctx.needs_input_grad` says which gradients are asked for.  Written with operators it can be
+        Returns one gradient for each argument of forward, None where there is none.  `ctx.saved_tensors` gives back
+        what was kept, `ctx.needs_input_grad` says which gradients are asked for.  Written with operators it can be
         differentiated again; otherwise decorate it with `once_differentiable`.
 
     Examples
@@ -39,8 +39,8 @@ class Function:
     """
 
     def __init__(self, *args, **kwargs):
-        raise RuntimeError(f"{type(self).__name__} should not be instantiated. Methods on autograd functions are all static, "
-                           "so you should invoke them on the class itself: use `apply`.")
+        raise RuntimeError(f"{type(self).__name__} should not be instantiated. Methods on autograd functions are all "
+                           "static, so you should invoke them on the class itself: use `apply`.")
 
     @staticmethod
     def forward(*args, **kwargs):
@@ -55,8 +55,8 @@ class Function:
     @staticmethod
     def backward(ctx, *grad_outputs):
         """Gradients of the arguments; to be overridden."""
-        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function "
-                                  "to use it with backward mode AD.")
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom "
+                                  "autograd.Function to use it with backward mode AD.")
 
     vjp = backward
 
@@ -80,13 +80,6 @@ class Function:
 
 def _prepare(cls):
     """The operator of a Function, and whether its forward goes without ctx."""
-    for name in ("forward", "backward", "vjp", "setup_context"):
-        for owner in cls.__mro__:
-            if name in owner.__dict__:
-                if not isinstance(owner.__dict__[name], (staticmethod, classmethod)):
-                    raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please use "
-                                       f"new-style autograd function with static {name} method: {cls.__name__}.{name}.")
-                break
     backward = cls.backward is not Function.backward
     vjp = cls.vjp is not Function.vjp
     if backward and vjp:

@@ -36,10 +36,10 @@ def _pack(values, as_tuple):
 
 def _gradients(outputs, inputs, cotangents, create_graph, strict, name, retain=True):
     """Gradients of the outputs that have any, zeros where one does not depend on an input."""
-    pairs = [(out, g) for out, g in zip(outputs, cotangents) if out.requires_grad]
+    pairs = [(out, g) for out, g in zip(outputs, cotangents, strict=False) if out.requires_grad]
     if strict and len(pairs) < len(outputs):
-        raise RuntimeError(f"The output of the user-provided function given to {name} is independent of the inputs, which "
-                           "strict=True does not allow")
+        raise RuntimeError(f"The output of the user-provided function given to {name} is independent of the inputs, "
+                           "which strict=True does not allow")
     if pairs:
         found = _grad([out for out, _ in pairs], inputs, [g for _, g in pairs], retain_graph=retain,
                       create_graph=create_graph, allow_unused=True)
@@ -49,7 +49,7 @@ def _gradients(outputs, inputs, cotangents, create_graph, strict, name, retain=T
         if strict and each is None:
             raise RuntimeError(f"The output of the user-provided function given to {name} is independent of input {k}, "
                                "which strict=True does not allow")
-    return tuple(fx.zeros_like(x) if g is None else g for x, g in zip(inputs, found))
+    return tuple(fx.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=False))
 
 
 def _like(vectors, tensors, name, what):
@@ -57,7 +57,7 @@ def _like(vectors, tensors, name, what):
     if len(vectors) != len(tensors):
         raise RuntimeError(f"The number of vectors v given to {name} ({len(vectors)}) does not match the number of "
                            f"{what} ({len(tensors)})")
-    for k, (v, t) in enumerate(zip(vectors, tensors)):
+    for k, (v, t) in enumerate(zip(vectors, tensors, strict=False)):
         if tuple(v.shape) != tuple(t.shape):
             raise RuntimeError(f"v[{k}] given to {name} has shape {tuple(v.shape)}, expected that of the {what}: "
                                f"{tuple(t.shape)}")
@@ -164,8 +164,8 @@ def vjp(func, inputs, v=None, create_graph=False, strict=False):
         outputs, many_outputs = _tuple_of(func(*fresh), "outputs of the user-provided function", "vjp")
         if v is None:
             if len(outputs) != 1 or outputs[0].numel() != 1:
-                raise RuntimeError("The vector v can only be None if the user-provided function returns a single Tensor with "
-                                   "a single element.")
+                raise RuntimeError("The vector v can only be None if the user-provided function returns a single "
+                                   "Tensor with a single element.")
             vectors = (fx.ones_like(outputs[0]),)
         else:
             vectors, _ = _tuple_of(v, "v", "vjp")
@@ -190,13 +190,13 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
     tuple
         (func(inputs), product); `v` may be left out when the input is one element.
     """
-    inputs, many = _tuple_of(inputs, "inputs", "jvp")
+    inputs, _many = _tuple_of(inputs, "inputs", "jvp")
     with enable_grad():
         fresh = _fresh(inputs, create_graph)
         if v is None:
             if len(fresh) != 1 or fresh[0].numel() != 1:
-                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single "
-                                   "Tensor with a single element.")
+                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a "
+                                   "single Tensor with a single element.")
             vectors = (fx.ones_like(fresh[0]),)
         else:
             vectors, _ = _tuple_of(v, "v", "jvp")
@@ -226,8 +226,8 @@ def hvp(func, inputs, v=None, create_graph=False, strict=False):
         fresh = _fresh(inputs, create_graph)
         if v is None:
             if len(fresh) != 1 or fresh[0].numel() != 1:
-                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a single "
-                                   "Tensor with a single element.")
+                raise RuntimeError("The vector v can only be None if the input to the user-provided function is a "
+                                   "single Tensor with a single element.")
             vectors = (fx.ones_like(fresh[0]),)
         else:
             vectors, _ = _tuple_of(v, "v", "hvp")

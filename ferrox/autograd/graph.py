@@ -50,7 +50,7 @@ _disabled = None
 
 
 class saved_tensors_hooks:
-    """While active, nodes keep `pack_hook(tensor)` in place of a saved tensor, and gradients read `unpack_hook` of that.
+    """While active, nodes keep `pack_hook(tensor)` in place of a saved tensor; gradients read `unpack_hook` of that.
 
     Parameters
     ----------
@@ -151,8 +151,8 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
     tensors : sequence of Tensor
         They require grad.
     fn : callable
-        With `mode="all"`, gets the list of gradients, None for a tensor that this backward does not reach, at the end of
-        the backward; with `mode="any"`, the first gradient that is computed.
+        With `mode="all"`, gets the list of gradients, None for a tensor that this backward does not reach, at the end
+        of the backward; with `mode="any"`, the first gradient that is computed.
     mode : {"all", "any"}
 
     Returns

@@ -1,9 +1,9 @@
 """Recomputation: keep nothing of a part of the forward, and run it again when its gradients are computed.
 
-Note [Recomputation].  While the function runs, `saved_tensors_hooks` put numbers into the nodes in place of saved tensors.
-The first number that backward reads runs the function again on the same arguments, with hooks that collect, in the same
-order, what the nodes of that second run would save; reading number k gives the k-th.  A collected value goes when its node
-gives it up.  So gradients of every order, `autograd.grad`, and nesting work as without checkpointing.
+Note [Recomputation].  While the function runs, `saved_tensors_hooks` put numbers into the nodes in place of saved
+tensors. The first number that backward reads runs the function again on the same arguments, with hooks that collect, in
+the same order, what the nodes of that second run would save; reading number k gives the k-th.  A collected value goes
+when its node gives it up.  So gradients of every order, `autograd.grad`, and nesting work as without checkpointing.
 """
 
 import weakref
@@ -67,17 +67,17 @@ class _Frame:
     def recompute(self):
         for tensor, version in self.versions:
             if tensor._version != version:
-                raise CheckpointError("checkpoint: an argument was changed in place after the forward, so that it cannot "
-                                      f"be run again: a tensor of shape {tuple(tensor.shape)}, version {tensor._version}, "
-                                      f"expected {version}")
+                raise CheckpointError("checkpoint: an argument was changed in place after the forward, so that it "
+                                      f"cannot be run again: a tensor of shape {tuple(tensor.shape)}, version "
+                                      f"{tensor._version}, expected {version}")
         count = 0
 
         def collect(tensor):
             nonlocal count
             number, count = count, count + 1
             if number >= len(self.slots):
-                raise CheckpointError("checkpoint: A different number of tensors was saved during the original forward and "
-                                      f"recomputation: {len(self.slots)} at first, more now.")
+                raise CheckpointError("checkpoint: A different number of tensors was saved during the original forward "
+                                      f"and recomputation: {len(self.slots)} at first, more now.")
             found = tuple(tensor.shape), tensor.dtype, tensor.device
             if self.determinism_check and found != self.descriptions[number]:
                 raise CheckpointError(
@@ -90,7 +90,8 @@ class _Frame:
             return None
 
         def read(packed):
-            raise CheckpointError("checkpoint: the function asked for gradients of its own values while it was run again")
+            raise CheckpointError("checkpoint: the function asked for gradients of its own values "
+                                  "while it was run again")
 
         outside = _random_state() if self.random is not None else None
         try:
@@ -115,8 +116,8 @@ def checkpoint(function, *args, use_reentrant=None, preserve_rng_state=True, det
     *args, **kwargs
         Its arguments; tensors among them must not be changed in place before backward.
     use_reentrant : bool, optional
-        Accepted as in PyTorch.  Both values use the policy described in Note [Recomputation], under which gradients flow
-        to closed-over tensors too and `autograd.grad` works.
+        Accepted as in PyTorch.  Both values use the policy described in Note [Recomputation], under which gradients
+        flow to closed-over tensors too and `autograd.grad` works.
     preserve_rng_state : bool
         Whether the second run draws the same random numbers.
     determinism_check : {"default", "none"}

@@ -19,8 +19,8 @@ from ferrox.viz.svg import to_html, to_svg
 __all__ = ["Edge", "Picture", "Vertex", "picture_of", "save", "to_dot", "to_html", "to_json", "to_mermaid", "to_svg",
            "to_text"]
 
-_BY_SUFFIX = {".dot": to_dot, ".gv": to_dot, ".mmd": to_mermaid, ".mermaid": to_mermaid, ".json": to_json, ".txt": to_text,
-              ".svg": to_svg, ".html": to_html, ".htm": to_html}
+_BY_SUFFIX = {".dot": to_dot, ".gv": to_dot, ".mmd": to_mermaid, ".mermaid": to_mermaid, ".json": to_json,
+              ".txt": to_text, ".svg": to_svg, ".html": to_html, ".htm": to_html}
 
 
 def save(tensors, path, params=None, **options):

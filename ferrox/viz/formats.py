@@ -53,7 +53,8 @@ def to_dot(tensors, params=None, *, max_nodes=1000, constants=True, name="graph"
     for vertex in picture.vertices:
         fill, border = COLOURS[vertex.kind]
         label = "\\n".join(_escape_dot(line) for line in vertex.lines())
-        lines.append(f'  n{vertex.id} [label="{label}", shape={_SHAPES[vertex.kind]}, fillcolor="{fill}", color="{border}"];')
+        shape = _SHAPES[vertex.kind]
+        lines.append(f'  n{vertex.id} [label="{label}", shape={shape}, fillcolor="{fill}", color="{border}"];')
     for edge in picture.edges:
         label = f' [label="output {edge.output}"]' if edge.output else ""
         lines.append(f"  n{edge.source} -> n{edge.target}{label};")
@@ -62,7 +63,9 @@ def to_dot(tensors, params=None, *, max_nodes=1000, constants=True, name="graph"
 
 
 def _escape_mermaid(text):
-    return text.replace("&", "&amp;").replace("#", "#35;").replace('"', "#quot;").replace("<", "&lt;").replace(">", "&gt;")
+    for character, code in (("&", "&amp;"), ("#", "#35;"), ('"', "#quot;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, code)
+    return text
 
 
 def to_mermaid(tensors, params=None, *, max_nodes=1000, constants=True):

@@ -1,9 +1,10 @@
 """A layered drawing of a directed acyclic graph, after Sugiyama, Tagawa and Toda (1981).
 
 Ranks by longest path, with sources drawn down to their consumers; long edges are cut by invisible vertices; the order
-within a rank is improved by barycentre sweeps; coordinates are then the least squares to neighbours' that keep order and
-distance (pool adjacent violators), sweep by sweep.
+within a rank is improved by barycentre sweeps; coordinates are then the least squares to neighbours' that keep order
+and distance (pool adjacent violators), sweep by sweep.
 """
+import itertools
 
 __all__ = ["layered"]
 
@@ -49,7 +50,7 @@ def _place(wanted, widths):
             offset += (widths[k - 1] + width) / 2 + _GAP_X
         shift.append(offset)
     blocks = []         # (sum of targets, number)
-    for target, moved in zip(wanted, shift):
+    for target, moved in zip(wanted, shift, strict=False):
         blocks.append([target - moved, 1])
         while len(blocks) > 1 and blocks[-2][0] * blocks[-1][1] > blocks[-1][0] * blocks[-2][1]:
             total, number = blocks.pop()
@@ -58,7 +59,7 @@ def _place(wanted, widths):
     placed = []
     for total, number in blocks:
         placed.extend([total / number] * number)
-    return [base + moved for base, moved in zip(placed, shift)]
+    return [base + moved for base, moved in zip(placed, shift, strict=False)]
 
 
 def layered(sizes, edges):
@@ -86,14 +87,14 @@ def layered(sizes, edges):
         levels[level].append(v)
     above, below = [[] for _ in rank], [[] for _ in rank]
     for path in paths:
-        for u, v in zip(path, path[1:]):
+        for u, v in itertools.pairwise(path):
             above[v].append(u)
             below[u].append(v)
     _order(levels, above, below)
     x = _coordinates(levels, above, below, widths)
     y, top = [0.0] * len(rank), 0.0
     heights = [max((sizes[v][1] for v in level if v < len(sizes)), default=0.0) for level in levels]
-    for level, height in zip(levels, heights):
+    for level, height in zip(levels, heights, strict=False):
         for v in level:
             y[v] = top + height / 2
         top += height + _GAP_Y
@@ -106,11 +107,11 @@ def layered(sizes, edges):
         points += [(x[v], y[v]) for v in path[1:-1]]
         points.append((x[path[-1]], y[path[-1]] - sizes[path[-1]][1] / 2))
         lines.append(points)
-    return list(zip(x, y))[:len(sizes)], lines, (width, top - _GAP_Y)
+    return list(zip(x, y, strict=False))[:len(sizes)], lines, (width, top - _GAP_Y)
 
 
 def _order(levels, above, below):
-    """Sweep down and up, sorting each level by the mean place of its neighbours; keep the order with fewest crossings."""
+    """Sweep down and up, sorting each level by the mean place of its neighbours; keep the best order."""
     place = {}
 
     def renumber(level):
@@ -140,14 +141,14 @@ def _order(levels, above, below):
         count = _crossings(levels, below, place)
         if count < fewest:
             best, fewest = [list(level) for level in levels], count
-    for level, chosen in zip(levels, best):
+    for level, chosen in zip(levels, best, strict=False):
         level[:] = chosen
 
 
 def _crossings(levels, below, place):
     """The number of crossings between neighbouring levels, by inversions counted in a Fenwick tree."""
     total = 0
-    for level, following in zip(levels, levels[1:]):
+    for level, following in itertools.pairwise(levels):
         ends = [place[w] for v in level for w in sorted(below[v], key=place.__getitem__)]
         tree = [0] * (len(following) + 1)
         for seen, end in enumerate(ends):
@@ -166,7 +167,7 @@ def _crossings(levels, below, place):
 def _coordinates(levels, above, below, widths):
     x = [0.0] * len(widths)
     for level in levels:
-        for v, placed in zip(level, _place([0.0] * len(level), [widths[v] for v in level])):
+        for v, placed in zip(level, _place([0.0] * len(level), [widths[v] for v in level]), strict=False):
             x[v] = placed
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
@@ -177,6 +178,6 @@ def _coordinates(levels, above, below, widths):
                 if sweep >= _SWEEPS - 2:
                     near = above[v] + below[v]
                 wanted.append(sum(x[u] for u in near) / len(near) if near else x[v])
-            for v, placed in zip(level, _place(wanted, [widths[v] for v in level])):
+            for v, placed in zip(level, _place(wanted, [widths[v] for v in level]), strict=False):
                 x[v] = placed
     return x

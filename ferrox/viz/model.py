@@ -114,8 +114,9 @@ class _Collector:
     def leaf(self, tensor):
         key = id(tensor)
         if key not in self.known:
-            self.known[key] = self.add(Vertex("leaf" if tensor.requires_grad else "constant", self.names.get(key, "leaf"),
-                                              tuple(tensor.shape), _dtype_name(tensor.dtype), tensor.requires_grad))
+            kind = "leaf" if tensor.requires_grad else "constant"
+            self.known[key] = self.add(Vertex(kind, self.names.get(key, "leaf"), tuple(tensor.shape),
+                                              _dtype_name(tensor.dtype), tensor.requires_grad))
             self.keep.append(tensor)    # its id must stay its own
         return self.known[key]
 
@@ -176,7 +177,8 @@ class _Collector:
                 sources.append((self.known[target] if target in shown else self.cut, position, output))
             else:
                 sources.append((self.leaf(target), position, 0))
-        vertex = Vertex("output" if is_output else "operator", node.name(), node.shape, node.dtype, True, _kept_bytes(node))
+        kind = "output" if is_output else "operator"
+        vertex = Vertex(kind, node.name(), node.shape, node.dtype, True, _kept_bytes(node))
         self.known[node] = self.add(vertex)
         self.edges.extend(Edge(source, vertex.id, position, output) for source, position, output in sources)
 

@@ -44,7 +44,8 @@ def _box(vertex, x, y, width, height):
     top = y - len(lines) * _LINE / 2 + _LINE * 0.72
     for k, line in enumerate(lines):
         style = 'font-weight="600" font-size="11.5" fill="#1c1c1c"' if k == 0 else 'font-size="10" fill="#555555"'
-        parts.append(f'<text x="{x:.1f}" y="{top + k * _LINE:.1f}" text-anchor="middle" {style}>{html.escape(line)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{top + k * _LINE:.1f}" text-anchor="middle" {style}>'
+                     f'{html.escape(line)}</text>')
     parts.append("</g>")
     return "".join(parts)
 
@@ -55,7 +56,8 @@ def _legend(picture, y):
     for kind, text in _LEGEND:
         if kind in present:
             fill, border = COLOURS[kind]
-            parts.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="12" height="12" rx="3" fill="{fill}" stroke="{border}"/>'
+            parts.append(f'<rect x="{x:.1f}" y="{y - 9:.1f}" width="12" height="12" rx="3" '
+                         f'fill="{fill}" stroke="{border}"/>'
                          f'<text x="{x + 17:.1f}" y="{y + 1:.1f}" font-size="10" fill="#555555">{text}</text>')
             x += 17 + len(text) * 5.4 + 20
     return "".join(parts), x
@@ -85,21 +87,22 @@ def to_svg(tensors, params=None, *, max_nodes=1000, constants=True):
     centres, paths, (width, height) = layered(sizes, [(e.source, e.target) for e in picture.edges])
     legend, legend_width = _legend(picture, height + _MARGIN + 30)
     width, height = max(width + 2 * _MARGIN, legend_width), height + _MARGIN + 46
-    indent = (width - max((x + s[0] / 2 for (x, _), s in zip(centres, sizes)), default=0)) / 2 if centres else _MARGIN
-    indent = max(indent, _MARGIN)
+    drawn = max((x + s[0] / 2 for (x, _), s in zip(centres, sizes, strict=True)), default=0)
+    indent = max((width - drawn) / 2, _MARGIN)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
              f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="Helvetica, Arial, sans-serif">',
              '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7.2" refY="4" markerWidth="7" markerHeight="7" '
              'orient="auto"><path d="M0 0.6L8 4L0 7.4z" fill="#777777"/></marker></defs>',
              f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
              f'<g transform="translate({indent:.1f} {_MARGIN:.0f})">']
-    for edge, points in zip(picture.edges, paths):
+    for edge, points in zip(picture.edges, paths, strict=False):
         parts.append(f'<path class="edge" data-from="{edge.source}" data-to="{edge.target}" d="{_curve(points)}" '
                      'fill="none" stroke="#777777" stroke-width="1.2" marker-end="url(#arrow)"/>')
         if edge.output:
             x, y = points[0]
-            parts.append(f'<text x="{x + 5:.1f}" y="{y + 12:.1f}" font-size="9" fill="#777777">output {edge.output}</text>')
-    for vertex, (x, y), (w, h) in zip(picture.vertices, centres, sizes):
+            parts.append(f'<text x="{x + 5:.1f}" y="{y + 12:.1f}" font-size="9" fill="#777777">'
+                         f'output {edge.output}</text>')
+    for vertex, (x, y), (w, h) in zip(picture.vertices, centres, sizes, strict=False):
         parts.append(_box(vertex, x, y, w, h))
     parts += ["</g>", legend, "</svg>"]
     return "\n".join(parts)
@@ -115,7 +118,8 @@ header b {{ margin-right: 1em; }} header span {{ color: #666; }}
 #view svg {{ transform-origin: 0 0; }}
 .faded {{ opacity: 0.18; }}
 </style></head><body>
-<header><b>{title}</b><span>{summary}; drag to move, wheel to zoom, click an operator to see what it depends on</span></header>
+<header><b>{title}</b>
+<span>{summary}; drag to move, wheel to zoom, click an operator to see what it depends on</span></header>
 <div id="view">
 {svg}
 </div>
@@ -124,11 +128,15 @@ const view = document.getElementById("view"), svg = view.querySelector("svg");
 let scale = 1, x = Math.max(0, (view.clientWidth - svg.clientWidth) / 2), y = 10, held = null, moved = false;
 const place = () => svg.style.transform = `translate(${{x}}px, ${{y}}px) scale(${{scale}})`;
 view.addEventListener("wheel", e => {{
-  const by = Math.exp(-e.deltaY / 500), box = view.getBoundingClientRect(), px = e.clientX - box.x, py = e.clientY - box.y;
+  const by = Math.exp(-e.deltaY / 500), box = view.getBoundingClientRect();
+  const px = e.clientX - box.x, py = e.clientY - box.y;
   x = px - (px - x) * by; y = py - (py - y) * by; scale *= by; place(); e.preventDefault();
 }}, {{ passive: false }});
 view.addEventListener("mousedown", e => {{ held = [e.clientX - x, e.clientY - y]; moved = false; }});
-window.addEventListener("mousemove", e => {{ if (held) {{ x = e.clientX - held[0]; y = e.clientY - held[1]; moved = true; place(); }} }});
+window.addEventListener("mousemove", e => {{
+  if (!held) return;
+  x = e.clientX - held[0]; y = e.clientY - held[1]; moved = true; place();
+}});
 window.addEventListener("mouseup", () => held = null);
 const nodes = [...svg.querySelectorAll(".node")], edges = [...svg.querySelectorAll(".edge")];
 const show = ids => {{
@@ -142,7 +150,9 @@ view.addEventListener("click", event => {{
   const ids = new Set([node.dataset.id]), queue = [node.dataset.id];
   while (queue.length) {{
     const at = queue.pop();
-    edges.forEach(e => {{ if (e.dataset.to === at && !ids.has(e.dataset.from)) {{ ids.add(e.dataset.from); queue.push(e.dataset.from); }} }});
+    for (const e of edges) {{
+      if (e.dataset.to === at && !ids.has(e.dataset.from)) {{ ids.add(e.dataset.from); queue.push(e.dataset.from); }}
+    }}
   }}
   show(ids);
 }});

@@ -122,7 +122,7 @@ def test_sequential():
 
     expected = _gradients(plain, 2)
     for segments in (1, 2, 3, 5):
-        assert _gradients(lambda x: checkpoint_sequential(layers, segments, x), 2) == expected
+        assert _gradients(lambda x, n=segments: checkpoint_sequential(layers, n, x), 2) == expected
     with pytest.raises(ValueError, match="segments"):
         checkpoint_sequential(layers, 6, fx.ones(2))
 

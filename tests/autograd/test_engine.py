@@ -83,7 +83,8 @@ def test_persistent_saved_values():
         fx.autograd.saved_values("forever")
 
 
-@pytest.mark.parametrize("function", [lambda m, x: x * x * x * x, lambda m, x: m.exp(x * 2.0), lambda m, x: m.sin(x) / x,
+@pytest.mark.parametrize("function", [lambda m, x: x * x * x * x, lambda m, x: m.exp(x * 2.0),
+                                      lambda m, x: m.sin(x) / x,
                                       lambda m, x: m.sigmoid(x) * m.log(x), lambda m, x: m.tanh(x) ** 3])
 def test_fourth_order(function):
     a = fx.tensor([0.7, 1.3], dtype=fx.float64, requires_grad=True)

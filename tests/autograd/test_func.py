@@ -16,7 +16,7 @@ def _same(ours, theirs):
             _same(ours[key], theirs[key])
     elif isinstance(theirs, (tuple, list)):
         assert type(ours) is type(theirs) and len(ours) == len(theirs)
-        for a, b in zip(ours, theirs):
+        for a, b in zip(ours, theirs, strict=False):
             _same(a, b)
     else:
         assert ours == theirs
@@ -78,7 +78,7 @@ def test_as_torch_func(name):
 def test_results_are_differentiable_with_respect_to_what_is_closed_over():
     for m, f in ((fx, fx.func), (torch, torch.func)):
         w = m.tensor([1.0, 2.0, 3.0], dtype=m.float64, requires_grad=True)
-        g = f.grad(lambda x: (x * x * w * w).sum())(_x(m))
+        g = f.grad(lambda x, w=w: (x * x * w * w).sum())(_x(m))
         g.sum().backward()
         fx.testing.assert_close(w.grad.tolist(), (4.0 * _x(m) * w.detach()).tolist(), rtol=1e-12, atol=1e-12)
 

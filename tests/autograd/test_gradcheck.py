@@ -62,7 +62,7 @@ def test_a_wrong_gradient_is_named_with_its_numbers(fast_mode):
 def test_a_wrong_second_derivative():
     func = _function(lambda a: a * a * a, lambda a, g: g * 3.0 * a.detach() * a)
     assert fx.autograd.gradcheck(func, _points())
-    with pytest.raises(fx.autograd.GradcheckError, match="the gradient of .*Jacobian mismatch for output 0 with respect to"):
+    with pytest.raises(fx.autograd.GradcheckError, match=r"the gradient of .*Jacobian mismatch for output 0"):
         fx.autograd.gradgradcheck(func, _points())
 
 
@@ -121,13 +121,16 @@ def test_verdicts_as_pytorch():
         verdicts = []
         for m in (fx, torch):
             class Scaled(m.autograd.Function):
+                factor = 3.0 * scale
+
                 @staticmethod
                 def forward(ctx, x):
+                    ctx.factor = Scaled.factor
                     return x * 3.0
 
                 @staticmethod
                 def backward(ctx, g):
-                    return g * 3.0 * scale
+                    return g * ctx.factor
 
             verdicts.append(m.autograd.gradcheck(Scaled.apply, (_points(m),), raise_exception=False))
         assert verdicts[0] == verdicts[1], scale

@@ -68,7 +68,8 @@ def test_retain_grad():
 def test_multi_grad_hook():
     x, y, z = (fx.tensor(float(k), requires_grad=True) for k in (2, 3, 4))
     rounds, first = [], []
-    handle = fx.autograd.graph.register_multi_grad_hook([x, y, z], lambda gs: rounds.append([g and g.item() for g in gs]))
+    handle = fx.autograd.graph.register_multi_grad_hook(
+        [x, y, z], lambda gs: rounds.append([None if g is None else g.item() for g in gs]))
     fx.autograd.graph.register_multi_grad_hook([x, y], lambda g: first.append(g.item()), mode="any")
     (x * y).backward()
     (x * y * z).backward()
@@ -112,9 +113,9 @@ def test_saved_tensors_hooks_misused():
         y = (x * x).sum()
     with pytest.raises(TypeError, match="unpack_hook expected to be a Tensor"):
         y.backward()
-    with fx.autograd.graph.disable_saved_tensors_hooks("not here"):
-        with pytest.raises(RuntimeError, match="not here"), fx.autograd.graph.saved_tensors_hooks(print, print):
-            pass
+    with fx.autograd.graph.disable_saved_tensors_hooks("not here"), pytest.raises(RuntimeError, match="not here"), \
+            fx.autograd.graph.saved_tensors_hooks(print, print):
+        pass
 
     def fail(t):
         raise ValueError("cannot pack")

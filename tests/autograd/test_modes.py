@@ -28,7 +28,8 @@ def test_one_instance_used_again():
         assert fx.is_grad_enabled()
 
 
-@pytest.mark.parametrize("decorate", [fx.no_grad(), fx.no_grad, fx.inference_mode(), fx.inference_mode, fx.set_grad_enabled])
+@pytest.mark.parametrize("decorate", [fx.no_grad(), fx.no_grad, fx.inference_mode(), fx.inference_mode,
+                                      fx.set_grad_enabled])
 def test_decorators(decorate):
     if decorate is fx.set_grad_enabled:
         decorate = fx.set_grad_enabled(False)
