@@ -8,7 +8,7 @@ from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg
 from ferrox._core.ops.bounds cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, deliver, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
-from ferrox._core.ops.logic cimport eq, isfinite, where
+from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.tensor cimport TensorBase
 
@@ -345,9 +345,12 @@ _named.row["inplace"] = False
 
 
 cdef object xlogy_vjp(Node n, object g):
-    cdef object x = saved_input(n, 0)
-    return (mul(g, apply2(XLOGY, square(sign(x)), saved_input(n, 1))) if wants(n, 0) else None,
-            mul(g, div(x, saved_input(n, 1))) if wants(n, 1) else None)
+    cdef object x = saved_input(n, 0), y = saved_input(n, 1), dx = None
+    if wants(n, 0):
+        if not isinstance(y, TensorBase):
+            y = full_like(<TensorBase> x, y)
+        dx = mul(g, apply1(LOG, where(both(eq(x, 0), le(y, 0)), 1, y)))
+    return dx, mul(g, div(x, y)) if wants(n, 1) else None
 
 cdef Op XLOGY = binary("xlogy", REAL, rule(xlogy_vjp), ("01", "01"), "sp.xlogy(a, b)", "t(3, 4), t(4, low=0.2)",
                        "`input` times the logarithm of `other`; 0 where `input` is 0.")

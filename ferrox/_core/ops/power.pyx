@@ -1,12 +1,13 @@
 """Powers."""
 from cpython.float cimport PyFloat_Check
+from libc.math cimport INFINITY
 
 from ferrox._core.abi cimport FX_F64
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
-from ferrox._core.ops.arithmetic cimport mul, reciprocal, rsqrt, sqrt, square, sub
+from ferrox._core.ops.arithmetic cimport full_like, mul, reciprocal, rsqrt, sqrt, square, sub
 from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, as_operand, deliver, is_number
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport both, either, eq, ge, isnan, where
@@ -42,12 +43,11 @@ cdef object pow_vjp(Node n, object g):
     if wants(n, 1):
         de = mul(g, saved_output(n, 0))
         if isinstance(x, TensorBase):
-            # A base of zero has no logarithm; one in its place keeps NaN out of the branch that is not taken.
-            flat = both(eq(x, 0), ge(e, 0))
+            # 0^e is flat for e >= 0; the logarithm of one in the place of the base says so without making NaN.
             x = to_dtype(<TensorBase> x, (<TensorBase> de).a.dtype)
-            de = where(flat, 0, mul(de, log(where(flat, 1, x))))
+            de = mul(de, log(where(both(eq(x, 0), ge(e, 0)), 1, x)))
         elif x == 0:
-            de = where(ge(e, 0), 0, mul(de, float("-inf")))
+            de = mul(de, where(ge(e, 0), full_like(<TensorBase> e, 0), -INFINITY))
         else:
             de = mul(de, _log_of_number(x))
     return dx, de
