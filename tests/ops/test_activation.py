@@ -11,45 +11,15 @@ import ferrox as fx
 import ferrox.nn.functional as mine
 
 torch.manual_seed(0)
-NAMES = [
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-    "logsigmoid",
-    "tanhshrink",
-    "softshrink",
-    "hardshrink",
-    "sigmoid",
-    "tanh",
-]
-WITH_INPLACE = [
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "celu",
-    "silu",
-    "mish",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-]
+NAMES = ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign",
+         "hardtanh", "hardsigmoid", "hardswish", "logsigmoid", "tanhshrink", "softshrink", "hardshrink", "sigmoid",
+         "tanh"]
+WITH_INPLACE = ["relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "hardsigmoid",
+                "hardswish"]
 PARAMETERS = {
     "leaky_relu": [(0.2,), (0.0,), (-0.5,)],
     "elu": [(2.0,)],
-    "celu": [(2.0,), (-0.7,)],
+    "celu": [(2.0,), (-0.5,)],
     "softplus": [(2.0, 1.0)],
     "hardtanh": [(-0.2, 0.7)],
     "softshrink": [(0.25,), (0.0,)],
@@ -80,9 +50,10 @@ def r(*shape):
 
 @pytest.mark.parametrize("name, parameters", calls())
 def test_values_and_two_orders(name, parameters):
-    order = 1 if name == "hardsigmoid" else 2  # PyTorch has no second derivative of it
+    # PyTorch has no second derivative of hardsigmoid, and its first is a float32 sixth.
+    order, rtol = (1, 1e-7) if name == "hardsigmoid" else (2, None)
     for x in [*layouts(r(3, 4)), r(), r(2, 0), r(200)]:
-        check(lambda lib, x: getattr(functional(lib), name)(x, *parameters), x, order=order)
+        check(lambda lib, x: getattr(functional(lib), name)(x, *parameters), x, order=order, rtol=rtol)
 
 
 @pytest.mark.parametrize("name, parameters", calls())
@@ -166,21 +137,8 @@ def test_refusals():
 def test_which_are_public_where():
     for name in ["relu", "selu", "celu", "prelu", "hardshrink", "threshold", "sigmoid", "tanh"]:
         assert getattr(fx, name) is getattr(mine, name)
-    for name in [
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "mish",
-        "softplus",
-        "softsign",
-        "hardtanh",
-        "hardsigmoid",
-        "hardswish",
-        "mse_loss",
-        "l1_loss",
-    ]:
+    for name in ["relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "softsign", "hardtanh",
+                 "hardsigmoid", "hardswish", "mse_loss", "l1_loss"]:
         assert not hasattr(fx, name) and callable(getattr(mine, name))
     for name in ["gelu_erf_backward", "threshold_backward", "mse", "axpy", "div_trunc", "clamp_scalar"]:
         assert not hasattr(fx, name) and not hasattr(mine, name)

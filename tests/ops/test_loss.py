@@ -78,7 +78,7 @@ def test_binary_cross_entropy(reduction):
 
     # PyTorch holds a denominator of the second derivative above 1e-12 by adding it.
     check(loss, x, y, rtol=1e-8)
-    check(loss, x, y, r(4, low=0.1), rtol=1e-8)
+    check(loss, x, y, w=r(4, low=0.1), rtol=1e-8)
     edge = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.5], dtype=torch.float64)
     check(loss, edge, torch.tensor([0.0, 1.0, 1.0, 0.0, 0.5], dtype=torch.float64), order=1)
     for bad in (-0.1, 1.5):
@@ -96,9 +96,9 @@ def test_binary_cross_entropy_with_logits(reduction):
         return functional(lib).binary_cross_entropy_with_logits(x, y, weight=w, pos_weight=p, reduction=reduction)
 
     check(loss, x, y)
-    check(loss, x, y, r(4, low=0.1))
-    check(loss, x, y, None, r(4, low=0.1))
-    check(loss, x, y, r(3, 1, low=0.1), r(4, low=0.1))
+    check(loss, x, y, w=r(4, low=0.1))
+    check(loss, x, y, p=r(4, low=0.1))
+    check(loss, x, y, w=r(3, 1, low=0.1), p=r(4, low=0.1))
     check(
         loss,
         torch.tensor([-1000.0, 1000.0, 0.0], dtype=torch.float64),
@@ -112,14 +112,8 @@ def test_binary_cross_entropy_with_logits(reduction):
 def test_dtypes():
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         x, y = r(50, low=0.1, high=0.9).to(dtype), r(50, low=0.1, high=0.9).to(dtype)
-        for name in (
-            "mse_loss",
-            "l1_loss",
-            "smooth_l1_loss",
-            "huber_loss",
-            "binary_cross_entropy",
-            "binary_cross_entropy_with_logits",
-        ):
+        for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+                     "binary_cross_entropy_with_logits"):
             same(
                 getattr(mine, name)(fx_of(x), fx_of(y)),
                 getattr(theirs, name)(x, y),
@@ -153,14 +147,8 @@ def test_sizes():
 
 
 def test_refusals():
-    for name in (
-        "mse_loss",
-        "l1_loss",
-        "smooth_l1_loss",
-        "huber_loss",
-        "binary_cross_entropy",
-        "binary_cross_entropy_with_logits",
-    ):
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+                 "binary_cross_entropy_with_logits"):
         with pytest.raises(ValueError):
             getattr(mine, name)(fx.zeros(2), fx.zeros(2), reduction="median")
     raises_alike(
@@ -171,16 +159,9 @@ def test_refusals():
 
 def test_the_old_arguments():
     x, y = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 5.0])
-    for size_average, reduce in (
-        (True, None),
-        (False, None),
-        (None, False),
-        (None, True),
-        (False, True),
-        (True, False),
-    ):
+    for old in ((True, None), (False, None), (None, False), (None, True), (False, True), (True, False)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            same(mine.mse_loss(fx_of(x), fx_of(y), size_average, reduce), theirs.mse_loss(x, y, size_average, reduce))
+            same(mine.mse_loss(fx_of(x), fx_of(y), *old), theirs.mse_loss(x, y, *old))
     with pytest.warns(UserWarning, match="will be deprecated"):
         mine.l1_loss(fx_of(x), fx_of(y), size_average=False)

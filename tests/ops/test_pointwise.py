@@ -14,109 +14,20 @@ import ferrox as fx
 torch.manual_seed(0)
 NAN, INF = math.nan, math.inf
 SPECIAL = torch.tensor(
-    [
-        0.0,
-        -0.0,
-        1.0,
-        -1.0,
-        0.5,
-        -0.5,
-        2.0,
-        -2.0,
-        3.0,
-        -3.0,
-        1.5,
-        2.5,
-        -1.5,
-        20.0,
-        -20.0,
-        100.0,
-        -100.0,
-        1e-5,
-        1e20,
-        -1e20,
-        INF,
-        -INF,
-        NAN,
-    ],
+    [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1.5, 2.5, -1.5, 20.0, -20.0, 100.0, -100.0, 1e-05, 1e+20,
+     -1e+20, INF, -INF, NAN],
     dtype=torch.float64,
 )
-REAL = [
-    "sqrt",
-    "rsqrt",
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "sin",
-    "cos",
-    "tan",
-    "asin",
-    "acos",
-    "atan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "asinh",
-    "acosh",
-    "atanh",
-    "sigmoid",
-    "logit",
-    "erf",
-    "erfc",
-    "erfinv",
-    "lgamma",
-    "digamma",
-    "sinc",
-    "reciprocal",
-    "deg2rad",
-    "rad2deg",
-]
+REAL = ["sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+        "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "logit", "erf", "erfc", "erfinv",
+        "lgamma", "digamma", "sinc", "reciprocal", "deg2rad", "rad2deg"]
 SAME = ["abs", "neg", "positive", "sign", "square", "floor", "ceil", "round", "trunc", "frac", "nan_to_num"]
 TESTS = ["isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit", "logical_not", "bitwise_not"]
-BINARY = [
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "floor_divide",
-    "remainder",
-    "fmod",
-    "pow",
-    "float_power",
-    "maximum",
-    "minimum",
-    "fmax",
-    "fmin",
-    "atan2",
-    "hypot",
-    "copysign",
-    "logaddexp",
-    "logaddexp2",
-    "xlogy",
-    "clamp_min",
-    "clamp_max",
-    "rsub",
-]
-LOGIC = [
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "logical_and",
-    "logical_or",
-    "logical_xor",
-    "bitwise_and",
-    "bitwise_or",
-    "bitwise_xor",
-    "bitwise_left_shift",
-    "bitwise_right_shift",
-]
+BINARY = ["add", "sub", "mul", "div", "floor_divide", "remainder", "fmod", "pow", "float_power", "maximum", "minimum",
+          "fmax", "fmin", "atan2", "hypot", "copysign", "logaddexp", "logaddexp2", "xlogy", "clamp_min", "clamp_max",
+          "rsub"]
+LOGIC = ["eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
+         "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"]
 DOMAIN = dict.fromkeys(
     ("sqrt", "rsqrt", "log", "log2", "log10", "asin", "acos", "atanh", "logit", "erfinv", "log1p"), (0.05, 0.95)
 )
@@ -218,20 +129,8 @@ def test_two_operands_promote(name):
         name
         for name in BINARY + LOGIC
         if name
-        not in (
-            "maximum",
-            "minimum",
-            "fmax",
-            "fmin",
-            "atan2",
-            "hypot",
-            "copysign",
-            "logaddexp",
-            "logaddexp2",
-            "logical_and",
-            "logical_or",
-            "logical_xor",
-        )
+        not in ("maximum", "minimum", "fmax", "fmin", "atan2", "hypot", "copysign", "logaddexp", "logaddexp2",
+                "logical_and", "logical_or", "logical_xor")
     ],
 )
 def test_a_number_keeps_the_tensors_dtype(name):
@@ -265,7 +164,8 @@ def test_two_operands_special_values_and_gradient(name):
     if name == "xlogy":
         special = SPECIAL[~SPECIAL.isnan()]
     pairs = torch.cartesian_prod(special, special)
-    check(name, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), order=1)
+    # PyTorch has no gradient of floor_divide.
+    check(name, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), gradients=name != "floor_divide", order=1)
 
 
 @pytest.mark.parametrize("name", [name for name in BINARY if name != "floor_divide"])
@@ -291,18 +191,8 @@ def test_two_operands_against_differences(name):
 
 def test_names_and_aliases():
     a, b = r(3, low=1.1), r(3, low=1.1)
-    for name in [
-        "subtract",
-        "multiply",
-        "divide",
-        "true_divide",
-        "greater",
-        "greater_equal",
-        "less",
-        "less_equal",
-        "not_equal",
-        "arctan2",
-    ]:
+    for name in ["subtract", "multiply", "divide", "true_divide", "greater", "greater_equal", "less", "less_equal",
+                 "not_equal", "arctan2"]:
         check(name, a, b)
     for name in ["negative", "absolute", "sgn", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "fix"]:
         check(name, a - 1.05 if name in ("arcsin", "arccos", "arctanh") else a)
@@ -311,7 +201,9 @@ def test_names_and_aliases():
 @pytest.mark.parametrize("e", [0, 1, 2, 3, 4, 0.5, 1.5, -1, -0.5, -2, 0.0])
 def test_powers(e):
     check(lambda lib, x: lib.pow(x, e), r(3, 4, low=0.2))
-    check(lambda lib, x: lib.pow(x, e), SPECIAL, order=1)
+    # PyTorch's slopes take the square root of -inf for e = 1.5, and the other sign at -0 for e = -0.5.
+    special = SPECIAL[~(SPECIAL == -INF)] if e == 1.5 else SPECIAL[SPECIAL != 0] if e == -0.5 else SPECIAL
+    check(lambda lib, x: lib.pow(x, e), special, order=1)
     check(lambda lib, x: x**e, r(3, 4, low=0.2))
     check(lambda lib, x: lib.pow(abs(e), x), r(3, 4), order=2 if e else 1)
     check(lambda lib, x: lib.float_power(x, e), torch.arange(1, 5))
@@ -329,20 +221,8 @@ def test_integer_powers():
 
 
 def test_third_order():
-    for name in (
-        "tanh",
-        "sigmoid",
-        "exp",
-        "sin",
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "log1p",
-        "lgamma",
-        "digamma",
-        "erf",
-        "tan",
-    ):
+    for name in ("tanh", "sigmoid", "exp", "sin", "sqrt", "rsqrt", "reciprocal", "log1p", "lgamma", "digamma", "erf",
+                 "tan"):
         low, high = DOMAIN.get(name, (0.2, 1.2))
         check(name, r(4, low=low, high=high), order=3, rtol=1e-7)
 
@@ -430,67 +310,10 @@ def test_three_operands():
     raises_alike("addcdiv", torch.tensor([1]), torch.tensor([1]), torch.tensor([1]))
 
 
-def test_clamp():
-    a, low, high = r(3, 4), r(4, low=-1, high=0.5), r(3, 1, low=-0.5, high=1)
-    for bounds in ((-0.5, 0.5), (None, 0.5), (-0.5, None), (1, -1), (low, high), (None, high), (low, None)):
-        check(
-            lambda lib, x, *b, low=bounds[0], high=bounds[1]: lib.clamp(
-                x, fx_of(low) if lib is fx else low, fx_of(high) if lib is fx else high
-            ),
-            a,
-        )
-    check("clamp", a, low, high)
-    check("clamp", SPECIAL, -1, 2.0, order=1)
-    check("clip", SPECIAL, -1.0, order=1)
-    for x in every_dtype(torch.arange(6)):
-        if x.dtype != torch.bool:
-            check("clamp", x, 1, 3, gradients=False)
-            check("clamp", x, 0.5, 3.5, gradients=False)
-    check("clamp", torch.tensor([2**62 + 1, -5]), -(2**62) - 1, 2**62 + 3)
-    raises_alike("clamp", a, match="At least one of 'min' or 'max' must not be None")
-
-
 def test_ties():
     a, b = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64), torch.tensor([1.0, 1.0, 4.0], dtype=torch.float64)
     for name in ("maximum", "minimum", "fmax", "fmin", "clamp_min", "clamp_max"):
         check(name, a, b, order=1)
-
-
-def test_where_and_masked_fill():
-    a, b, mask = r(3, 4), r(4), r(3, 1) > 0
-    check(lambda lib, m, x, y: lib.where(m, x, y), mask, a, b)
-    check(lambda lib, m, x: lib.where(m, x, 3.0), mask, a)
-    check(lambda lib, m, x: lib.where(m, 0, x), mask, a)
-    check(lambda lib, m, x, y: x.where(m, y), mask, a, b)
-    check(lambda lib, m: lib.where(m, 1, 2.5), mask)
-    check(lambda lib, m: lib.where(m, 1, 2), mask)
-    for x in every_dtype(torch.arange(4)):
-        for y in every_dtype(torch.arange(4)):
-            check(lambda lib, m, x, y: lib.where(m, x, y), mask, x, y, gradients=False)
-        check(lambda lib, m, x: x.masked_fill(m, 1), mask, x, gradients=False)
-    check(lambda lib, m, x: x.masked_fill(m, -9.0), mask, a)
-    check(lambda lib, m, x, v: x.masked_fill(m, v), mask, a, r())
-    check(lambda lib, m, x: x.masked_fill(m, -9.0), mask, r(4))
-    raises_alike(lambda lib, m, x: lib.where(m, x, x), a, a, match="where expected condition to be a boolean tensor")
-    raises_alike(lambda lib, m, x: x.masked_fill(m, 1), torch.tensor([1, 2]), r(2))
-    raises_alike(
-        lambda lib, m, x, v: x.masked_fill(m, v), mask, a, r(2), match="only supports a 0-dimensional value tensor"
-    )
-    same(fx.where(fx.tensor([[True, False], [True, True]])), torch.where(torch.tensor([[True, False], [True, True]])))
-
-
-def test_closeness():
-    a = SPECIAL
-    b = torch.cat([a[:10] + 1e-9, a[10:] * (1 + 1e-6)])
-    for equal_nan in (False, True):
-        for rtol, atol in ((1e-5, 1e-8), (0.0, 0.0), (1e-7, 0.0)):
-            same(fx.isclose(fx_of(a), fx_of(b), rtol, atol, equal_nan), torch.isclose(a, b, rtol, atol, equal_nan))
-            assert fx.allclose(fx_of(a), fx_of(b), rtol, atol, equal_nan) == torch.allclose(a, b, rtol, atol, equal_nan)
-    same(fx.isclose(fx.tensor([1, 5]), fx.tensor([1, 6])), torch.tensor([True, False]))
-    raises_alike("isclose", torch.tensor([1]), torch.tensor([1.0]))
-    raises_alike("isclose", torch.tensor([1]), torch.tensor([1]), -1.0)
-    assert fx.equal(fx_of(a[:5]), fx_of(a[:5])) and not fx.equal(fx_of(a), fx_of(a))
-    assert not fx.equal(fx.zeros(2), fx.zeros(3)) and fx.equal(fx.zeros(0), fx.zeros(0))
 
 
 def test_nan_to_num():
@@ -507,30 +330,8 @@ def test_heaviside_and_ldexp():
     check("ldexp", r(3), r(3).round())
 
 
-IN_PLACE = [
-    "abs",
-    "neg",
-    "sign",
-    "square",
-    "reciprocal",
-    "sqrt",
-    "exp",
-    "log",
-    "sin",
-    "tan",
-    "tanh",
-    "sigmoid",
-    "erf",
-    "floor",
-    "round",
-    "frac",
-    "logit",
-    "relu",
-    "lgamma",
-    "expm1",
-    "nan_to_num",
-    "deg2rad",
-]
+IN_PLACE = ["abs", "neg", "sign", "square", "reciprocal", "sqrt", "exp", "log", "sin", "tan", "tanh", "sigmoid", "erf",
+            "floor", "round", "frac", "logit", "relu", "lgamma", "expm1", "nan_to_num", "deg2rad"]
 
 
 @pytest.mark.parametrize("name", IN_PLACE)
@@ -554,7 +355,8 @@ def test_in_place_with_operands():
             getattr(z, name + "_")(y)
             return z
 
-        check(changed, a if name not in ("pow", "xlogy") else a.abs() + 0.1, b, order=1)
+        gradients = name not in ("eq", "lt")
+        check(changed, a if name not in ("pow", "xlogy") else a.abs() + 0.1, b, gradients=gradients, order=1)
 
         def by_number(lib, x, name=name):
             z = x * 1.0
@@ -562,7 +364,7 @@ def test_in_place_with_operands():
             return z
 
         if name not in ("atan2",):
-            check(by_number, a if name not in ("pow", "xlogy") else a.abs() + 0.1, order=1)
+            check(by_number, a if name not in ("pow", "xlogy") else a.abs() + 0.1, gradients=gradients, order=1)
     check(lambda lib, x, y: (x * 1).add_(y, alpha=2), a, b)
     check(lambda lib, x, y: (x * 1).addcmul_(y, y, value=2), a, b)
     check(lambda lib, x, y: (x * 1).lerp_(y, 0.25), a, b)
@@ -588,7 +390,11 @@ def test_out():
         lambda lib, x, y, out: lib.addcmul(x, y, y, out=out),
         lambda lib, x, y, out: lib.nan_to_num(x, out=out),
     ):
-        for out in (torch.zeros(3, 4, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), torch.zeros(4, 3).T):
+        for out in (
+            torch.zeros(3, 4, dtype=torch.float64),
+            torch.zeros(0, dtype=torch.float64),
+            torch.zeros(4, 3, dtype=torch.float64).T,
+        ):
             mine = fx_of(out.clone())
             returned = call(fx, fx_of(a), fx_of(b), mine)
             assert returned is mine
