@@ -180,7 +180,7 @@ template <class T> FX_HD T logaddexp2(T x, T y) {
     return isinf(top) && x == y ? x : top + T(1.44269504088896340736) * log1p(exp2(d));
 }
 template <class T> FX_HD T xlogy(T x, T y) { return isnan(y) ? y : x == T(0) ? T(0) : x * log(y); }
-template <class T> FX_HD T heaviside(T x, T at_zero) { return isnan(x) ? x : x == T(0) ? at_zero : T(x > T(0)); }
+template <class T> FX_HD T heaviside(T x, T at_zero) { return x == T(0) ? at_zero : T(x > T(0)); } /* 0 of NaN, as PyTorch */
 template <class T> FX_HD T lerp(T x, T y, T weight) {
     return absolute(weight) < T(0.5) ? x + weight * (y - x) : y - (y - x) * (T(1) - weight);
 }
