@@ -210,7 +210,8 @@ def test_in_place(name):
         args = arguments(call)
         expected = ROWS[name](*args, **call.keywords)
         x = args.pop(SELF.get(name, 0))
-        if tuple(expected.shape) != tuple(x.shape):
+        becomes_a_view = callable(ROWS[name].row["inplace"])
+        if tuple(expected.shape) != tuple(x.shape) and not becomes_a_view:
             continue
         version = x._version
         got = getattr(x, name + "_")(*args, **call.keywords)
