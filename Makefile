@@ -23,11 +23,8 @@ test: $(BIN)/.installed-test
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
-	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
-
-.PHONY: lint-cython
-lint-cython: $(BIN)/.tools-lint
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
 
 .PHONY: stubs
 stubs: $(BIN)/.installed-lint

@@ -236,7 +236,6 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
     cdef bint single = not isinstance(result, tuple) and (function or not isinstance(result, list))
     cdef list outputs = [result] if single else list(result)
     cdef list originals = list(outputs), recorded = []
-    cdef tuple needs = tuple([isinstance(each, TensorBase) and needs_grad(<TensorBase> each) for each in arguments])
     cdef TensorBase tensor
     cdef Node node = None
     cdef int k, n = len(outputs)

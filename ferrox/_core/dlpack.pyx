@@ -4,11 +4,10 @@ An exported capsule keeps the storage.  It is renamed by who consumes it, who th
 deletes itself.  Deleters may be called from any thread, so they take the GIL.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, \
-    FX_I32, FX_I64, FX_MAX_DIMS, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_MAX_DIMS
 from ferrox._core.backend cimport backends
 from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dtype cimport itemsizes

@@ -23,7 +23,7 @@ from ferrox._core.hooks import Handle as _Handle
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor cimport TensorBase, alias, drop, needs_grad, shape_tuple, tensor_class, track
+from ferrox._core.tensor cimport TensorBase, alias, drop, needs_grad, shape_tuple, track
 
 cdef extern from *:
     """

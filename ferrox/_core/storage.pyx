@@ -5,7 +5,6 @@ line; larger data begins on the next line, so that it is aligned to 64 bytes.  R
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uintptr_t
 
 from ferrox._core.abi cimport FX_CPU
 from ferrox._core.backend cimport backends

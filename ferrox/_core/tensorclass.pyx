@@ -3,13 +3,13 @@
 Named methods are not written here: `install` puts every row that is a method, and those of methods.pyx, into the class.
 The operators behind Python's are rows as well: `resolve` looks them up once, when all rows are there.
 """
-from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 
 from ferrox._core import engine, graph
 from ferrox._core cimport tensor as tensor_module
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, dtype_object
 from ferrox._core.engine cimport run_backward
-from ferrox._core.graph cimport Node, history_of
+from ferrox._core.graph cimport history_of
 from ferrox._core.interchange cimport export_buffer, plain_operand, release_buffer
 from ferrox._core.op cimport Op, registry
 from ferrox._core.ops.family import in_place

@@ -14,7 +14,7 @@ from ferrox._core.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
 from ferrox._core.ops.matmul cimport matmul
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport expand, reshape, to_dtype, transpose
+from ferrox._core.ops.shape cimport expand, to_dtype, transpose
 from ferrox._core.tensor cimport TensorBase, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _sdpa_backward = kernel_id("sdpa_backward")
@@ -27,7 +27,7 @@ cdef TensorBase _swap(object x):
 
 cdef object _weights(object q, object k, object mask, double scale, bint causal):
     """softmax(q k^T scale + mask) in plain operators."""
-    cdef TensorBase scores = mul(matmul(q, _swap(k)), scale), keep
+    cdef TensorBase scores = mul(matmul(q, _swap(k)), scale)
     cdef int last = scores.a.ndim - 1
     if causal:
         ones = operators()["ones"]((shape_of(scores)[last - 1], shape_of(scores)[last]), dtype="bool")

@@ -5,7 +5,7 @@ from cpython.long cimport PyLong_Check
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
-from ferrox._core.device cimport as_device, device
+from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dtype cimport as_dtype, default_dtype, dtype_name, dtype_object
 from ferrox._core.graph cimport note_change
 from ferrox._core.interchange import _numpy_tensor, frombuffer
@@ -58,7 +58,7 @@ cdef int read_dtype(object dtype, int default) except -1:
 cdef TensorBase allocate(str name, int ndim, const int64_t *shape, object out, object dtype, int default, object place):
     """The tensor to write a result into: fresh, or `out`, which is resized where needed."""
     cdef TensorBase given
-    cdef device where
+    cdef _device where
     cdef int d
     cdef bint same
     if out is None:
@@ -102,7 +102,7 @@ cdef object read_number(str name, str argument, object value):
 cdef TensorBase _from_data(str name, object data, object dtype, object place, bint copy):
     """A tensor of `data`, outside the graph; shares its memory unless `copy` or something has to change."""
     cdef TensorBase made, source = None
-    cdef device where
+    cdef _device where
     cdef int code
     if isinstance(data, TensorBase):
         source = <TensorBase> data
@@ -308,7 +308,7 @@ def _full(size, fill_value, *, out=None, dtype=None, device=None, requires_grad=
 cdef TensorBase _like(str name, object input, object dtype, object place):
     cdef TensorBase like
     cdef int type_code, index_code
-    cdef device where
+    cdef _device where
     if not isinstance(input, TensorBase):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     like = <TensorBase> input

@@ -18,15 +18,15 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, \
-    FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I64, \
+    FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
 from ferrox._core.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
-    offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, set_data, \
+    shape_tuple
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -208,7 +208,6 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     cdef fx_array scalars[MAX_INPUTS]
     cdef int64_t rooms[MAX_INPUTS]
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef PyObject *tensors[MAX_INPUTS]
     cdef TensorBase first = None, t, result
     cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0
     cdef bint same = True, grad = False

@@ -6,7 +6,7 @@ from ferrox._core.abi cimport FX_I64, FX_F32, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, wants
+from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
@@ -139,7 +139,6 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     cdef fx_scalar params[2]
     cdef PyObject *inputs[3]
     cdef int at = 1 if x.a.ndim > 1 else 0
-    cdef object count = None
     _reduction(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")

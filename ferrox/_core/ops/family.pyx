@@ -10,7 +10,7 @@ in-place method `exp_`, the stub, the docs table and the tests all come from it.
 """
 from cpython.object cimport PyObject
 
-from ferrox._core.op cimport Op, entry_fn, registry
+from ferrox._core.op cimport Op, entry_fn
 from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow_for
 from ferrox._core.tensor cimport TensorBase

@@ -18,12 +18,10 @@ from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
 from ferrox._core.graph cimport Node, grad_enabled, note_change, record, rule, saved_input, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
-from ferrox._core.ops.arithmetic cimport mul, neg
-from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number, shadow
-from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, reshape, to_dtype
+from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
+from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.window cimport dense_strides_of, select_dim, window, window_vjp, zeros
-from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_tensor, new_view, shape_of, shape_tuple, \
-    strides_of
+from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
 
 cdef enum:
     MAX_INDICES = 32
@@ -60,7 +58,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
     cdef int64_t dense[FX_MAX_DIMS]
     cdef int64_t offset = 0, dense_offset = 0, index, size, length
     cdef Py_ssize_t start, stop, step
-    cdef int ndim = x.a.ndim, d = 0, n = 0, k, rest, width
+    cdef int ndim = x.a.ndim, d = 0, n = 0, _, rest, width
     cdef bint ellipsis = False
     rest = ndim - _count_dims(keys)
     if rest < 0:
@@ -100,7 +98,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
             if ellipsis:
                 raise IndexError("an index can only have a single ellipsis ('...')")
             ellipsis = True
-            for k in range(rest):
+            for _ in range(rest):
                 shape[n] = shape_of(x)[d]
                 strides[n] = strides_of(x)[d]
                 kept[n] = dense[d]
@@ -111,7 +109,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
             width = 1
             if (<TensorBase> key).a.dtype in (FX_BOOL, FX_U8):
                 width = (<TensorBase> key).a.ndim
-            for k in range(width):
+            for _ in range(width):
                 shape[n] = shape_of(x)[d]
                 strides[n] = strides_of(x)[d]
                 kept[n] = dense[d]
@@ -337,7 +335,6 @@ cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, 
     cdef int i, k = <int> len(tensors), count
     shape = _result_shape(x, dims, tensors, at)
     cdef TensorBase spread
-    before = grad_enabled()
     try:
         spread = expand(to_dtype(values, x.a.dtype), shape)
     except RuntimeError:

@@ -5,12 +5,12 @@ from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport categories, promotions
+from ferrox._core.dtype cimport promotions
 from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, slice_dim, zeros
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
@@ -30,7 +30,7 @@ cdef object _cat_vjp(Node n, object g):
 
 cdef TensorBase concatenate(list tensors, int dim):
     """cat of tensors; `dim` is not negative."""
-    cdef int n = <int> len(tensors), i, d, dtype = -1, without = -1
+    cdef int n = <int> len(tensors), i, d, dtype = -1
     cdef TensorBase first = None, x, out
     cdef int64_t shape[FX_MAX_DIMS]
     cdef list sizes = []
@@ -327,7 +327,7 @@ def _pad(input, pad, mode="constant", value=None):
     """
     cdef TensorBase x = <TensorBase?> input, out
     cdef int i, d, n = <int> len(pad) // 2
-    cdef int64_t before, after, size, k
+    cdef int64_t before, after, size
     if len(pad) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if n > x.a.ndim:

@@ -10,8 +10,8 @@ from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, w
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
-from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, is_number, \
-    deliver, promoted
+from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
+    is_number, deliver, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_tuple

@@ -15,8 +15,8 @@ from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, reshape, transpose
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, transpose
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 cdef int _check_pair(str name, TensorBase a, TensorBase b) except -1:

@@ -1,25 +1,17 @@
 """Sampling of indices by weights."""
-from cpython.float cimport PyFloat_Check
-from cpython.long cimport PyLong_Check
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
-from ferrox._core.graph cimport grad_enabled, note_change, set_grad
-from ferrox._core.op cimport Op
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op import row
-from ferrox._core.ops.arithmetic cimport add, mul
-from ferrox._core.ops.creation cimport allocate, read_dtype, read_number, read_shape
-from ferrox._core.ops.elementwise cimport assign
+from ferrox._core.ops.creation cimport allocate
 from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor
-from ferrox._core.values cimport converted, moved, readable, with_grad
-from ferrox._core.ops.random cimport draw, put
+from ferrox._core.tensor cimport TensorBase, new_tensor
+from ferrox._core.values cimport converted, moved, readable
+from ferrox._core.ops.random cimport put
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _exponential = kernel_id("random_exponential")

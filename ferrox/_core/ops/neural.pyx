@@ -6,7 +6,7 @@ operators, so that every order exists.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
@@ -14,9 +14,9 @@ from ferrox._core.graph cimport Node, grad_enabled, note_change, record, record_
     wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
-from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
+from ferrox._core.ops.arithmetic cimport add, mul, neg, sub
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport contiguous, expand, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 

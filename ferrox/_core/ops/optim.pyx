@@ -2,7 +2,6 @@
 
 These are not operators of the graph: they run unrecorded and count as an in-place change of every tensor they write.
 """
-from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport fx_array, fx_scalar

@@ -6,17 +6,15 @@ so that an in-place change through it reaches that tensor's history (elementwise
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, dtype_object
 from ferrox._core.engine cimport operators
 from ferrox._core.graph cimport Node, grad_enabled, record, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport cast_to
-from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_like, new_tensor, new_view, \
-    shape_of, shape_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -279,7 +277,7 @@ cdef TensorBase expand(TensorBase x, object sizes):
 # What the engine asks for.
 
 cdef TensorBase _ones_like(TensorBase like):
-    cdef TensorBase out = new_like(like, like.a.dtype), one
+    cdef TensorBase out = new_like(like, like.a.dtype)
     cdef fx_array *arrays[2]
     cdef fx_array scalar
     cdef double value = 1

@@ -11,15 +11,15 @@ from ferrox._core.abi cimport FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_MAX_DIMS
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport itemsizes
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, view_again_fn, wants
+from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
 from ferrox._core cimport graph
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport sub
 from ferrox._core.ops.elementwise cimport in_place_operators
 from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_sizes, to_dtype, view_as
-from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_like, new_tensor, new_view, \
-    offset_of, shape_of, shape_tuple, stride_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
+    shape_of, shape_tuple, stride_tuple, strides_of
 
 cdef int _fill = kernel_id("fill")
 cdef int _copy = kernel_id("copy")
