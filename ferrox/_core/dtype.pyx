@@ -140,7 +140,8 @@ def iinfo(type):
 
 class _FloatInfo:
     _table = {  # bits, mantissa bits, largest exponent, decimal digits
-        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6), "float64": (64, 52, 1023, 15),
+        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6),
+        "float64": (64, 52, 1023, 15),
     }
 
     def __init__(self, kind):

@@ -152,8 +152,8 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
     if other is not None:
         dtype = (<TensorBase?> other).dtype if dtype is None else dtype
         device = other.device if device is None else device
-    return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype), None if device is None else as_device(device),
-                        copy)
+    return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype),
+                        None if device is None else as_device(device), copy)
 
 
 def _cast(str name, int code):
@@ -180,7 +180,8 @@ def _type(self, dtype=None, non_blocking=False):
         middle = "" if x.a.device_type == 0 else "cuda."
         return f"ferrox.{middle}" + next(name for name, code in _legacy.items() if code == x.a.dtype)
     if isinstance(dtype, str):
-        dtype = dtype_object(_legacy.get(dtype.rpartition(".")[2], -1)) if dtype.rpartition(".")[2] in _legacy else dtype
+        name = dtype.rpartition(".")[2]
+        dtype = dtype_object(_legacy[name]) if name in _legacy else dtype
     return to_dtype(x, as_dtype(dtype))
 
 

@@ -35,7 +35,8 @@ cdef PyObject *_unset_entry(PyObject *self, PyObject **args, size_t nargs, PyObj
 
 
 cdef PyObject *_bind(PyObject *self, PyObject *instance, PyObject *owner) except NULL:
-    # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x alone.
+    # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x
+    # alone.
     if instance == NULL or instance == <PyObject *> None or (<Op> self).entry == _unset_entry:
         Py_INCREF(self)
         return self

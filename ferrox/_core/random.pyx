@@ -137,8 +137,8 @@ cdef Generator generator_for(object generator, int device_type, int device_index
     given = <Generator> generator
     place = <_device> given.device
     if place.type_code != device_type:
-        raise RuntimeError(f"Expected a '{device_object(device_type, device_index).type}' device type for generator but "
-                           f"found '{place.type}'")
+        raise RuntimeError(f"Expected a '{device_object(device_type, device_index).type}' device type for generator "
+                           f"but found '{place.type}'")
     return given
 
 

@@ -185,7 +185,8 @@ cdef class TensorBase:
 
 
 cdef TensorBase _blank():
-    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(tensor_class, <PyObject *> _no_arguments, NULL)
+    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(
+        tensor_class, <PyObject *> _no_arguments, NULL)
     PyObject_GC_UnTrack(<void *> tensor)
     return tensor
 

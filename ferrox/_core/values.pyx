@@ -1,8 +1,8 @@
 """Elements as Python objects: one element, nested lists, tensors made of nested sequences; and moves between devices.
 
-Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C: once for shape and dtype, once to store.
-Anything else in them (tensors, NumPy arrays and scalars, ranges, other sequences) sends the whole through `_plain`, which
-turns it into lists of numbers first.
+Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C: once for shape and dtype, once to
+store.  Anything else in them (tensors, NumPy arrays and scalars, ranges, other sequences) sends the whole through
+`_plain`, which turns it into lists of numbers first.
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact

@@ -23,7 +23,8 @@ METHODS = {}        # of Tensor
 
 cdef int _read_size(str name, object value, Py_ssize_t at, int64_t *into) except -1:
     if PyBool_Check(value) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}(): argument 'size' (position {at + 1}) must be tuple of ints, not {type(value).__name__}")
+        raise TypeError(f"{name}(): argument 'size' (position {at + 1}) must be tuple of ints, not "
+                        f"{type(value).__name__}")
     into[0] = value.__index__()
     if into[0] < 0:
         raise RuntimeError(f"[{name}] Dimension size must be non-negative, got {into[0]}")
@@ -73,8 +74,8 @@ cdef TensorBase allocate(str name, int ndim, const int64_t *shape, object out, o
         raise RuntimeError(f"[{name}] dtype {dtype_name(as_dtype(dtype))} does not match dtype of out parameter "
                            f"({dtype_name(given.a.dtype)})")
     if given.grad_fn != NULL or given.requires_grad_:
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
-                           "the arguments requires grad.")
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but "
+                           "one of the arguments requires grad.")
     same = given.a.ndim == ndim
     for d in range(ndim):
         same = same and given.a.dims[d] == shape[d]
@@ -360,7 +361,8 @@ def _full_like(input, fill_value, *, dtype=None, device=None, requires_grad=Fals
     >>> fx.full_like(fx.zeros(2), 7)
     tensor([7., 7.])
     """
-    return _filled_like("full_like", input, read_number("full_like", "fill_value", fill_value), dtype, device, requires_grad)
+    return _filled_like("full_like", input, read_number("full_like", "fill_value", fill_value), dtype, device,
+                        requires_grad)
 
 
 def _empty_like(input, *, dtype=None, device=None, requires_grad=False):

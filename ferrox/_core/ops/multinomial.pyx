@@ -30,7 +30,8 @@ cdef int _earlier(const void *a, const void *b) noexcept nogil:
     return -1 if (<const Runner *> a).index < (<const Runner *> b).index else 1
 
 
-cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, double *sums) noexcept nogil:
+cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out,
+                      double *sums) noexcept nogil:
     """k indices; 1 when the weights are no distribution."""
     cdef int64_t i, low, high, middle
     cdef double total = 0, at
@@ -53,7 +54,8 @@ cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k
     return 0
 
 
-cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, Runner *race) noexcept nogil:
+cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out,
+                          Runner *race) noexcept nogil:
     cdef int64_t i, entered = 0
     for i in range(n):
         if w[i] > 0:
@@ -74,8 +76,8 @@ cdef int _check_weights(const double *w, int64_t n, int64_t k, bint replacement)
     if positive == 0:
         raise RuntimeError("[multinomial] invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement and positive < k:
-        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough non-negative "
-                           f"category to sample): {positive} positive weights for {k} samples")
+        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough "
+                           f"non-negative category to sample): {positive} positive weights for {k} samples")
     return 0
 
 
@@ -126,7 +128,8 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     if k <= 0:
         raise RuntimeError(f"[multinomial] cannot sample n_sample <= 0 samples, got {k}")
     if not again and k > n:
-        raise RuntimeError(f"[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: {k} of {n}")
+        raise RuntimeError("[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: "
+                           f"{k} of {n}")
     if n == 0:
         raise RuntimeError("[multinomial] there are no weights to draw from")
     weights = converted(readable(x), FX_F64)

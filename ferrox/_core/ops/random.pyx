@@ -36,7 +36,8 @@ cdef int draw(str name, TensorBase out, int kernel, object generator, double a, 
     cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
     cdef bint wide = out.a.dtype == FX_F64 and kernel != _bernoulli_kernel
     if kernel != _bernoulli_kernel and categories[out.a.dtype] != FLOATING:
-        raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point dtype")
+        raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point "
+                                  "dtype")
     reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
     params[2].f = a
     params[3].f = b
@@ -395,7 +396,8 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None):
     """Overwrite the elements with uniform random numbers in [from_, to); returns self."""
     cdef TensorBase drawn = _target("uniform_", self, UNIFORM)
     if from_ > to:
-        raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
+        raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > "
+                           f"to={to}")
     draw("uniform_", drawn, _uniform, generator, from_, to, None)
     return _settle(self, drawn, UNIFORM)
 

@@ -84,7 +84,8 @@ def _clone(input, *, memory_format=None):
     """A copy with memory of its own, in the graph."""
     return _copied(CLONE, <TensorBase?> input, (<TensorBase> input).a.dtype)
 
-cdef Op CLONE = row("clone", function=_clone, rule=rule(identity_vjp), reference="x.copy()", sample="t(3, 4)", method=True)
+cdef Op CLONE = row("clone", function=_clone, rule=rule(identity_vjp), reference="x.copy()", sample="t(3, 4)",
+                    method=True)
 cdef Op TO = row("_to_dtype", rule=rule(identity_vjp), public=False, doc="A copy in another dtype.")
 
 
@@ -166,8 +167,9 @@ cdef TensorBase viewed(Op op, TensorBase x, object sizes, bint must_view):
     _infer(op.name, x, ndim, shape)
     if not _view_strides(x, ndim, shape, strides):
         if must_view:
-            raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
-                               f"across two contiguous subspaces): shape {shape_tuple(&x.a)}. Use .reshape(...) instead.")
+            raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one "
+                               f"dimension spans across two contiguous subspaces): shape {shape_tuple(&x.a)}. Use "
+                               ".reshape(...) instead.")
         x = contiguous(x)
         _view_strides(x, ndim, shape, strides)
     return view_as(op, x, ndim, shape, strides, 0, shape_tuple(&x.a) if needs_grad(x) else None)
@@ -227,8 +229,8 @@ def _transpose(input, dim0, dim1):
     cdef TensorBase x = <TensorBase?> input
     return transpose(x, read_dim(dim0, x.a.ndim), read_dim(dim1, x.a.ndim))
 
-cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(permute_vjp), reference="np.swapaxes(x, dim0, dim1)",
-                        sample="t(2, 3, 4), 0, -1", method=True)
+cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(permute_vjp),
+                        reference="np.swapaxes(x, dim0, dim1)", sample="t(2, 3, 4), 0, -1", method=True)
 
 
 cdef TensorBase transpose(TensorBase x, int dim0, int dim1):

@@ -201,7 +201,8 @@ def _narrow(input, dim, start, length):
         raise RuntimeError(f"start ({first}) + length ({count}) exceeds dimension size ({size}).")
     return narrow_dim(x, d, first, count)
 
-cdef Op NARROW = row("narrow", function=_narrow, composite=True, reference="np.take(input, range(start, start + length), dim)",
+cdef Op NARROW = row("narrow", function=_narrow, composite=True,
+                     reference="np.take(input, range(start, start + length), dim)",
                      sample="t(3, 4), 1, 1, 2", method=True)
 
 
@@ -225,7 +226,8 @@ def _diagonal(input, offset=0, dim1=0, dim2=1):
     cdef int64_t k = offset, row_, column, length
     cdef int a = read_dim(dim1, x.a.ndim), b = read_dim(dim2, x.a.ndim), d, n = 0
     if x.a.ndim < 2 or a == b:
-        raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of {x.a.ndim}")
+        raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of "
+                           f"{x.a.ndim}")
     dense_strides_of(x, dense)
     for d in range(x.a.ndim):
         if d != a and d != b:
@@ -250,7 +252,7 @@ cdef Op DIAGONAL = row("diagonal", function=_diagonal, rule=rule(window_vjp),
 
 
 def _unfold(input, dimension, size, step):
-    """Sliding windows of `size` elements, `step` apart, along one dimension: a view with the window as last dimension."""
+    """Sliding windows of `size` elements, `step` apart, along one dimension: a view, the window its last dimension."""
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
@@ -336,8 +338,8 @@ cdef TensorBase _strided(Op op, TensorBase x, int ndim, int64_t *shape, int64_t 
     if grad_enabled() and needs_grad(x):
         order, dense = _dense_order(x)
         if not dense:
-            raise RuntimeError(f"[{op.name}] the gradient needs an input without gaps; got shape {shape_tuple(&x.a)} with "
-                               f"strides {stride_tuple(&x.a)}: use contiguous() first")
+            raise RuntimeError(f"[{op.name}] the gradient needs an input without gaps; got shape {shape_tuple(&x.a)} "
+                               f"with strides {stride_tuple(&x.a)}: use contiguous() first")
         params = (_recipe(ndim, shape, strides, offset, tuple([x.size(d) for d in order])), order)
     return view_as(op, x, ndim, shape, strides, offset, params)
 
