@@ -272,7 +272,8 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn
 # mean and rstd are outputs 1 and 2 of the node; nobody else sees them.
 cdef Op LAYER_NORM = row("layer_norm", function=_layer_norm, rule=rule(_layer_norm_vjp), needs=("01pq",),
                          reference="(input - input.mean(-1, keepdims=True)) "
-                                   "/ np.sqrt(input.var(-1, keepdims=True) + eps) * (1 if weight is None else weight) + (0 if bias is None else bias)",
+                                   "/ np.sqrt(input.var(-1, keepdims=True) + eps) * (1 if weight is None else weight) "
+                                   "+ (0 if bias is None else bias)",
                          sample="[(t(3, 4), (4,)), (t(3, 4), (4,), t(4), t(4))]")
 
 
