@@ -24,6 +24,7 @@ test: $(BIN)/.installed-test
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files "*.h")
 	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
 
 .PHONY: stubs
@@ -51,7 +52,7 @@ $(BIN)/.installed-%: $(WHEELS)/.built
 
 # The linters need no Ferrox.
 $(BIN)/.tools-lint: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16"
+	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
 	touch $@
 
 # PyTorch, for the tests against it; not a dependency.

@@ -31,7 +31,7 @@ cdef object relu_vjp(Node n, object g):
     return apply2p(THRESHOLD_BACKWARD, g, saved_output(n, 0), 0, 0, 0, NONE)
 
 cdef Op RELU = unary("relu", SAME, rule(relu_vjp), "o", "np.where(x < 0, 0, x)", "t(3, 4)",
-                      "The positive part of each element, max(x, 0).")
+                     "The positive part of each element, max(x, 0).")
 
 
 def _relu(input, inplace=False):
@@ -359,7 +359,8 @@ def _gelu(input, *, approximate="none"):
     raise RuntimeError("approximate argument must be either none or tanh.")
 
 cdef Op GELU = row("gelu", function=_gelu, kernel="gelu_erf", inputs=1, kind=SAME, rule=rule(gelu_vjp), needs=("0",),
-                   public="nn", reference="x * sp.ndtr(x) if approximate == 'none' else "
+                   public="nn",
+                   reference="x * sp.ndtr(x) if approximate == 'none' else "
                              "0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))",
                    sample=["t(3, 4)", "call(t(3, 4), approximate='tanh')"])
 cdef Op GELU_TANH = row("_gelu_tanh", kernel="gelu_tanh", inputs=1, kind=SAME, rule=rule(gelu_tanh_vjp), needs=("0",),

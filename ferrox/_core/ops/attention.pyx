@@ -127,7 +127,7 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
                            f"{shape_tuple(&k.a)}, value {shape_tuple(&v.a)}")
     factor = 1.0 / math.sqrt(shape_of(q)[q.a.ndim - 1]) if scale is None else scale
     batch = _broadcast(shape_tuple(&q.a)[:q.a.ndim - 2], shape_tuple(&k.a)[:k.a.ndim - 2],
-                                     shape_tuple(&v.a)[:v.a.ndim - 2])
+                       shape_tuple(&v.a)[:v.a.ndim - 2])
     if attn_mask is not None:
         mask = <TensorBase?> attn_mask
         if mask.a.dtype != FX_BOOL:

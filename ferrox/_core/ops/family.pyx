@@ -145,4 +145,3 @@ def in_place(Op op):
     made.entry = in_place_entry
     made.row["doc"] = f"In-place version of `{op.name}`."
     return made
-

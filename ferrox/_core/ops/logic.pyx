@@ -256,6 +256,7 @@ def _where(condition, input=None, other=None, *, out=None):
         raise TypeError("[where] expected both input and other, or neither")
     return deliver(WHERE, where(condition, input, other), out)
 
+
 def _where_method(self, condition, other):
     """Elements of this tensor where `condition` holds, of `other` elsewhere; see `ferrox.where`."""
     return where(condition, self, other)

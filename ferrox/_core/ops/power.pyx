@@ -58,6 +58,7 @@ cdef object _log_of_number(double x):
 
     return log(x) if x > 0 else nan
 
+
 def _pow(input, exponent, *, out=None):
     """`input` to the power of `exponent`, element by element.
 
