@@ -1,4 +1,5 @@
 """Random tensors; the stream they come from is in ferrox/_core/random.pyx."""
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
@@ -239,7 +240,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     cdef fx_scalar params[2]
     cdef fx_array *arrays[1]
     cdef TensorBase made, order
-    shape[0] = n.__index__()
+    shape[0] = PyNumber_Index(n)
     if shape[0] < 0:
         raise RuntimeError(f"[randperm] n must be non-negative, got {n}")
     made = allocate("randperm", 1, shape, out, dtype, FX_I64, device)
