@@ -51,7 +51,7 @@ $(BIN)/.installed-%: $(WHEELS)/.built
 	touch $@
 
 # The linters need no Ferrox.
-$(BIN)/.tools-lint: | $(BIN)/python
+$(BIN)/.tools-lint: Makefile | $(BIN)/python
 	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
 	touch $@
 
