@@ -20,15 +20,15 @@ def both(name, *shape, low=-6, high=7):
     return fx.tensor(array).to(getattr(fx, name)), x
 
 
-def same(got, expected):
+def same(got, expected, rtol=0):
     if isinstance(expected, tuple):
         assert len(got) == len(expected)
         for a, b in zip(got, expected, strict=True):
-            same(a, b)
+            same(a, b, rtol)
         return
     assert str(got.dtype).replace("ferrox", "torch") == str(expected.dtype)
     assert got.shape == tuple(expected.shape)
-    np.testing.assert_array_equal(np.array(got.tolist(), "f8"), np.array(expected.tolist(), "f8"))
+    np.testing.assert_allclose(np.array(got.tolist(), "f8"), np.array(expected.tolist(), "f8"), rtol=rtol)
 
 
 # Operators
@@ -54,7 +54,9 @@ def alike(call, ours, theirs):
         assert isinstance(got, str), f"{call.__name__}: expected an error, got {got}"
         return
     assert not isinstance(got, str), f"{call.__name__}: got an error, expected {expected}"
-    same(got, expected)
+    # PyTorch divides by a number through its reciprocal, which costs it a last bit.
+    eps = torch.finfo(expected.dtype).eps if call in (operator.truediv, operator.itruediv) else 0
+    same(got, expected, 1.5 * eps)
 
 
 @pytest.mark.parametrize("call", ARITHMETIC + COMPARISONS, ids=lambda call: call.__name__)

@@ -59,9 +59,9 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
 
         def call(lib, *args, **keywords):
             return getattr(lib, name)(*args, **keywords)
-    mine = [fx_of(each) for each in args]
+    mine, mine_too = [fx_of(each) for each in args], {key: fx_of(each) for key, each in keywords.items()}
     its = [each.detach() if isinstance(each, torch.Tensor) else each for each in args]
-    got = call(fx, *mine, **{key: fx_of(each) for key, each in keywords.items()})
+    got = call(fx, *mine, **mine_too)
     expected = call(torch, *its, **keywords)
     same(got, expected, rtol)
     wanted = [i for i, each in enumerate(args) if isinstance(each, torch.Tensor) and each.dtype == torch.float64]
@@ -70,7 +70,7 @@ def check(call, *args, gradients=True, order=2, rtol=None, **keywords):
     for i in wanted:
         mine[i] = fx_of(args[i]).requires_grad_()
         its[i] = args[i].detach().requires_grad_()
-    outs = floats(call(fx, *mine, **keywords)), floats(call(torch, *its, **keywords))
+    outs = floats(call(fx, *mine, **mine_too)), floats(call(torch, *its, **keywords))
     xs = [mine[i] for i in wanted], [its[i] for i in wanted]
     for k in range(order):
         weights = [torch.rand(each.shape, dtype=each.dtype) for each in outs[1]]

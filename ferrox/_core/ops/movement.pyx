@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_MAX_DIMS
-from ferrox._core.graph cimport grad_enabled, rule
+from ferrox._core.graph cimport grad_enabled, note_change, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.join cimport concatenate
@@ -354,13 +354,14 @@ row("rot90", function=_rot90, composite=True, method=True, reference="np.rot90(i
 # In-place forms of views: the tensor itself becomes the view.
 
 def _becoming(str name):
-    op = operators()[name]
+    cdef Op op = operators()[name]
 
     def become(input, *args, **keywords):
         cdef TensorBase x = <TensorBase?> input, made
         if grad_enabled():
             check_leaf(x)
         made = op(shadow(x), *args, **keywords)
+        note_change(x, op)
         set_data(x, made)
         if needs_grad(made):
             take_history(x, made)

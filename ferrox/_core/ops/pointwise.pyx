@@ -288,7 +288,7 @@ cdef object heaviside_vjp(Node n, object g):
     return (full_like(<TensorBase> g, 0) if wants(n, 0) else None,
             where(eq(saved_input(n, 0), 0), g, 0) if wants(n, 1) else None)
 
-cdef Op HEAVISIDE = binary("heaviside", ALIKE, rule(heaviside_vjp), ("", "0"), "np.heaviside(a, b)", "t(3, 4), t(4)",
+cdef Op HEAVISIDE = binary("heaviside", ALIKE, rule(heaviside_vjp), ("", "0"), "np.where(np.isnan(a), 0, np.heaviside(a, b))", "t(3, 4), t(4)",
                            "Step function: 0 below zero, 1 above, `values` at zero.")
 HEAVISIDE.row["arguments"] = ("input", "values")
 

@@ -260,7 +260,7 @@ def _softshrink(input, lambd=0.5):
     return activated(SOFTSHRINK, input, False, lambd, 0, 0)
 
 cdef Op SOFTSHRINK = row("softshrink", function=_softshrink, inputs=1, kind=SAME, rule=rule(softshrink_vjp), needs=("0",),
-                         reference="np.sign(x) * np.maximum(np.abs(x) - lambd, 0)", sample="t(3, 4), 0.5", public="nn")
+                         reference="np.copysign(np.maximum(np.abs(x) - lambd, 0), x)", sample="t(3, 4), 0.5", public="nn")
 
 
 def _hardshrink(input, lambd=0.5):

@@ -289,6 +289,8 @@ cdef tuple _dense_order(TensorBase x):
     """(dimensions from the largest stride to the smallest, whether x lies without gaps in that order)."""
     cdef list order = sorted(range(x.a.ndim), key=lambda d: (-x.stride(d), d))
     cdef int64_t step = 1
+    if not x.numel():
+        return order, True
     for d in reversed(order):
         if x.size(d) != 1 and x.stride(d) != step:
             return order, False
