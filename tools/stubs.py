@@ -262,15 +262,20 @@ def files():
 
 
 def main():
-    stale = {path: text for path, text in files().items() if not path.exists() or path.read_text() != text}
+    made = files()
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    left = [path for path in (ROOT / "ferrox").rglob("*.pyi") if path not in made]
+    names = [str(path.relative_to(ROOT)) for path in stale + left]
     if sys.argv[1:] == ["--check"]:
-        if stale:
-            names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-            raise SystemExit(f"{names}: not what the operators say now; run `make stubs-write` and commit the result")
+        if names:
+            raise SystemExit(f"not what the operators say now: {', '.join(names)}; run `make stubs-write`, commit the result")
         return
-    for path, text in stale.items():
-        path.write_text(text)
-        print(path.relative_to(ROOT))
+    for path in stale:
+        path.write_text(made[path])
+    for path in left:
+        path.unlink()
+    for name in names:
+        print(name)
 
 
 if __name__ == "__main__":
