@@ -106,16 +106,21 @@ fx.optim.Sgd([x], lr=0.1)  # wrong
 """
 
 
-def check_types(text, folder, *options):
-    """The lines that mypy refuses, with what it says."""
+def mypy(folder, *arguments):
     pytest.importorskip("mypy", reason="mypy is not installed")
-    (folder / "program.py").write_text(text)
-    command = [sys.executable, "-P", "-m", "mypy", "--config-file=", "--follow-imports=silent", "--no-color-output", *options]
+    command = [sys.executable, "-P", "-m", "mypy", "--config-file=", "--follow-imports=silent", "--no-color-output"]
     done = subprocess.run(
-        [*command, "program.py"], cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True
+        [*command, *arguments], cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    return {int(line): said for line, said in re.findall(r"^program\.py:(\d+): error: (.*)$", done.stdout, re.M)}
+    return done.stdout
+
+
+def check_types(text, folder, *options):
+    """The lines that mypy refuses, with what it says."""
+    (folder / "program.py").write_text(text)
+    said = mypy(folder, *options, "program.py")
+    return {int(line): what for line, what in re.findall(r"^program\.py:(\d+): error: (.*)$", said, re.M)}
 
 
 def test_stubs_are_as_the_generator_writes_them(tmp_path):
@@ -127,6 +132,12 @@ def test_stubs_are_as_the_generator_writes_them(tmp_path):
 @pytest.mark.parametrize("name", [*STUBS, "py.typed"], ids=str)
 def test_stubs_are_installed(name):
     assert (INSTALLED / name).read_text() == (ROOT / "ferrox" / name).read_text()
+
+
+def test_stubs_are_sound_themselves(tmp_path):
+    modules = [".".join(["ferrox", *name.with_suffix("").parts]).removesuffix(".__init__") for name in STUBS]
+    said = mypy(tmp_path, "--strict", *(part for module in modules for part in ("-m", module)))
+    assert said.startswith("Success"), said
 
 
 def test_a_typed_program_is_accepted(tmp_path):
