@@ -2,6 +2,7 @@
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_Check
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
@@ -24,7 +25,7 @@ METHODS = {}        # of Tensor
 cdef int _read_size(str name, object value, Py_ssize_t at, int64_t *into) except -1:
     if PyBool_Check(value) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}(): argument 'size' (position {at + 1}) must be tuple of ints, not {type(value).__name__}")
-    into[0] = value.__index__()
+    into[0] = PyNumber_Index(value)
     if into[0] < 0:
         raise RuntimeError(f"[{name}] Dimension size must be non-negative, got {into[0]}")
     return 0

@@ -7,6 +7,7 @@ neighbours, else in front, as in PyTorch and NumPy (ints count as basic, as in P
 """
 from cpython.bool cimport PyBool_Check
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
 from libc.stdint cimport int64_t
@@ -150,13 +151,13 @@ cdef tuple _keys(TensorBase x, object key):
             made = operators()["tensor"](list(each))
             keys.append(_checked_index(to_dtype(made, FX_I64) if (<TensorBase> made).a.numel == 0 else made))
         elif hasattr(each, "__index__") and not hasattr(each, "__array__"):
-            keys.append(each.__index__())
+            keys.append(PyNumber_Index(each))
         else:
             try:
                 made = as_operand(each, "getitem")
             except TypeError:
                 if hasattr(each, "__index__"):
-                    keys.append(each.__index__())
+                    keys.append(PyNumber_Index(each))
                     continue
                 raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid "
                                  f"indices, got {type(each).__name__}") from None
@@ -399,11 +400,26 @@ cdef int put_into(TensorBase target, list dims, list tensors, int at, TensorBase
     return 0
 
 
-def _given_indices(TensorBase x, indices):
-    advanced = []
-    for i, each in enumerate(indices):
-        if each is not None:
-            advanced.append((i, _checked_index(as_operand(each, "index_put"))))
+cdef tuple _given_indices(TensorBase x, object indices):
+    """The index tensors of index_put; None stands for a whole dimension."""
+    cdef list advanced = []
+    cdef TensorBase index
+    cdef int d = 0
+    if not isinstance(indices, (tuple, list)):
+        raise TypeError(f"[index_put] indices must be a tuple of tensors, got {type(indices).__name__}")
+    for each in indices:
+        if each is None:
+            d += 1
+            continue
+        index = _checked_index(as_operand(each, "index_put"))
+        if index.a.ndim == 0 and index.a.dtype == FX_BOOL:
+            raise IndexError("[index_put] a 0-dim mask selects no dimension")
+        advanced.append((d, index))
+        d += index.a.ndim if index.a.dtype in (FX_BOOL, FX_U8) else 1
+    if not advanced:
+        raise IndexError("[index_put] at least one index tensor is needed")
+    if d > x.a.ndim:
+        raise IndexError(f"[index_put] too many indices for tensor of dimension {x.a.ndim} (got {d})")
     return _resolved(x, advanced)
 
 

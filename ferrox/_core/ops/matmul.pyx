@@ -470,13 +470,34 @@ def _pair(TensorBase x, list labels_x, TensorBase y, list labels_y, keep):
     return reshape(made, [size[c] for c in batch + left + right]), batch + left + right
 
 
+cdef tuple _labelled(tuple args):
+    """(equation, operands) of the form einsum(a, [0, 1], b, [1, 2], [0, 2])."""
+    cdef list terms = []
+    for labels in args[1::2] if len(args) % 2 == 0 else (*args[1:-1:2], args[-1]):
+        if not isinstance(labels, (list, tuple)):
+            raise TypeError(f"einsum(): expected a list of labels behind each operand, got {type(labels).__name__}")
+        term = ""
+        for label in labels:
+            if label is Ellipsis:
+                term += "..."
+            elif isinstance(label, int) and 0 <= label < 52:
+                term += chr(ord("A") + label if label < 26 else ord("a") + label - 26)
+            else:
+                raise ValueError(f"einsum(): a label must be Ellipsis or an integer from 0 to 51, got {label!r}")
+        terms.append(term)
+    if len(args) % 2 == 0:
+        return ",".join(terms), args[::2]
+    return ",".join(terms[:-1]) + "->" + terms[-1], args[:-1:2]
+
+
 def _einsum(equation, *operands):
     """Sums of products by Einstein's convention, as `numpy.einsum`.
 
     Parameters
     ----------
     equation : str
-        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.
+        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.  Or no
+        equation, but a list of integer labels (below 52) behind each operand, and one for the result if wanted.
 
     Examples
     --------
@@ -484,8 +505,15 @@ def _einsum(equation, *operands):
     >>> fx.einsum("ij,ij->i", fx.ones(2, 3), fx.ones(2, 3))
     tensor([3., 3.])
     """
+    if isinstance(equation, TensorBase):
+        equation, operands = _labelled((equation, *operands))
+    elif not isinstance(equation, str):
+        raise TypeError(f"einsum(): the first argument must be an equation or a tensor, got {type(equation).__name__}")
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = operands[0]
+    for each in operands:
+        if not isinstance(each, TensorBase):
+            raise TypeError(f"einsum(): operands must be tensors, got {type(each).__name__}")
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
@@ -496,7 +524,7 @@ def _einsum(equation, *operands):
     for term, x in zip(terms, operands):
         x = as_operand(x, "einsum")
         plain = term.replace("...", "")
-        if not all(c.isalpha() for c in plain):
+        if not all(c.isalpha() and c.isascii() for c in plain) or term.count("...") > 1:
             raise RuntimeError(f"einsum(): invalid subscript given, subscripts must be in [a-zA-Z]: {term!r}")
         extra = x.ndim - len(plain)
         if extra < 0 or (extra and "..." not in term):
@@ -522,10 +550,12 @@ def _einsum(equation, *operands):
         labels.append(names)
     dots = [f".{k}" for k in range(widest, 0, -1)]
     if arrow:
+        if right.count("...") > 1:
+            raise RuntimeError(f"einsum(): the ellipsis appears more than once in {right!r}")
         before, ellipsis, after = right.partition("...")
         output = list(before) + (dots if ellipsis else []) + list(after)
     else:
-        everything = [c for names in labels for c in names if not c.startswith(".")]
+        everything = left.replace(",", "").replace(".", "")
         output = dots + sorted(c for c in set(everything) if everything.count(c) == 1)
     known = {}
     for names, x in zip(labels, tensors):

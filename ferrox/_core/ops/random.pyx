@@ -1,6 +1,7 @@
 """Random tensors; the stream they come from is in ferrox/_core/random.pyx."""
 from cpython.float cimport PyFloat_Check
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -242,7 +243,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     cdef fx_scalar params[2]
     cdef fx_array *arrays[1]
     cdef TensorBase made, order
-    shape[0] = n.__index__()
+    shape[0] = PyNumber_Index(n)
     if shape[0] < 0:
         raise RuntimeError(f"[randperm] n must be non-negative, got {n}")
     made = allocate("randperm", 1, shape, out, dtype, FX_I64, device)

@@ -1,5 +1,6 @@
 """Ranges and matrices of a given form."""
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from libc.math cimport ceil, isfinite, pow
 from libc.stdint cimport int64_t
 
@@ -93,7 +94,7 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
 cdef int64_t _steps(str name, object steps) except -1:
     if not hasattr(steps, "__index__"):
         raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
-    cdef int64_t n = steps.__index__()
+    cdef int64_t n = PyNumber_Index(steps)
     if n < 0:
         raise RuntimeError(f"[{name}] number of steps must be non-negative, got {n}")
     return n
@@ -200,8 +201,8 @@ def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     cdef int64_t length[1]
     cdef int64_t stride[1]
     cdef TensorBase made
-    shape[0] = n.__index__()
-    shape[1] = shape[0] if m is None else m.__index__()
+    shape[0] = PyNumber_Index(n)
+    shape[1] = shape[0] if m is None else PyNumber_Index(m)
     if shape[0] < 0 or shape[1] < 0:
         raise RuntimeError(f"[eye] n and m must be greater or equal to 0, got {shape[0]} and {shape[1]}")
     made = allocate("eye", 2, shape, out, dtype, default_dtype, device)

@@ -3,6 +3,7 @@
 Every view goes through `view_as`: it shares the storage, records itself, and remembers the tensor that it is a view of,
 so that an in-place change through it reaches that tensor's history (elementwise.pyx, Note [In place]).
 """
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -46,14 +47,14 @@ cdef int read_sizes(str name, object sizes, int64_t *into) except -1:
     for size in sizes:
         if n == FX_MAX_DIMS:
             raise RuntimeError(f"[{name}] a tensor has at most {FX_MAX_DIMS} dimensions")
-        into[n] = size.__index__()
+        into[n] = PyNumber_Index(size)
         n += 1
     return n
 
 
 cdef int read_dim(object dim, int ndim) except -1:
     """A dimension number, counted from the end when negative."""
-    cdef int64_t d = dim.__index__()
+    cdef int64_t d = PyNumber_Index(dim)
     cdef int n = ndim if ndim else 1
     if not -n <= d < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {d})")

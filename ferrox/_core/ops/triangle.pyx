@@ -1,4 +1,5 @@
 """Triangles, diagonals and grids."""
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -91,7 +92,7 @@ cdef inline int64_t _kept(bint lower, int64_t i, int64_t columns, int64_t offset
 
 
 cdef object _indices(str name, bint lower, object rows, object columns, object diagonal, object dtype, object place):
-    cdef int64_t n = rows.__index__(), m = columns.__index__(), offset = diagonal.__index__()
+    cdef int64_t n = PyNumber_Index(rows), m = PyNumber_Index(columns), offset = PyNumber_Index(diagonal)
     cdef int64_t shape[2]
     cdef int64_t i, j, count, first, total = 0, at = 0
     cdef int64_t *values

@@ -4,6 +4,7 @@ Note [Windows].  Every such view is recorded with its geometry relative to a con
 (offset, shape, strides, input shape).  One gradient serves them all: the cotangent is added into zeros through that
 geometry (`_window_backward`), and the gradient of that is the view itself.
 """
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -132,7 +133,7 @@ def _select(input, dim, index):
     cdef TensorBase x = <TensorBase?> input
     if x.a.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    return select_dim(x, read_dim(dim, x.a.ndim), index.__index__())
+    return select_dim(x, read_dim(dim, x.a.ndim), PyNumber_Index(index))
 
 cdef Op SELECT = row("select", function=_select, rule=rule(window_vjp), reference="np.take(input, index, dim)",
                      sample="[(t(3, 4), 1, 2), (t(3, 4), 0, -1)]", method=True)

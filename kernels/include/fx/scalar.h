@@ -258,7 +258,7 @@ FX_HD double hurwitz_zeta(double s, double q) {
 FX_HD double polygamma(double n, double x) {
     if (n == 1.0) return trigamma(x);
     double factorial = 1.0;
-    for (double k = 2.0; k <= n; k += 1.0) factorial *= k;
+    for (double k = 2.0; k <= n && k <= 171.0; k += 1.0) factorial *= k; /* 171! is infinite */
     double y = factorial * hurwitz_zeta(n + 1.0, x);
     return fmod(n, 2.0) == 0.0 ? -y : y;
 }
