@@ -216,7 +216,12 @@ def get_device(self):
     return -1 if x.a.device_type == 0 else x.a.device_index
 
 
-METHODS["contiguous"] = lambda self, **_: contiguous(<TensorBase?> self)
+def _contiguous(self, *, memory_format=None):
+    """The tensor with its elements in order, one after the other, in memory; itself if they are."""
+    return contiguous(<TensorBase?> self)
+
+
+METHODS["contiguous"] = _contiguous
 
 
 # Elements in place

@@ -426,6 +426,7 @@ def _becoming(str name):
         return x
 
     become.__name__ = become.__qualname__ = name + "_"
+    become.__wrapped__ = op         # whose signature it has
     become.__doc__ = f"In-place version of `{name}`: this tensor becomes the view."
     return become
 
