@@ -23,10 +23,9 @@ test: $(BIN)/.installed-test
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
-
-.PHONY: lint-cython
-lint-cython: $(BIN)/.tools-lint
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files "*.h")
+	$(MAKE) stubs
 
 # The type stubs: compared with the compiled modules, and written anew.
 .PHONY: stubs stubs-write
@@ -58,7 +57,7 @@ $(BIN)/.installed-%: $(WHEELS)/.built
 
 # The linters need no Ferrox.
 $(BIN)/.tools-lint: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16"
+	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
 	touch $@
 
 # PyTorch, for the tests against it; not a dependency.

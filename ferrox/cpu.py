@@ -22,8 +22,8 @@ def memory_stats():
     Returns
     -------
     dict
-        Bytes: `in_use` by tensors, `cached` for reuse, `peak` of `in_use`, `limit` (0 for none).  Counts: `allocations`,
-        of which `hits` were served from the cache, `releases`, and `flushes` of the cache.
+        Bytes: `in_use` by tensors, `cached` for reuse, `peak` of `in_use`, `limit` (0 for none).  Counts:
+        `allocations`, of which `hits` were served from the cache, `releases`, and `flushes` of the cache.
 
     Examples
     --------

@@ -17,8 +17,8 @@ from pathlib import Path
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 ORDINARY = (RuntimeError, TypeError, ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError, BufferError)
-NUMBERS = [0, 1, -1, 2, 3, -3, 7, 64, 65, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, -(2**63), 2**64, 0.0, 0.5, -2.5, 1e300, math.inf,
-           -math.inf, math.nan, True, False]
+NUMBERS = [0, 1, -1, 2, 3, -3, 7, 64, 65, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, -(2**63), 2**64, 0.0, 0.5, -2.5,
+           1e300, math.inf, -math.inf, math.nan, True, False]
 SIZES = [0, 1, 1, 2, 3, 4, 5, 7, 16, 33]
 
 
@@ -43,7 +43,10 @@ class Fuzzer:
         if math.prod(shape) > 20000:
             shape = shape[:2]
         dtype = getattr(fx, pick.choice(DTYPES))
-        x = (fx.randn(shape) * pick.choice([0, 1, 3, 1e10])).to(dtype) if pick.random() < 0.6 else fx.randint(-3, 9, shape).to(dtype)
+        if pick.random() < 0.6:
+            x = (fx.randn(shape) * pick.choice([0, 1, 3, 1e10])).to(dtype)
+        else:
+            x = fx.randint(-3, 9, shape).to(dtype)
         for _ in range(pick.choice([0, 0, 1, 1, 2])):
             x = self.viewed(x)
         if dtype.is_floating_point and pick.random() < 0.3:
@@ -82,8 +85,8 @@ class Fuzzer:
         fx, pick = self.fx, self.pick
         kinds = [self.tensor] * 8 + [
             lambda: pick.choice(NUMBERS), lambda: pick.randint(-4, 4), lambda: pick.random(), self.shape,
-            lambda: pick.choice([None, "mean", "sum", "none", "ij", "", "relu", b"x", 1j, object(), fx.float32, fx.int64, fx.bool,
-                                 fx.float16, slice(None), "cpu", "cuda"]),
+            lambda: pick.choice([None, "mean", "sum", "none", "ij", "", "relu", b"x", 1j, object(), fx.float32,
+                                 fx.int64, fx.bool, fx.float16, slice(None), "cpu", "cuda"]),
             lambda: tuple(pick.choice(NUMBERS) for _ in range(pick.randint(0, 3))),
         ]
         if depth < 2:
@@ -124,7 +127,8 @@ class Fuzzer:
         given = self.sensible(name) if pick.random() < 0.75 else None
         args, keywords = given or ([self.value() for _ in range(pick.choice([0, 1, 1, 2, 2, 3, 4]))], {})
         if pick.random() < 0.1:
-            keywords[pick.choice(["dim", "keepdim", "out", "dtype", "alpha", "reduction", "generator", "size"])] = self.value()
+            value = self.value()
+            keywords[pick.choice(["dim", "keepdim", "out", "dtype", "alpha", "reduction", "generator", "size"])] = value
         inplace = getattr(fx.Tensor, name + "_", None)
         if inplace is not None and pick.random() < 0.25 and args and isinstance(args[0], fx.Tensor):
             return name + "_", inplace, args, keywords
@@ -173,7 +177,8 @@ def work(calls, seed, note):
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for k in range(calls):
         what, function, args, keywords = fuzzer.call()
-        text = f"call {k} of seed {seed}: {what}({', '.join(map(told, args))}, {({key: told(v) for key, v in keywords.items()})})"
+        named = {key: told(v) for key, v in keywords.items()}
+        text = f"call {k} of seed {seed}: {what}({', '.join(map(told, args))}, {named})"
         os.pwrite(note, text.encode()[:4000].ljust(4000), 0)
         given = list(tensors_in(fx, [args, keywords]))
         before = [bytes_of(x) for x in given]
@@ -198,8 +203,8 @@ def work(calls, seed, note):
 def fuzz(calls, seed):
     """Run in a process of its own; returns what went wrong, or None."""
     with tempfile.NamedTemporaryFile() as note:
-        done = subprocess.run([sys.executable, "-P", __file__, "--calls", str(calls), "--seed", str(seed), "--note", note.name],
-                              capture_output=True, text=True, cwd=tempfile.gettempdir())
+        command = [sys.executable, "-P", __file__, "--calls", str(calls), "--seed", str(seed), "--note", note.name]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
         if done.returncode == 0:
             return None
         last = Path(note.name).read_bytes().decode(errors="replace").strip()

@@ -1,5 +1,5 @@
 """Devices: "cpu", "cuda", "cuda:1"."""
-from ferrox._core.abi cimport FX_CPU, FX_CUDA
+from ferrox._core.abi cimport FX_CPU
 from ferrox._core.backend cimport backends
 
 cdef tuple _types = ("cpu", "cuda")

@@ -1,11 +1,11 @@
 """A caching pool.
 
 Policy.  A request is rounded up to a size class: multiples of 64 bytes up to 1 KiB, then eight classes to each doubling
-(at most 12.5 % waste).  Every class keeps a stack of free blocks; a request takes the newest block of its class, which is
-the one most likely still in cache, and otherwise asks the source.  All free blocks go back to the source before the
+(at most 12.5 % waste).  Every class keeps a stack of free blocks; a request takes the newest block of its class, which
+is the one most likely still in cache, and otherwise asks the source.  All free blocks go back to the source before the
 cache would hold more than `cache_limit` bytes (what is used from then on is kept again, what is not is gone), when the
-source or the limit refuses a request (which is then tried once more), and on `empty()`.  A block does not know its size:
-who frees it says it again.
+source or the limit refuses a request (which is then tried once more), and on `empty()`.  A block does not know its
+size: who frees it says it again.
 
 The pool never touches the memory it hands out, so any source will do: host memory, device memory, or a mock in a test.
 It is called with the GIL held.

@@ -1,13 +1,13 @@
 """Storage: reference-counted memory from a backend's pool, or foreign memory kept alive by its owner.
 
-On the CPU the header and the data are one block of the pool: 48 bytes of header and up to 16 bytes of data fill one cache
-line; larger data begins on the next line, so that it is aligned to 64 bytes.  Reference counts are guarded by the GIL.
+On the CPU the header and the data are one block of the pool: 48 bytes of header and up to 16 bytes of data fill one
+cache line; larger data begins on the next line, so that it is aligned to 64 bytes.  Reference counts are guarded by the
+GIL.
 """
 import os
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uintptr_t
 
 from ferrox._core.abi cimport FX_CPU
 from ferrox._core.backend cimport backends
@@ -89,7 +89,8 @@ cdef fx_storage *storage_new(size_t nbytes, int device_type, int device_index) e
     return storage
 
 
-cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner, int device_type, int device_index) except NULL:
+cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner,
+                                 int device_type, int device_index) except NULL:
     """Somebody else's memory; `owner` is kept alive as long as the storage is."""
     if _host is None:
         _pool(FX_CPU, 0)

@@ -3,12 +3,12 @@ import ctypes
 
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu as cpu
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 try:
     import ml_dtypes

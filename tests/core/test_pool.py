@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from ferrox._core.pool import PoolTrace, rounded
 
 import ferrox as fx
+from ferrox._core.pool import PoolTrace, rounded
 
 
 def test_size_classes_hold_the_request_and_waste_little():
@@ -65,7 +65,8 @@ def test_full_source_gets_the_cache_back_and_is_asked_again():
 def test_refusal_tells_the_numbers_and_leaves_the_pool_as_it_was(limits):
     trace = PoolTrace(**limits)
     block = trace.allocate(3072)
-    with pytest.raises(fx.OutOfMemoryError, match=r"out of mock memory: asked for 2 KiB, in use 3 KiB, cached 0 B") as error:
+    with pytest.raises(fx.OutOfMemoryError,
+                       match=r"out of mock memory: asked for 2 KiB, in use 3 KiB, cached 0 B") as error:
         trace.allocate(2048)
     assert ("limit 4 KiB" in str(error.value)) == ("limit" in limits)
     assert trace.pool.in_use == trace.given == 3072

@@ -5,10 +5,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401  (registers the kernels)
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 AVAILABLE = threads._available()
 

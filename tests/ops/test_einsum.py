@@ -11,11 +11,16 @@ def r(*shape):
 
 
 @pytest.mark.parametrize("equation, shapes", [
-    ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("ii", [(3, 3)]), ("ii->i", [(3, 3)]), ("ij->ji", [(2, 3)]),
-    ("ij->", [(2, 3)]), ("i,i->", [(4,), (4,)]), ("i,j", [(4,), (3,)]), ("...ij,...jk->...ik", [(2, 1, 2, 3), (5, 3, 4)]),
-    ("b...,b...->b", [(2, 3, 4), (2, 3, 4)]), ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]), ("bn,anm,bm->ba", [(2, 5), (3, 5, 4), (2, 4)]),
-    (" i j , j -> i ", [(2, 3), (3,)]), ("...", [(2, 3)]), ("ij,kj->", [(2, 3), (4, 3)]), (",", [(), ()]), ("i,->i", [(3,), ()]),
-    ("ijk,ijl->kl", [(2, 3, 4), (2, 3, 2)]), ("ab,ab->ab", [(2, 3), (2, 3)]), ("zA,Ab", [(2, 3), (3, 2)]), ("ij,ij->ij", [(1, 3), (2, 1)]),
+    ("ij,jk->ik", [(2, 3), (3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("ii", [(3, 3)]), ("ii->i", [(3, 3)]),
+                                              ("ij->ji", [(2, 3)]),
+    ("ij->", [(2, 3)]), ("i,i->", [(4,), (4,)]), ("i,j", [(4,), (3,)]),
+                                              ("...ij,...jk->...ik", [(2, 1, 2, 3), (5, 3, 4)]),
+    ("b...,b...->b", [(2, 3, 4), (2, 3, 4)]), ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+                                              ("bn,anm,bm->ba", [(2, 5), (3, 5, 4), (2, 4)]),
+    (" i j , j -> i ", [(2, 3), (3,)]), ("...", [(2, 3)]), ("ij,kj->", [(2, 3), (4, 3)]), (",", [(), ()]),
+                                              ("i,->i", [(3,), ()]),
+    ("ijk,ijl->kl", [(2, 3, 4), (2, 3, 2)]), ("ab,ab->ab", [(2, 3), (2, 3)]), ("zA,Ab", [(2, 3), (3, 2)]),
+                                              ("ij,ij->ij", [(1, 3), (2, 1)]),
     ("ij,jk->ik", [(0, 3), (3, 4)]), ("ij,jk->ik", [(2, 0), (0, 4)]),
 ])
 def test_equations(equation, shapes):
@@ -40,7 +45,8 @@ def test_refused_as_by_pytorch(arguments):
             lib.einsum(*given)
 
 
-@pytest.mark.parametrize("arguments", [(3,), (), ([fx.ones(2)],), ("i", 3), (fx.ones(2), 3), (fx.ones(2), fx.ones(2), fx.ones(3)), ("i", "j")])
+@pytest.mark.parametrize("arguments", [(3,), (), ([fx.ones(2)],), ("i", 3), (fx.ones(2), 3),
+                                       (fx.ones(2), fx.ones(2), fx.ones(3)), ("i", "j")])
 def test_refused_by_type(arguments):
     with pytest.raises((TypeError, RuntimeError)):
         fx.einsum(*arguments)

@@ -273,8 +273,10 @@ def test_accumulation_is_the_same_for_any_number_of_threads():
 
 @pytest.mark.parametrize("indices, kind", [
     ((), IndexError), (fx.tensor([0]), TypeError), ((None,), IndexError), ((fx.tensor([0.5]),), IndexError),
-    ((fx.tensor([0]),) * 3, IndexError), ((fx.tensor(True),), IndexError), ((fx.ones(2, 2, 2, dtype=fx.bool),), IndexError),
-    ((fx.tensor([5]),), IndexError), ((fx.tensor([True, False, True]),), IndexError), (3, TypeError), (("a",), TypeError),
+    ((fx.tensor([0]),) * 3, IndexError), ((fx.tensor(True),), IndexError),
+                                           ((fx.ones(2, 2, 2, dtype=fx.bool),), IndexError),
+    ((fx.tensor([5]),), IndexError), ((fx.tensor([True, False, True]),), IndexError), (3, TypeError),
+                                           (("a",), TypeError),
 ])
 def test_index_put_refuses(indices, kind):
     x = fx.zeros(4, 3)

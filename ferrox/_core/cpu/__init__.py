@@ -6,12 +6,14 @@ import importlib
 import os
 
 from ferrox._core.cpu.level import levels
-from ferrox._core.cpu.modules import LEVELED, PLAIN
+from ferrox._core.cpu.modules import LEVELED, LEVELS, PLAIN
 
-supported = levels()
+supported = [each for each in levels() if each in LEVELS]
+if not supported:
+    raise ImportError(f"built for the CPU levels {', '.join(LEVELS)}; this machine runs {', '.join(levels())}")
 level = os.environ.get("FERROX_CPU_LEVEL") or supported[0]
 if level not in supported:
-    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this machine runs {', '.join(supported)}")
+    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this build and this machine have {', '.join(supported)}")
 
 
 def load_blas():

@@ -11,7 +11,8 @@ from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, r
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.window cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, \
+    strides_of
 
 
 def _spread(tuple args):
@@ -41,16 +42,18 @@ cdef TensorBase _reinterpreted(TensorBase x, int to):
             raise RuntimeError(f"[view] self.size(-1) must be divisible by {ratio} to view {dtype_name(x.a.dtype)} as "
                                f"{dtype_name(to)} (different element sizes), but got {shape[last]}")
         if old < new and <size_t> x.a.data % <size_t> new:
-            raise RuntimeError(f"[view] self.storage_offset() must be divisible by {ratio} to view {dtype_name(x.a.dtype)} as "
-                               f"{dtype_name(to)} (different element sizes), but got {offset_of(x) // old}")
+            raise RuntimeError(f"[view] self.storage_offset() must be divisible by {ratio} to view "
+                               f"{dtype_name(x.a.dtype)} as {dtype_name(to)} (different element sizes), but got "
+                               f"{offset_of(x) // old}")
         if strides[last] != 1 and shape[last] != 1:
             raise RuntimeError(f"[view] self.stride(-1) must be 1 to view {dtype_name(x.a.dtype)} as {dtype_name(to)} "
                                f"(different element sizes), but got {strides[last]}")
         shape[last] = shape[last] * old // new
         for d in range(last):
             if old < new and strides[d] % ratio:
-                raise RuntimeError(f"[view] self.stride({d}) must be divisible by {ratio} to view {dtype_name(x.a.dtype)} "
-                                   f"as {dtype_name(to)} (different element sizes), but got {strides[d]}")
+                raise RuntimeError(f"[view] self.stride({d}) must be divisible by {ratio} to view "
+                                   f"{dtype_name(x.a.dtype)} as {dtype_name(to)} (different element sizes), but got "
+                                   f"{strides[d]}")
             strides[d] = strides[d] * old // new
         strides[last] = 1
     out = new_view(x, x.a.ndim, shape, strides, 0)
@@ -146,8 +149,8 @@ def _unsqueeze(input, dim):
     strides[at] = shape_of(x)[at] * strides_of(x)[at] if at < x.a.ndim else 1
     return view_as(UNSQUEEZE, x, x.a.ndim + 1, shape, strides, 0, shape_tuple(&x.a))
 
-cdef Op UNSQUEEZE = row("unsqueeze", function=_unsqueeze, rule=rule(reshape_vjp), reference="np.expand_dims(input, dim)",
-                        sample="[(t(3, 4), 1), (t(3, 4), -1)]", method=True)
+cdef Op UNSQUEEZE = row("unsqueeze", function=_unsqueeze, rule=rule(reshape_vjp),
+                        reference="np.expand_dims(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), -1)]", method=True)
 
 
 def _flatten(input, start_dim=0, end_dim=-1):
@@ -168,7 +171,8 @@ def _flatten(input, start_dim=0, end_dim=-1):
     return viewed(FLATTEN, x, shape[:first] + (merged,) + shape[last + 1:], False)
 
 cdef Op FLATTEN = row("flatten", function=_flatten, rule=rule(reshape_vjp), method=True,
-                      reference="input.reshape(input.shape[:start_dim] + (-1,)) if end_dim == -1 else input.reshape(6, 4)",
+                      reference="input.reshape(input.shape[:start_dim] + (-1,)) if end_dim == -1 "
+                                "else input.reshape(6, 4)",
                       sample="[(t(2, 3, 4),), (t(2, 3, 4), 1), (t(2, 3, 4), 0, 1)]")
 
 
@@ -195,8 +199,8 @@ def _unflatten(input, dim, sizes):
     for size in sizes:
         known *= size
     if known != shape[d]:
-        raise RuntimeError(f"unflatten: Provided sizes {sizes} don't multiply up to the size of dim {d} ({shape[d]}) in the "
-                           "input tensor")
+        raise RuntimeError(f"unflatten: Provided sizes {sizes} don't multiply up to the size of dim {d} ({shape[d]}) "
+                           "in the input tensor")
     return viewed(RESHAPED, x, shape[:d] + tuple(sizes) + shape[d + 1:], False)
 
 cdef Op RESHAPED = row("unflatten", function=_unflatten, rule=rule(reshape_vjp), method=True,
@@ -224,8 +228,8 @@ def _movedim(input, source, destination):
     from_ = [read_dim(d, x.a.ndim) for d in (source if isinstance(source, (tuple, list)) else (source,))]
     to = [read_dim(d, x.a.ndim) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
     if len(from_) != len(to):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({source}) should contain the same number "
-                           f"of dims as destination ({destination})")
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({source}) should contain the same "
+                           f"number of dims as destination ({destination})")
     if len(set(from_)) != len(from_) or len(set(to)) != len(to):
         raise RuntimeError(f"movedim: repeated dim in source ({source}) or destination ({destination})")
     order = [None] * x.a.ndim

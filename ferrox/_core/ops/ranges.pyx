@@ -27,7 +27,8 @@ cdef int64_t _arange_count(object start, object end, object step, int dtype) exc
     if not (isfinite(start) and isfinite(end)):
         raise RuntimeError(f"[arange] unsupported range: {start} -> {end}")
     if (end - start) * (1 if step > 0 else -1) < 0:
-        raise RuntimeError(f"[arange] upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
+        raise RuntimeError(f"[arange] upper bound and lower bound inconsistent with step sign: {start} -> {end} by "
+                           f"{step}")
     if PyLong_Check(start) and PyLong_Check(end) and PyLong_Check(step):
         count = -((start - end) // step)
         if count > 0x7fffffffffffffff:
@@ -152,7 +153,8 @@ def _logspace(start, end, steps, base=10.0, *, out=None, dtype=None, device=None
     tensor([1., 2., 4., 8.])
     """
     cdef int64_t shape[1]
-    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end), root = base, at
+    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end)
+    cdef double root = base, at
     cdef int64_t i, n = _steps("logspace", steps)
     cdef TensorBase host, made
     cdef double *values

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CPU, FX_I64, fx_array, fx_scalar
-from ferrox._core.device cimport as_device, device
+from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dispatch cimport launch
 from ferrox._core.graph cimport Node, grad_enabled, record, rule
 from ferrox._core.op cimport Op
@@ -97,7 +97,7 @@ cdef object _indices(str name, bint lower, object rows, object columns, object d
     cdef int64_t i, j, count, first, total = 0, at = 0
     cdef int64_t *values
     cdef TensorBase made
-    cdef device where
+    cdef _device where
     cdef int code = read_dtype(dtype, FX_I64)
     if n < 0 or m < 0:
         raise RuntimeError(f"[{name}] row and col must be non-negative, got {n} and {m}")
@@ -124,7 +124,7 @@ cdef object _indices(str name, bint lower, object rows, object columns, object d
     return made
 
 
-def _tril_indices(row, col, offset=0, *, dtype=None, device=None):
+def _tril_indices(row, col, offset=0, *, dtype=None, device=None):  # no-cython-lint: PyTorch names it row
     """Row and column numbers of the lower triangle of a `row` x `col` matrix, as a tensor of two rows.
 
     Examples
@@ -137,7 +137,7 @@ def _tril_indices(row, col, offset=0, *, dtype=None, device=None):
     return _indices("tril_indices", True, row, col, offset, dtype, device)
 
 
-def _triu_indices(row, col, offset=0, *, dtype=None, device=None):
+def _triu_indices(row, col, offset=0, *, dtype=None, device=None):  # no-cython-lint: PyTorch names it row
     """Row and column numbers of the upper triangle of a `row` x `col` matrix, as a tensor of two rows.
 
     Examples
