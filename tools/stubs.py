@@ -55,7 +55,8 @@ _Operand: TypeAlias = Tensor | _float | NDArray[Any] | np.generic
 _Index: TypeAlias = SupportsIndex | slice | EllipsisType | Tensor | NDArray[Any] | Sequence[Any] | None
 
 """
-ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
+ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift",
+              "rshift"]
 PROTOCOLS = {"__array__", "__array_wrap__", "__copy__", "__deepcopy__", "__dlpack_device__"}
 
 
@@ -99,7 +100,7 @@ class Routine:
     def __init__(self, name, value, owner="", default=None):
         self.name, self.owner, self.default = name, owner, "Tensor" if isinstance(value, Op) else default
         self.parameters = list(inspect.signature(value).parameters.values())
-        # What tables may call it: with its class, by name, and as the operator of which it is an alias or in-place form.
+        # What tables may call it: with its class, by name, as the operator whose alias or in-place form it is.
         self.row = value.name if isinstance(value, Op) else name
         self.keys = [f"{owner}.{name}", name, name.removesuffix("_"), self.row, self.row.removesuffix("_")]
 
@@ -132,8 +133,8 @@ class Routine:
             if self.owner and at == 0:
                 parts.append(name)
                 continue
-            required = changed is not None and "=" not in changed or not default and each.kind not in STARS
-            if not keyword_only and (each.kind is KEYWORD or required and optional):
+            required = "=" not in changed if changed else not default and each.kind not in STARS
+            if not keyword_only and (each.kind is KEYWORD or (required and optional)):
                 parts.append("*")
                 keyword_only = True
             optional = optional or not required
@@ -171,12 +172,13 @@ def class_stub(cls, name, base=""):
     members = {key: value for one in own for key, value in vars(one).items()}
     for key in sorted(members):
         value = members[key]
-        if key in known or (key.startswith("_") and key not in PROTOCOLS and lookup(MEMBERS, f"{name}.{key}", key) is None):
+        kind = lookup(MEMBERS, f"{name}.{key}", key)
+        if key in known or (key.startswith("_") and key not in PROTOCOLS and not kind):
             continue
         if callable(value):
             body.append(str(Routine(key, value, name, "Tensor" if name in ("Tensor", "Generator") else None)))
         else:
-            kind = lookup(MEMBERS, f"{name}.{key}", key) or undecided("member", f"{name}.{key}")
+            kind = kind or undecided("member", f"{name}.{key}")
             body += ["@property", f"def {key}(self) -> {kind}: ..."]
     head = ("@final\n" if not cls.__flags__ & 1 << 10 else "") + f"class {name}{base}:"
     return head + ("\n" + textwrap.indent("\n".join(body), "    ") + "\n" if body else " ...\n")
@@ -202,8 +204,8 @@ def module_stub(module):
     """A compiled module: its public functions and classes."""
     parts = []
     for name, value in vars(module).items():
-        private = name.startswith("_") and name not in BY_HAND
-        if private or isinstance(value, types.ModuleType) or getattr(value, "__module__", module.__name__) != module.__name__:
+        home = getattr(value, "__module__", module.__name__)
+        if isinstance(value, types.ModuleType) or home != module.__name__ or (name.startswith("_") and name not in BY_HAND):
             continue
         if isinstance(value, type):
             base = f"({value.__base__.__name__})" if issubclass(value, Exception) else ""
@@ -268,7 +270,7 @@ def main():
     names = [str(path.relative_to(ROOT)) for path in stale + left]
     if sys.argv[1:] == ["--check"]:
         if names:
-            raise SystemExit(f"not what the operators say now: {', '.join(names)}; run `make stubs-write`, commit the result")
+            raise SystemExit(f"not what the operators say now: {', '.join(names)}; run `make stubs-write` and commit")
         return
     for path in stale:
         path.write_text(made[path])
