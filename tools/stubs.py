@@ -133,7 +133,7 @@ class Routine:
             if self.owner and at == 0:
                 parts.append(name)
                 continue
-            required = "=" not in changed if changed else not default and each.kind not in STARS
+            required = (changed is not None and "=" not in changed) or (not default and each.kind not in STARS)
             if not keyword_only and (each.kind is KEYWORD or (required and optional)):
                 parts.append("*")
                 keyword_only = True
@@ -172,8 +172,8 @@ def class_stub(cls, name, base=""):
     members = {key: value for one in own for key, value in vars(one).items()}
     for key in sorted(members):
         value = members[key]
-        kind = lookup(MEMBERS, f"{name}.{key}", key)
-        if key in known or (key.startswith("_") and key not in PROTOCOLS and not kind):
+        hidden = key.startswith("_") and key not in PROTOCOLS and lookup(MEMBERS, f"{name}.{key}", key) is None
+        if key in known or hidden:
             continue
         if callable(value):
             body.append(str(Routine(key, value, name, "Tensor" if name in ("Tensor", "Generator") else None)))
@@ -204,8 +204,9 @@ def module_stub(module):
     """A compiled module: its public functions and classes."""
     parts = []
     for name, value in vars(module).items():
-        home = getattr(value, "__module__", module.__name__)
-        if isinstance(value, types.ModuleType) or home != module.__name__ or (name.startswith("_") and name not in BY_HAND):
+        private = name.startswith("_") and name not in BY_HAND
+        foreign = getattr(value, "__module__", module.__name__) != module.__name__
+        if private or foreign or isinstance(value, types.ModuleType):
             continue
         if isinstance(value, type):
             base = f"({value.__base__.__name__})" if issubclass(value, Exception) else ""

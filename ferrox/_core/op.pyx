@@ -83,7 +83,7 @@ cdef class Op:
         return value
 
     def __get__(self, instance, owner):
-        # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x alone.
+        # An operator of the user's is no method: `self.cube(x)` of a module whose class has it as an attribute gets x.
         if instance is None or self.entry == _unset_entry:
             return self
         cdef PyObject *bound = PyMethod_New(<PyObject *> self, <PyObject *> instance)

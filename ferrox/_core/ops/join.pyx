@@ -14,6 +14,9 @@ from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, slice_dim, zeros
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
+cdef enum:
+    MOST_PARTS = 1 << 24
+
 
 # cat
 
@@ -275,6 +278,8 @@ def _tensor_split(input, indices_or_sections, dim=0):
         n = int(indices_or_sections)
         if n <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {n}")
+        if n > MOST_PARTS:
+            raise RuntimeError(f"[tensor_split] {n} sections are more than the {MOST_PARTS} there may be")
         small, more = divmod(length, n)
         return _split(x, [small + (i < more) for i in range(n)], dim)
     bounds = [slice(None, each).indices(length)[1] for each in indices_or_sections]
