@@ -178,7 +178,7 @@ def class_stub(cls, name, base=""):
         if callable(value):
             body.append(str(Routine(key, value, name, "Tensor" if name in ("Tensor", "Generator") else None)))
         else:
-            kind = kind or undecided("member", f"{name}.{key}")
+            kind = lookup(MEMBERS, f"{name}.{key}", key) or undecided("member", f"{name}.{key}")
             body += ["@property", f"def {key}(self) -> {kind}: ..."]
     head = ("@final\n" if not cls.__flags__ & 1 << 10 else "") + f"class {name}{base}:"
     return head + ("\n" + textwrap.indent("\n".join(body), "    ") + "\n" if body else " ...\n")
