@@ -37,7 +37,16 @@ typedef union fx_scalar {
     int64_t i;
 } fx_scalar;
 
-enum fx_status { FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG };
+enum fx_status {
+    FX_OK,
+    FX_ERROR_VALUE,
+    FX_ERROR_INDEX,
+    FX_ERROR_TYPE,
+    FX_ERROR_RUNTIME,
+    FX_ERROR_MEMORY,
+    FX_ERROR_LINALG,
+    FX_ERROR_DEVICE /* the backend knows more: errors.device_error makes the exception */
+};
 
 typedef struct fx_call {
     fx_array **arrays; /* outputs first; NULL for an optional operand that is absent */
