@@ -41,8 +41,6 @@ template <class T> __device__ __forceinline__ T from_value(uint64_t bits) {
     return x;
 }
 
-template <class Op, class T> __device__ __forceinline__ auto apply_to(const Op &op, const T *x) { return op.apply(x[0]); }
-
 template <int arity> struct call;
 template <> struct call<1> {
     template <class Op, class T> static __device__ __forceinline__ auto of(const Op &op, T x, T, T) { return op.apply(x); }
@@ -151,8 +149,9 @@ template <class T> __device__ __forceinline__ T load(const char *p, int dtype) {
     }
     return load_cast<T>(p, dtype);
 }
+/* What gives bool gives 0 or 1 as uint8_t. */
 template <class T> __device__ __forceinline__ void store(char *p, int dtype, T x) {
-    if (dtype == storage<T>::dtype) *reinterpret_cast<T *>(p) = x;
+    if (dtype == storage<T>::dtype || (sizeof(T) == 1 && dtype == FX_BOOL)) *reinterpret_cast<T *>(p) = x;
     else store_cast<T>(p, dtype, x);
 }
 template <> __device__ __forceinline__ void store<float>(char *p, int dtype, float x) {

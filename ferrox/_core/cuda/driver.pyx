@@ -126,6 +126,11 @@ def why_not():
     return _unavailable
 
 
+def is_open():
+    """Whether the driver has been opened, here or before a fork."""
+    return bool(fx_cuda_opened)
+
+
 def version():
     """The CUDA version that the driver serves, as 1000 * major + 10 * minor; 0 when there is none."""
     return _version
