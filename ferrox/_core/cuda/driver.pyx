@@ -86,8 +86,8 @@ def _open():
         return f"cuda-bindings cannot be imported: {missing}."
     try:
         status, _version = driver.cuDriverGetVersion()
-    except Exception as missing:    # of several types by the version of the bindings
-        return f"There is no NVIDIA driver: {str(missing).strip() or type(missing).__name__}"
+    except Exception:    # of several types by the version of the bindings
+        return "There is no NVIDIA driver: cuda-bindings does not find libcuda."
     if status != 0 or _version < INTERFACE:
         return (f"The NVIDIA driver is too old: it serves CUDA {_version // 1000}.{_version % 1000 // 10}, "
                 f"and Ferrox needs CUDA {INTERFACE // 1000}.0 or newer (driver 525 or newer).")

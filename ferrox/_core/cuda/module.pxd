@@ -26,5 +26,7 @@ cdef inline launch_shape flat_shape(unsigned int blocks, unsigned int threads) n
     return shape
 # For kernels of the backend: FX_OK, or FX_ERROR_DEVICE, which the door turns into `launch_error`.
 cdef int launched(CUresult status) noexcept nogil
+# The same for a driver call other than a launch; `doing` as in driver.check, kept by the caller for ever.
+cdef int driver_call(CUresult status, const char *doing) noexcept nogil
 # The exception of this thread's last failed launch.
 cdef object launch_error()

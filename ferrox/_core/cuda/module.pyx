@@ -21,11 +21,12 @@ from ferrox._core.cuda.stream cimport Stream, current_stream
 
 cdef extern from *:
     """
-    typedef struct { int status; void *kernel; unsigned int grid[3], block[3], shared; } fx_launch_failure;
+    typedef struct { int status; const char *doing; void *kernel; unsigned int grid[3], block[3], shared; } fx_launch_failure;
     static __thread fx_launch_failure fx_failure;
     """
     ctypedef struct fx_launch_failure:
         int status
+        const char *doing   # of a failed call that was no launch
         void *kernel
         unsigned int grid[3]
         unsigned int block[3]
@@ -120,6 +121,7 @@ cdef CUresult _fail(CUresult status, cuda_kernel *kernel, const launch_shape *sh
     cdef int i
     noted(status)
     fx_failure.status = status
+    fx_failure.doing = NULL
     fx_failure.kernel = kernel
     for i in range(3):
         fx_failure.grid[i] = shape.grid[i]
@@ -153,8 +155,18 @@ cdef int launched(CUresult status) noexcept nogil:
     return FX_OK if status == 0 else FX_ERROR_DEVICE
 
 
+cdef int driver_call(CUresult status, const char *doing) noexcept nogil:
+    if status == 0:
+        return FX_OK
+    fx_failure.status = noted(status)
+    fx_failure.doing = doing
+    return FX_ERROR_DEVICE
+
+
 cdef object launch_error():
     cdef cuda_kernel *kernel = <cuda_kernel *> fx_failure.kernel
+    if fx_failure.doing != NULL:
+        return error(fx_failure.status, fx_failure.doing.decode())
     if fx_failure.status == LOADING:
         failure = _failed.value
         _failed.value = None
