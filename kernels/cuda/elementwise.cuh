@@ -131,6 +131,20 @@ template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype)
     }
     return x;
 }
+__device__ __noinline__ static int64_t load_by(const char *p, int dtype, int by) {
+    switch (by) {
+    case FX_BOOL:
+        return load_cast<bool>(p, dtype);
+    case FX_U8:
+        return load_cast<uint8_t>(p, dtype);
+    case FX_I8:
+        return load_cast<int8_t>(p, dtype);
+    case FX_I16:
+        return load_cast<int16_t>(p, dtype);
+    default:
+        return load_cast<int32_t>(p, dtype);
+    }
+}
 template <class T> __device__ __noinline__ void store_cast(char *p, int dtype, T x) {
     switch (dtype) {
 #define FX_CASE(code, type)                          \
@@ -141,7 +155,9 @@ template <class T> __device__ __noinline__ void store_cast(char *p, int dtype, T
 #undef FX_CASE
     }
 }
-template <class T> __device__ __forceinline__ T load(const char *p, int dtype) {
+template <class T> __device__ __forceinline__ T load(const char *p, int dtype, int by) {
+    if constexpr (storage<T>::dtype == FX_I64)
+        if (by != FX_I64) return load_by(p, dtype, by);
     if (dtype == storage<T>::dtype) return *reinterpret_cast<const T *>(p);
     if constexpr (storage<T>::dtype == FX_F32) {
         if (dtype == FX_F16) return float16_to_float(*reinterpret_cast<const uint16_t *>(p));
@@ -180,7 +196,7 @@ template <class Op, class T, int arity> __device__ __forceinline__ void strided(
 #pragma unroll
         for (int k = 0; k < arity; k++)
             x[k] = a.kind[k + 1] == FX_FROM_VALUE ? from_value<T>(a.value[k])
-                                                  : load<T>(a.data[k + 1] + at[k + 1], a.dtype[k + 1]);
+                                                  : load<T>(a.data[k + 1] + at[k + 1], a.dtype[k + 1], a.cast[k + 1]);
         store(a.data[0] + at[0], a.dtype[0], call<arity>::of(op, x[0], x[1], x[2]));
     }
 }

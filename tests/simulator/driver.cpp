@@ -17,7 +17,7 @@
 namespace sim {
 std::recursive_mutex lock;
 int sticky = 0;
-std::string last_failure;
+std::string last_failure, hidden;
 thread_local int current_device_of_thread = -1;
 
 namespace {
@@ -219,7 +219,9 @@ uint64_t fxsim_live() {
     return sim::live_allocations();
 }
 const char *fxsim_last_failure() { return sim::last_failure.c_str(); }
-/* A new context, as a new process would have: for tests of what happens when one is lost. */
+/* A driver that lacks an entry point. */
+void fxsim_hide(const char *name) { sim::hidden = name; }
+/* As a new process would have them: contexts that are whole. */
 void fxsim_heal() {
     std::lock_guard hold(sim::lock);
     sim::sticky = 0;

@@ -42,7 +42,7 @@ struct event {
 
 extern std::recursive_mutex lock;
 extern int sticky; /* the error that lost the contexts, 0 while they are whole */
-extern std::string last_failure;
+extern std::string last_failure, hidden;
 extern thread_local int current_device_of_thread; /* -1 when no context is current */
 
 int enter(const char *name, bool needs_context, bool when_lost);

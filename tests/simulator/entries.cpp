@@ -434,6 +434,10 @@ EXPORT cuModuleLoadData(family **made, const void *image) {
     static const char magic[] = "FXSIM\n";
     if (memcmp(image, magic, sizeof magic - 1)) return 209;
     const std::string path = static_cast<const char *>(image) + sizeof magic - 1;
+    /* The twin takes its threads and barriers from here, whichever way this library was loaded. */
+    Dl_info self;
+    dladdr(contexts, &self);
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
     void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         last_failure = dlerror();
@@ -553,7 +557,7 @@ EXPORT cuGetProcAddress_v2(const char *symbol, void **found, int, uint64_t, int 
         ENTRY(cuModuleUnload), ENTRY(cuModuleGetFunction), ENTRY(cuFuncGetAttribute), ENTRY(cuFuncSetAttribute),
         ENTRY(cuOccupancyMaxActiveBlocksPerMultiprocessor), ENTRY(cuLaunchKernel),
         {"cuGetProcAddress", reinterpret_cast<void *>(&cuGetProcAddress_v2)}};
-    const auto at = entries.find(symbol);
+    const auto at = hidden == symbol ? entries.end() : entries.find(symbol);
     *found = at == entries.end() ? nullptr : at->second;
     if (status) *status = at == entries.end() ? 1 : 0;
     return at == entries.end() ? NOT_FOUND : OK;

@@ -100,19 +100,18 @@ int owner_of(uint64_t address, allocation *found, bool *inside) {
         device_memory &d = devices[device];
         if (d.base == 0 || address < d.base || address >= d.base + RANGE) continue;
         if (inside) *inside = false;
-        if (found) {
-            *found = {};
-            auto after = d.live.upper_bound(address);
-            if (after != d.live.begin()) {
-                const allocation &a = std::prev(after)->second;
-                *found = a;
-                if (inside) *inside = address < a.address + a.bytes;
-                if (address >= a.mapped + a.mapped_bytes + PAGE && after != d.live.end() && after->second.mapped <= address)
-                    *found = after->second; /* before its beginning rather than far behind the one before */
-            } else if (after != d.live.end()) {
-                *found = after->second;
-            }
+        allocation nearest = {};
+        auto after = d.live.upper_bound(address);
+        if (after != d.live.begin()) {
+            nearest = std::prev(after)->second;
+            if (inside) *inside = address < nearest.address + nearest.bytes;
+            if (address >= nearest.mapped + nearest.mapped_bytes + PAGE && after != d.live.end() &&
+                after->second.mapped <= address)
+                nearest = after->second; /* before its beginning rather than far behind the one before */
+        } else if (after != d.live.end()) {
+            nearest = after->second;
         }
+        if (found) *found = nearest;
         return device;
     }
     return -1;
@@ -134,7 +133,7 @@ std::string overwritten(const launch_record &launch) {
             if (owner_of(word, &a) < 0 || a.bytes == 0) continue;
             const auto *byte = reinterpret_cast<unsigned char *>(a.mapped);
             const uint64_t before = a.address - a.mapped;
-            for (uint64_t i = before; i-- > 0;)
+            for (uint64_t i = 0; i < before; i++)
                 if (byte[i] != CANARY)
                     return "write " + number(before - i) + " bytes before the beginning of an allocation of " +
                            number(a.bytes) + " bytes";
@@ -209,9 +208,10 @@ std::string suspicious_argument(const launch_record &launch) {
         for (size_t at = 0; at + 8 <= launch.copies[i].size(); at += 8) {
             uint64_t word;
             memcpy(&word, launch.copies[i].data() + at, 8);
-            const int device = owner_of(word);
+            bool inside = false;
+            const int device = owner_of(word, nullptr, &inside);
             const std::string which = "argument " + number(i) + (at ? " (offset " + number(at) + ")" : "");
-            if (device >= 0 && device != launch.target->device)
+            if (inside && device != launch.target->device)
                 return which + " points to memory of device " + number(uint64_t(device));
             if (is_pageable(word)) return which + " points to pageable memory of the host";
         }

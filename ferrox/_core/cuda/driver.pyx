@@ -131,6 +131,11 @@ def is_open():
     return bool(fx_cuda_opened)
 
 
+def lost():
+    """Whether an error has destroyed the context of this process."""
+    return bool(fx_cuda_broken)
+
+
 def version():
     """The CUDA version that the driver serves, as 1000 * major + 10 * minor; 0 when there is none."""
     return _version

@@ -41,8 +41,8 @@ cdef extern from *:
     #include "fx/elementwise.h"
         NULL
     };
-    /* One host value of any dtype as float, double or int64, in 8 bytes. */
-    template <class T> static uint64_t fx_value_as(const void *data, int dtype) {
+    /* One host value of any dtype in 8 bytes: as float, double, or by way of an integer dtype or bool as int64. */
+    template <class T, class Held> static uint64_t fx_value_by(const void *data, int dtype) {
         T y{};
         uint64_t bits = 0;
         switch (dtype) {
@@ -56,12 +56,21 @@ cdef extern from *:
         case FX_F32: fx::convert_to(&y, *(const float *)data); break;
         case FX_F64: fx::convert_to(&y, *(const double *)data); break;
         }
-        memcpy(&bits, &y, sizeof y);
+        const Held held = Held(y);
+        memcpy(&bits, &held, sizeof held);
         return bits;
     }
-    static uint64_t fx_value(const void *data, int dtype, int as) {
-        return as == FX_F32 ? fx_value_as<float>(data, dtype) : as == FX_F64 ? fx_value_as<double>(data, dtype)
-                                                                              : fx_value_as<int64_t>(data, dtype);
+    static uint64_t fx_value(const void *data, int dtype, int computed) {
+        switch (computed) {
+        case FX_BOOL: return fx_value_by<bool, int64_t>(data, dtype);
+        case FX_U8: return fx_value_by<uint8_t, int64_t>(data, dtype);
+        case FX_I8: return fx_value_by<int8_t, int64_t>(data, dtype);
+        case FX_I16: return fx_value_by<int16_t, int64_t>(data, dtype);
+        case FX_I32: return fx_value_by<int32_t, int64_t>(data, dtype);
+        case FX_I64: return fx_value_by<int64_t, int64_t>(data, dtype);
+        case FX_F64: return fx_value_by<double, double>(data, dtype);
+        default: return fx_value_by<float, float>(data, dtype);
+        }
     }
     """
     enum:
@@ -73,7 +82,7 @@ cdef extern from *:
         int arity, to_bool, dtypes
     const fx_line *fx_lines
     const char **fx_bool_lines
-    uint64_t fx_value(const void *data, int dtype, int as_dtype) noexcept nogil
+    uint64_t fx_value(const void *data, int dtype, int computed) noexcept nogil
 
 cdef extern from "fx/elementwise_args.h" nogil:
     enum:
@@ -87,6 +96,7 @@ cdef extern from "fx/elementwise_args.h" nogil:
         int64_t n
         double p[4]
         uint8_t kind[4]
+        uint8_t unused[4]
     ctypedef struct fx_divider:
         uint32_t divisor, magic, shift
     ctypedef struct fx_strided_args:
@@ -97,6 +107,8 @@ cdef extern from "fx/elementwise_args.h" nogil:
         int ndim
         uint8_t kind[4]
         uint8_t dtype[4]
+        uint8_t cast[4]
+        uint8_t unused[4]
         fx_divider size[FX_STRIDED_DIMS]
         int64_t stride[FX_STRIDED_DIMS][4]
 
@@ -125,6 +137,7 @@ cdef struct operands:
     char *data[4]
     uint8_t kind[4]
     uint8_t dtype[4]
+    uint8_t cast[4]
     uint64_t value[3]
     double p[4]
     int64_t size[FX_MAX_DIMS]
@@ -167,7 +180,7 @@ cdef void _merge(operands *o) noexcept nogil:
             o.ndim += 1
 
 
-cdef int _gather(fx_call *call, operands *o, int value_dtype) noexcept nogil:
+cdef int _gather(fx_call *call, operands *o) noexcept nogil:
     """Describe the arrays of a call; a status."""
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x
@@ -181,7 +194,7 @@ cdef int _gather(fx_call *call, operands *o, int value_dtype) noexcept nogil:
         o.data[k] = <char *> x.data
         o.dtype[k] = x.dtype
         o.kind[k] = FX_FROM_ARRAY
-        if x.device_type != FX_CUDA:
+        if x.flags & FX_HOST_SCALAR or x.device_type != FX_CUDA:
             if k == 0 or x.numel != 1 or (x.ndim and not x.flags & FX_HOST_SCALAR):
                 snprintf(call.message, sizeof(call.message),
                          b"Expected all tensors to be on the same device, but found at least two devices, cuda:%d and cpu!",
@@ -189,7 +202,7 @@ cdef int _gather(fx_call *call, operands *o, int value_dtype) noexcept nogil:
                 return FX_ERROR_RUNTIME
             o.kind[k] = FX_FROM_VALUE
             o.data[k] = NULL
-            o.value[k - 1] = fx_value(x.data, x.dtype, value_dtype)
+            o.value[k - 1] = fx_value(x.data, x.dtype, call.dtype)
         elif x.device_index != out.device_index:
             snprintf(call.message, sizeof(call.message),
                      b"Expected all tensors to be on the same device, but found at least two devices, cuda:%d and cuda:%d!",
@@ -237,6 +250,7 @@ cdef CUresult _launch_flat(operands *o, cuda_kernel *kernel, int dtype) noexcept
     for k in range(4):
         args.data[k] = o.data[k] if k <= o.n_in else NULL
         args.kind[k] = o.kind[k] if k <= o.n_in else <int> FX_FROM_VALUE
+        args.unused[k] = 0
         args.p[k] = o.p[k]
     for k in range(3):
         args.value[k] = o.value[k] if k < o.n_in and o.kind[k + 1] == FX_FROM_VALUE else 0
@@ -285,6 +299,8 @@ cdef CUresult _launch_strided(operands *o, cuda_kernel *kernel, char **data, int
         args.data[k] = data[k] if k <= o.n_in else NULL
         args.kind[k] = o.kind[k] if k <= o.n_in else <int> FX_FROM_VALUE
         args.dtype[k] = o.dtype[k] if k <= o.n_in else 0
+        args.cast[k] = o.cast[k]
+        args.unused[k] = 0
         args.p[k] = o.p[k]
     for k in range(3):
         args.value[k] = o.value[k] if k < o.n_in and o.kind[k + 1] == FX_FROM_VALUE else 0
@@ -301,18 +317,19 @@ cdef CUresult _launch_strided(operands *o, cuda_kernel *kernel, char **data, int
 cdef int elementwise(fx_call *call) noexcept nogil:
     cdef entry *e = &entries[call.kernel]
     cdef int dtype = call.dtype, status, k
-    cdef int computed = e.computed[dtype]
-    cdef int value_dtype = computed     # that of the values in the arguments
     cdef operands o
     if e.strided[dtype] == NULL:
         snprintf(call.message, sizeof(call.message), b"not defined for this dtype")
         return FX_ERROR_TYPE
-    status = _gather(call, &o, value_dtype)
+    status = _gather(call, &o)
     if status or o.numel == 0:
         return status
     _merge(&o)
     if e.flat[dtype] != NULL and _is_flat(&o, dtype, FX_BOOL if e.to_bool else dtype):
         return launched(_launch_flat(&o, e.flat[dtype], dtype))
+    for k in range(4):
+        # Integers are computed in int64: what another dtype holds is first cast to the one that is meant.
+        o.cast[k] = dtype if dtype < FX_I64 and 0 < k <= o.n_in and o.dtype[k] != dtype else <int> FX_I64
     if dtype <= FX_I64:     # a parameter beyond the dtype's range is its nearest value (fx::parameter)
         for k in range(4):
             o.p[k] = min(max(o.p[k], lowest[dtype]), highest[dtype])

@@ -50,8 +50,9 @@ cdef CUstream _from_pool(int device, int priority) except? NULL:
             check(cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority), "creating a stream")
             pool[0].append(<size_t> handle)
             return handle
+        found = pool[0][pool[1]]
         pool[1] = (pool[1] + 1) % POOL
-        return <CUstream> <size_t> pool[0][pool[1]]
+        return <CUstream> <size_t> found
 
 
 cdef class Stream:

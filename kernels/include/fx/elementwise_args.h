@@ -22,7 +22,7 @@ typedef struct fx_flat_args {
     uint64_t value[3]; /* of x, y, z, for FX_FROM_VALUE */
     int64_t n;
     double p[4];
-    uint8_t kind[4];
+    uint8_t kind[4], unused[4];
 } fx_flat_args;
 
 /* n / divisor = (umulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery, Division by invariant integers
@@ -38,6 +38,7 @@ typedef struct fx_strided_args {
     uint32_t n;
     int32_t ndim;
     uint8_t kind[4], dtype[4];
+    uint8_t cast[4], unused[4]; /* of integers: the dtype that an operand is cast to before it is widened to int64 */
     fx_divider size[FX_STRIDED_DIMS]; /* innermost dimension first */
     int64_t stride[FX_STRIDED_DIMS][4]; /* in bytes */
 } fx_strided_args;

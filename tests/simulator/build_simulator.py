@@ -1,4 +1,4 @@
-"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build.py` prints where they are.
+"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build_simulator.py` prints where they are.
 
 What was built is kept by a hash of the sources, compiler and flags in $FERROX_SIMULATOR_CACHE (default: a folder of the
 user's cache), so that a second run builds nothing and several processes may ask at once.
