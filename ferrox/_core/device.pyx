@@ -1,5 +1,5 @@
 """Devices: "cpu", "cuda", "cuda:1"."""
-from ferrox._core.abi cimport FX_CPU, FX_CUDA
+from ferrox._core.abi cimport FX_CPU
 
 cdef tuple _types = ("cpu", "cuda")
 cdef dict _made = {}

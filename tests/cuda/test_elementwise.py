@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-
-import ferrox as fx
 from ferrox._core.backend import kernels, run_kernel
 from ferrox._core.cpu.table import loop_names
+
+import ferrox as fx
 
 fx.zeros(1, device="cuda")  # opens the backend, where there is one: its kernels are listed below
 

@@ -3,10 +3,10 @@
 import ctypes
 
 import pytest
+from ferrox._core.cuda.module import attributes, launch_kernel
 
 import ferrox as fx
 from ferrox._core.cuda import families
-from ferrox._core.cuda.module import attributes, launch_kernel
 
 
 def pointer(tensor, offset=0):

@@ -3,9 +3,9 @@
 import ctypes
 
 import pytest
+from ferrox._core.cuda.module import launch_kernel
 
 import ferrox as fx
-from ferrox._core.cuda.module import launch_kernel
 
 
 def pointer(tensor, offset=0):

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
+    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
@@ -345,8 +345,8 @@ cdef int copy(fx_call *call) noexcept nogil:
             and out.flags & x.flags & FX_CONTIGUOUS:
         status = bind(out.device_index)
         if status == 0 and out.numel:
-            status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data, <size_t> (out.numel * item_size[out.dtype]),
-                                          current_stream(out.device_index))
+            status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data,
+                                          <size_t> (out.numel * item_size[out.dtype]), current_stream(out.device_index))
         return driver_call(status, b"copying")
     call.kernel = _positive
     # In the arithmetic that holds both: integers of any width in int64.

@@ -7,7 +7,7 @@ independent of the default stream, as PyTorch's are.
 """
 import threading
 
-from ferrox._core.cuda.abi cimport CUevent, CUresult, CUstream
+from ferrox._core.cuda.abi cimport CUresult, CUstream
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, check, cu, usable
 
