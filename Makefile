@@ -23,15 +23,18 @@ test: $(BIN)/.installed-test
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
-	if git ls-files "*.pyi" | grep -q .; then $(MAKE) stubs; fi
-
-.PHONY: lint-cython
-lint-cython: $(BIN)/.tools-lint
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files "*.h")
+	$(MAKE) stubs
 
-.PHONY: stubs
+# The type stubs: compared with the compiled modules, and written anew.
+.PHONY: stubs stubs-write
 stubs: $(BIN)/.installed-lint
-	$(AWAY) $(BIN)/python -P -m mypy.stubtest ferrox
+	$(AWAY) $(BIN)/python -P -m mypy.stubtest ferrox --concise --ignore-disjoint-bases \
+	  --mypy-config-file $(ROOT)/pyproject.toml --allowlist $(ROOT)/tools/stubtest.txt
+
+stubs-write: $(WHEELS)/.built
+	$(AWAY) $(BIN)/python -P $(ROOT)/tools/stubs.py
 
 bench: $(BIN)/.installed-bench
 	$(AWAY) $(BIN)/python -P $(ROOT)/benchmarks/run.py
@@ -54,7 +57,7 @@ $(BIN)/.installed-%: $(WHEELS)/.built
 
 # The linters need no Ferrox.
 $(BIN)/.tools-lint: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16"
+	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
 	touch $@
 
 # PyTorch, for the tests against it; not a dependency.

@@ -34,11 +34,11 @@ from ferrox._core.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 _modules = frozenset({
-    "autograd", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "testing", "utils", "viz",
+    "autograd", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "return_types", "testing", "utils", "viz",
 })
 _homes = {
-    "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd", "no_grad": "autograd",
-    "set_grad_enabled": "autograd",
+    "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd",
+    "no_grad": "autograd", "set_grad_enabled": "autograd",
     "load": "io", "save": "io",
     "can_cast": "queries", "is_complex": "queries", "is_floating_point": "queries", "is_nonzero": "queries",
     "is_tensor": "queries", "numel": "queries", "result_type": "queries", "typename": "queries",

@@ -1,4 +1,6 @@
 """The CPU's memory: what the caching pool under the tensors in host memory holds."""
+from operator import index
+
 from ferrox._core.storage import pool as _pool
 
 __all__ = ["device_count", "empty_cache", "is_available", "memory_stats", "reset_peak_memory_stats", "set_memory_limit"]
@@ -20,8 +22,8 @@ def memory_stats():
     Returns
     -------
     dict
-        Bytes: `in_use` by tensors, `cached` for reuse, `peak` of `in_use`, `limit` (0 for none).  Counts: `allocations`,
-        of which `hits` were served from the cache, `releases`, and `flushes` of the cache.
+        Bytes: `in_use` by tensors, `cached` for reuse, `peak` of `in_use`, `limit` (0 for none).  Counts:
+        `allocations`, of which `hits` were served from the cache, `releases`, and `flushes` of the cache.
 
     Examples
     --------
@@ -59,7 +61,7 @@ def set_memory_limit(limit):
     """
     pool = _pool(0)
     before = pool.limit
-    wanted = 0 if limit is None else limit.__index__()
+    wanted = 0 if limit is None else index(limit)
     if wanted < 0:
         raise ValueError(f"[set_memory_limit] a limit is not negative, got {wanted}")
     pool.limit = wanted

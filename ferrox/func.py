@@ -6,6 +6,7 @@ grad.
 """
 
 import functools
+from operator import index
 
 import ferrox as fx
 from ferrox._core.engine import grad as _engine_grad
@@ -89,7 +90,7 @@ def _settle_tree(tree, keep):
 def _chosen(args, argnums, name):
     """The arguments to differentiate, and a function that puts replacements into the argument list."""
     several = isinstance(argnums, (tuple, list))
-    numbers = [n.__index__() for n in argnums] if several else [argnums.__index__()]
+    numbers = [index(n) for n in argnums] if several else [index(argnums)]
     if several and not numbers:
         raise ValueError(f"{name}: argnums must not be empty")
     for k, n in enumerate(numbers):

@@ -5,9 +5,9 @@ import importlib
 import pkgutil
 
 import pytest
-from ferrox._core.op import operators
 
 import ferrox as fx
+from ferrox._core.op import operators
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

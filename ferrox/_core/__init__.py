@@ -1,1 +1,1 @@
-"""The compiled core.  Importing it loads the CPU backend and the operators, and completes the Tensor class with them."""
+"""The compiled core.  Importing it loads the CPU backend and the operators, and makes the class Tensor whole."""

@@ -4,12 +4,12 @@ Both record one node for a whole forward, whose rule calls back into Python.  Th
 object, `Kept`, since their number is the user's.
 
 Note [Outputs of Python].  An output must own its history: forward may return one of its inputs, a view of one, the same
-tensor twice, or a tensor that someone else holds.  What shares memory with an input or an earlier output, or has a history
-already, is copied, so that no in-place change can pass by the graph; what an `Op`'s forward returned and still holds
-elsewhere is aliased.  An input named by `mark_dirty` was changed in place and takes over the node as its history.
+tensor twice, or a tensor that someone else holds.  What shares memory with an input or an earlier output, or has a
+history already, is copied, so that no in-place change can pass by the graph; what an `Op`'s forward returned and still
+holds elsewhere is aliased.  An input named by `mark_dirty` was changed in place and takes over the node as its history.
 
-Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Lifetime], tensor.pyx): a context may
-refer back to an output.
+Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Lifetime], tensor.pyx): a context
+may refer back to an output.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
@@ -229,14 +229,13 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
                     tuple dirty, tuple plain, object saving):
     """Record a call by Note [Outputs of Python]; returns what the caller gets.
 
-    `box` holds what forward returned, and nothing else does, so that references can be counted; `saving(inputs, outputs)`
-    gives the Kept.
+    `box` holds what forward returned, and nothing else does, so that references can be counted; `saving(inputs,
+    outputs)` gives the Kept.
     """
     cdef object result = box.pop()
     cdef bint single = not isinstance(result, tuple) and (function or not isinstance(result, list))
     cdef list outputs = [result] if single else list(result)
     cdef list originals = list(outputs), recorded = []
-    cdef tuple needs = tuple([isinstance(each, TensorBase) and needs_grad(<TensorBase> each) for each in arguments])
     cdef TensorBase tensor
     cdef Node node = None
     cdef int k, n = len(outputs)
@@ -247,8 +246,8 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if not isinstance(each, TensorBase):
             raise TypeError(f"[{op.name}] mark_dirty takes tensors, got {type(each).__name__}")
         if not _among(each, outputs):
-            raise RuntimeError(f"[{op.name}] Some elements marked as dirty during the forward method were not returned as "
-                               "output. The inputs that are modified inplace must all be outputs of the Function.")
+            raise RuntimeError(f"[{op.name}] Some elements marked as dirty during the forward method were not returned "
+                               "as output. The inputs that are modified inplace must all be outputs of the Function.")
         if recording:
             check_leaf(<TensorBase> each)
         Py_INCREF(<PyObject *> op)      # a storage remembers for ever who changed it
@@ -271,7 +270,8 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if categories[tensor.a.dtype] == FLOATING and not _among(originals[k], plain):
             any_output = True
     if recording and any_output:
-        node = record_many(op, (<PyTupleItems *> <PyObject *> arguments).ob_item, <int> len(arguments), tuple(recorded), call)
+        node = record_many(op, (<PyTupleItems *> <PyObject *> arguments).ob_item, <int> len(arguments), tuple(recorded),
+                           call)
     if node is not None:
         # The slot for Kept; with more than fifteen outputs record_many took it for the sixteenth.
         held = node.slot[node.n_in]
@@ -400,7 +400,8 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     for k, each in enumerate(arguments):
         if recording and isinstance(each, TensorBase) and needs_grad(<TensorBase> each) \
                 and (<TensorBase> each).storage.version != <uint32_t> versions[k]:
-            raise RuntimeError(f"[{op.name}] forward changed its input {k} in place, which requires grad; clone() it first")
+            raise RuntimeError(f"[{op.name}] forward changed its input {k} in place, which requires grad; clone() it "
+                               "first")
 
     def saving(inputs, outputs):
         cdef Kept kept = _new_kept()
@@ -448,7 +449,7 @@ cdef class FunctionCtx:
         self.materialise = True
 
     def save_for_backward(self, *tensors):
-        """Keep tensors (or None) for backward, where `saved_tensors` gives them back and in-place changes are noticed."""
+        """Keep tensors (or None) for backward: `saved_tensors` gives them back, and in-place changes are noticed."""
         for k, each in enumerate(tensors):
             if each is not None and not isinstance(each, TensorBase):
                 raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type "

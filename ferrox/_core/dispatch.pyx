@@ -3,7 +3,6 @@
 Every computation, on either backend, is one call of `dispatch`: an operator's name for messages, and an fx_call.  What
 wants to see all work (anomaly detection, profiler, capture) stands here as a watcher; with none, it costs one branch.
 """
-from cpython.object cimport PyObject
 
 from ferrox._core.abi cimport FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
 from ferrox._core.backend cimport implementation, kernel_name

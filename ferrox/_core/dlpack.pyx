@@ -4,11 +4,10 @@ An exported capsule keeps the storage.  It is renamed by who consumes it, who th
 deletes itself.  Deleters may be called from any thread, so they take the GIL.
 """
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, \
-    FX_I32, FX_I64, FX_MAX_DIMS, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_MAX_DIMS
 from ferrox._core.backend cimport backends
 from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dtype cimport itemsizes
@@ -29,7 +28,8 @@ cdef enum:
     IS_COPIED = 2
 
 cdef uint8_t _codes[10]
-_codes[:] = [CODE_BOOL, CODE_UINT, CODE_INT, CODE_INT, CODE_INT, CODE_INT, CODE_FLOAT, CODE_BFLOAT, CODE_FLOAT, CODE_FLOAT]
+_codes[:] = [CODE_BOOL, CODE_UINT, CODE_INT, CODE_INT, CODE_INT, CODE_INT, CODE_FLOAT, CODE_BFLOAT, CODE_FLOAT,
+             CODE_FLOAT]
 
 # What the manager_ctx of our capsules points to.
 cdef struct Export:
@@ -104,14 +104,16 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
     if dl_device is not None and tuple(dl_device) != __dlpack_device__(self):
         if tuple(dl_device)[0] != DEVICE_CPU or copy is False:
-            raise BufferError(f"a tensor on {x.device} cannot be exported to the DLPack device {tuple(dl_device)} without a copy")
+            raise BufferError(f"a tensor on {x.device} cannot be exported to the DLPack device {tuple(dl_device)} "
+                              "without a copy")
         x = moved(x, FX_CPU, 0)
         copied = True
     elif copy:
         x = converted(x, x.a.dtype)
         copied = True
     if x.storage.read_only and not versioned:
-        raise BufferError("a read-only tensor cannot be exported to a consumer of DLPack before 1.0, which has no flag for it")
+        raise BufferError("a read-only tensor cannot be exported to a consumer of DLPack before 1.0, which has no flag "
+                          "for it")
     if x.a.device_type != FX_CPU and stream != -1:
         backends[x.a.device_type].synchronise(x.a.device_index)
     export = <Export *> malloc(sizeof(Export) + 2 * sizeof(int64_t) * <size_t> x.a.ndim)
@@ -168,7 +170,8 @@ cdef int _dtype_of(DLDataType kind) except -1:
         for code in range(FX_DTYPES):
             if _codes[code] == kind.code and 8 * itemsizes[code] == kind.bits:
                 return code
-    raise BufferError(f"[from_dlpack] no dtype for DLPack type code {kind.code} of {kind.bits} bits and {kind.lanes} lanes")
+    raise BufferError(f"[from_dlpack] no dtype for DLPack type code {kind.code} of {kind.bits} bits and {kind.lanes} "
+                      "lanes")
 
 
 cdef TensorBase _on(DLTensor *source, _Taken owner, bint read_only):
@@ -212,8 +215,8 @@ cdef TensorBase _take(object capsule):
         owner.versioned = <DLManagedTensorVersioned *> PyCapsule_GetPointer(capsule, b"dltensor_versioned")
         PyCapsule_SetName(capsule, b"used_dltensor_versioned")
         if owner.versioned.version.major > 1:
-            raise BufferError(f"[from_dlpack] DLPack {owner.versioned.version.major}.{owner.versioned.version.minor} is newer "
-                              "than the 1.x that Ferrox reads")
+            raise BufferError(f"[from_dlpack] DLPack {owner.versioned.version.major}.{owner.versioned.version.minor} "
+                              "is newer than the 1.x that Ferrox reads")
         return _on(&owner.versioned.dl_tensor, owner, owner.versioned.flags & READ_ONLY)
     if PyCapsule_IsValid(capsule, b"dltensor"):
         owner.legacy = <DLManagedTensor *> PyCapsule_GetPointer(capsule, b"dltensor")
@@ -273,7 +276,8 @@ def __cuda_array_interface__(self):
     if x.a.device_type != FX_CUDA:
         raise AttributeError("a tensor in host memory has no __cuda_array_interface__; use tensor.cuda()")
     if needs_grad(x):
-        raise RuntimeError("Can't get __cuda_array_interface__ on Tensor that requires grad. Use tensor.detach() first.")
+        raise RuntimeError("Can't get __cuda_array_interface__ on Tensor that requires grad. "
+                           "Use tensor.detach() first.")
     if x.a.dtype == FX_BF16:
         raise AttributeError("__cuda_array_interface__ has no bfloat16")
     kind = "b" if x.a.dtype == FX_BOOL else {CODE_UINT: "u", CODE_INT: "i", CODE_FLOAT: "f"}[_codes[x.a.dtype]]

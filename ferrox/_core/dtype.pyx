@@ -1,7 +1,7 @@
 """Element types and their promotion, which is PyTorch's."""
 import sys
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_I8, FX_I16, FX_I64, FX_U8
 
 cdef tuple _names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 cdef tuple _sizes = (1, 1, 1, 2, 4, 8, 2, 2, 4, 8)
@@ -140,7 +140,8 @@ def iinfo(type):
 
 class _FloatInfo:
     _table = {  # bits, mantissa bits, largest exponent, decimal digits
-        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6), "float64": (64, 52, 1023, 15),
+        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6),
+        "float64": (64, 52, 1023, 15),
     }
 
     def __init__(self, kind):

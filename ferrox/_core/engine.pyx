@@ -1,9 +1,10 @@
 """Backward: reverse-mode differentiation over the recorded graph.
 
-One run has three steps, none of them recursive.  *Discover*: a depth-first walk from the roots puts every node behind its
-inputs' nodes into one array (a topological order) and marks the nodes that lead to something asked for.  *Seed*: the
-roots get their cotangents.  *Sweep*: from the end of the array to its beginning, each node's rule turns its cotangent
-into those of its inputs, which are fitted to shape and dtype and accumulated, in a node or in a leaf's `.grad`.
+One run has three steps, none of them recursive.  *Discover*: a depth-first walk from the roots puts every node behind
+its inputs' nodes into one array (a topological order) and marks the nodes that lead to something asked for.  *Seed*:
+the roots get their cotangents.  *Sweep*: from the end of the array to its beginning, each node's rule turns its
+cotangent into those of its inputs, which are fitted to shape and dtype and accumulated, in a node or in a leaf's
+`.grad`.
 
 Accumulation is in place where nobody else can see the tensor: the engine holds its only reference, and no other tensor
 shares its storage.  A leaf's first gradient is taken over without a copy on the same condition.
@@ -335,8 +336,8 @@ cdef object _seed(TensorBase root, object cotangent, bint create):
     if not isinstance(cotangent, TensorBase):
         raise TypeError(f"gradients can be either tensors or None, got {type(cotangent).__name__}")
     if shape_tuple(&(<TensorBase> cotangent).a) != shape_tuple(&root.a):
-        raise RuntimeError(f"Mismatch in shape: a gradient of shape {shape_tuple(&(<TensorBase> cotangent).a)} was given "
-                           f"for an output of shape {shape_tuple(&root.a)}")
+        raise RuntimeError(f"Mismatch in shape: a gradient of shape {shape_tuple(&(<TensorBase> cotangent).a)} was "
+                           f"given for an output of shape {shape_tuple(&root.a)}")
     if (<TensorBase> cotangent).a.dtype != root.a.dtype:
         return operators.fit(<TensorBase> cotangent, shape_tuple(&root.a), root.a.dtype)
     return cotangent
@@ -345,8 +346,8 @@ cdef object _seed(TensorBase root, object cotangent, bint create):
 cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create, tuple inputs, bint accumulate):
     """Differentiate `roots`.
 
-    With `inputs` None, gradients are added to the `.grad` of every leaf.  Otherwise only those of `inputs` are computed:
-    added to their `.grad` if `accumulate`, else returned as a list (None for an unused input).
+    With `inputs` None, gradients are added to the `.grad` of every leaf.  Otherwise only those of `inputs` are
+    computed: added to their `.grad` if `accumulate`, else returned as a list (None for an unused input).
     """
     global fx_running, fx_run, _runs
     cdef Walk walk
@@ -519,8 +520,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         grad_outputs = (grad_outputs,)
     if len(grad_outputs) != len(roots):
         raise RuntimeError(f"got {len(roots)} outputs and {len(grad_outputs)} gradients")
-    found = run_backward(roots, tuple(grad_outputs), create_graph if retain_graph is None else retain_graph, create_graph,
-                         inputs, False)
+    found = run_backward(roots, tuple(grad_outputs), create_graph if retain_graph is None else retain_graph,
+                         create_graph, inputs, False)
     for i, g in enumerate(found):
         if g is None:
             if materialize_grads:

@@ -4,11 +4,11 @@ Note [Nodes].  A node stands for one application of an operator.  Its edges lead
 input itself where that is a leaf.  It remembers the shape and dtype of its output: the engine fits every cotangent to
 them, so that a rule knows neither broadcasting nor casts.
 
-Note [Saved values].  Each row says what the gradient of each input needs; a node saves just what the inputs that require
-grad need.  An input is saved as the tensor it is, an output as an alias without history (a node that owned its own output
-would never be freed); when it is read while recording, the alias gets its history back.  Policies: *keep* (release after
-backward), *persist* (`with autograd.saved_values("persist")`: never released), *recompute* (`utils.checkpoint`: nothing is
-saved, forward runs again).
+Note [Saved values].  Each row says what the gradient of each input needs; a node saves just what the inputs that
+require grad need.  An input is saved as the tensor it is, an output as an alias without history (a node that owned its
+own output would never be freed); when it is read while recording, the alias gets its history back.  Policies: *keep*
+(release after backward), *persist* (`with autograd.saved_values("persist")`: never released), *recompute*
+(`utils.checkpoint`: nothing is saved, forward runs again).
 
 Note [Version counters].  A storage counts its in-place changes.  A saved tensor remembers the count; if it has moved on
 when the gradient reads the value, the value is wrong, and the error names both operators.
@@ -23,7 +23,7 @@ from ferrox._core.hooks import Handle as _Handle
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor cimport TensorBase, alias, drop, needs_grad, shape_tuple, tensor_class, track
+from ferrox._core.tensor cimport TensorBase, alias, drop, needs_grad, shape_tuple, track
 
 cdef extern from *:
     """
@@ -384,7 +384,8 @@ cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params
     node.params = params
     _describe(node, <TensorBase> outs[0])
     if n_out > 1:
-        _meta(node)["outputs"] = tuple([(shape_tuple(&(<TensorBase> each).a), (<TensorBase> each).a.dtype) for each in outs])
+        _meta(node)["outputs"] = tuple([(shape_tuple(&(<TensorBase> each).a), (<TensorBase> each).a.dtype)
+                                        for each in outs])
     return node
 
 
@@ -416,8 +417,8 @@ cdef object _saved(Node node, int bit):
 cdef int check_alive(Node node) except -1:
     if node.released:
         raise RuntimeError(
-            f"[{node.op.name}] Trying to backward through the graph a second time: the values saved for the gradient were "
-            "freed by the first backward. Pass retain_graph=True to it if you need to go through the graph again.")
+            f"[{node.op.name}] Trying to backward through the graph a second time: the values saved for the gradient "
+            "were freed by the first backward. Pass retain_graph=True to it if you need to go through the graph again.")
     return 0
 
 
@@ -517,9 +518,9 @@ def graph_stats(*tensors):
     Returns
     -------
     dict
-        alive (nodes in the process), made (ever), reads (saved values used by gradients, each computed once in forward);
-        and for the graph behind `tensors`: nodes, edges, leaves, values (saved tensors) and bytes (memory they keep,
-        counting shared storage once).
+        alive (nodes in the process), made (ever), reads (saved values used by gradients, each computed once in
+        forward); and for the graph behind `tensors`: nodes, edges, leaves, values (saved tensors) and bytes (memory
+        they keep, counting shared storage once).
 
     Examples
     --------

@@ -62,15 +62,16 @@ cdef TensorBase from_buffer(object source):
     cdef _Buffer buffer = _buffer_of(source, &read_only)
     form = buffer.view.format.decode() if buffer.view.format != NULL else "B"
     if form.lstrip("@=<") not in _formats:
-        raise TypeError(f"can't convert elements of type {form!r}: supported are bool, uint8, int8 to int64, float16 to "
-                        "float64, in native byte order")
+        raise TypeError(f"can't convert elements of type {form!r}: supported are bool, uint8, int8 to int64, float16 "
+                        "to float64, in native byte order")
     dtype = _formats[form.lstrip("@=<")]
     for d in range(buffer.view.ndim):
         shape[d] = buffer.view.shape[d]
         empty |= shape[d] == 0
     for d in range(buffer.view.ndim):
         if buffer.view.strides[d] % itemsizes[dtype] and shape[d] > 1:
-            raise ValueError("strides that are not a multiple of the element size are not supported; copy the array first")
+            raise ValueError("strides that are not a multiple of the element size are not supported; copy the array "
+                             "first")
         strides[d] = buffer.view.strides[d] // itemsizes[dtype]
         span = 0 if empty else (shape[d] - 1) * buffer.view.strides[d]
         low += min(span, 0)
@@ -117,8 +118,8 @@ cdef TensorBase numpy_array(object value):
         tensor.a.dtype = FX_BF16
         return tensor
     if kind.char not in "?bBhilqefd" or not kind.isnative:
-        raise TypeError(f"can't convert np.ndarray of type numpy.{kind.type.__name__}. The only supported types are: float64, "
-                        "float32, float16, int64, int32, int16, int8, uint8, and bool, in native byte order.")
+        raise TypeError(f"can't convert np.ndarray of type numpy.{kind.type.__name__}. The only supported types are: "
+                        "float64, float32, float16, int64, int32, int16, int8, uint8, and bool, in native byte order.")
     return from_buffer(value)
 
 
@@ -210,8 +211,8 @@ cdef object to_numpy(TensorBase x, bint force):
     if needs_grad(x):
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if x.a.device_type != FX_CPU:
-        raise TypeError(f"can't convert {x.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
-                        "memory first.")
+        raise TypeError(f"can't convert {x.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
+                        "host memory first.")
     if x.a.dtype == FX_BF16:
         raise TypeError("Got unsupported ScalarType BFloat16: NumPy has none; convert with .float() first")
     return numpy.asarray(memoryview(x))
@@ -250,16 +251,16 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     if length == 0 or n == 0:
         raise ValueError(f"both buffer length ({length}) and count ({n}) must not be 0")
     if not 0 <= skip < length:
-        raise ValueError(f"offset ({skip} bytes) must be non-negative and no greater than buffer length ({length} bytes) "
-                         "minus 1")
+        raise ValueError(f"offset ({skip} bytes) must be non-negative and no greater than buffer length ({length} "
+                         "bytes) minus 1")
     if n < 0:
         if (length - skip) % size:
-            raise ValueError(f"buffer length ({length - skip} bytes) after offset ({skip} bytes) must be a multiple of element "
-                             f"size ({size})")
+            raise ValueError(f"buffer length ({length - skip} bytes) after offset ({skip} bytes) must be a multiple of "
+                             f"element size ({size})")
         n = (length - skip) // size
     elif n > (length - skip) // size:
-        raise ValueError(f"requested buffer length ({n} * {size} bytes) after offset ({skip} bytes) must not be greater than "
-                         f"actual buffer length ({length} bytes)")
+        raise ValueError(f"requested buffer length ({n} * {size} bytes) after offset ({skip} bytes) must not be "
+                         f"greater than actual buffer length ({length} bytes)")
     shape[0] = n
     strides[0] = 1
     tensor = bare(1, shape, strides, code)

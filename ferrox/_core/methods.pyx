@@ -8,7 +8,7 @@ from cpython.object cimport PyObject
 
 from ferrox._core.hooks import Handle
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
-from ferrox._core.device cimport as_device, device, device_object
+from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record, rule
 from ferrox._core.interchange cimport numpy_array, to_numpy
@@ -93,7 +93,7 @@ cdef TensorBase _moved(TensorBase x, int device_type, int device_index):
     return out
 
 
-cdef TensorBase converted_to(TensorBase x, int code, device place, bint copy):
+cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy):
     """x itself where nothing has to change, else a recorded copy; `place` may be None."""
     cdef TensorBase out = x
     if place is not None and (place.type_code != x.a.device_type
@@ -152,8 +152,8 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
     if other is not None:
         dtype = (<TensorBase?> other).dtype if dtype is None else dtype
         device = other.device if device is None else device
-    return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype), None if device is None else as_device(device),
-                        copy)
+    return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype),
+                        None if device is None else as_device(device), copy)
 
 
 def _cast(str name, int code):
@@ -180,7 +180,8 @@ def _type(self, dtype=None, non_blocking=False):
         middle = "" if x.a.device_type == 0 else "cuda."
         return f"ferrox.{middle}" + next(name for name, code in _legacy.items() if code == x.a.dtype)
     if isinstance(dtype, str):
-        dtype = dtype_object(_legacy.get(dtype.rpartition(".")[2], -1)) if dtype.rpartition(".")[2] in _legacy else dtype
+        name = dtype.rpartition(".")[2]
+        dtype = dtype_object(_legacy[name]) if name in _legacy else dtype
     return to_dtype(x, as_dtype(dtype))
 
 
@@ -215,7 +216,12 @@ def get_device(self):
     return -1 if x.a.device_type == 0 else x.a.device_index
 
 
-METHODS["contiguous"] = lambda self, **_: contiguous(<TensorBase?> self)
+def _contiguous(self, *, memory_format=None):
+    """The tensor with its elements in order, one after the other, in memory; itself if they are."""
+    return contiguous(<TensorBase?> self)
+
+
+METHODS["contiguous"] = _contiguous
 
 
 # Elements in place

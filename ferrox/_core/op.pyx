@@ -14,14 +14,12 @@ cdef extern from "Python.h":
     PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *names) except NULL
     PyObject *PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict) except NULL
     PyObject *PyMethod_New(PyObject *function, PyObject *self) except NULL
-    void Py_INCREF(PyObject *o)
     void Py_DECREF(PyObject *o)
     void PyType_Modified(PyTypeObject *type)
     ctypedef struct PyTypeSlots "PyTypeObject":
         Py_ssize_t tp_vectorcall_offset
         unsigned long tp_flags
         void *tp_call
-        void *tp_descr_get
 
 registry = {}
 
@@ -32,14 +30,6 @@ cdef PyObject *function_entry(PyObject *self, PyObject **args, size_t nargs, PyO
 
 cdef PyObject *_unset_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
     return python_entry(self, args, nargs, names)
-
-
-cdef PyObject *_bind(PyObject *self, PyObject *instance, PyObject *owner) except NULL:
-    # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x alone.
-    if instance == NULL or instance == <PyObject *> None or (<Op> self).entry == _unset_entry:
-        Py_INCREF(self)
-        return self
-    return PyMethod_New(self, instance)
 
 
 cdef class Op:
@@ -92,6 +82,15 @@ cdef class Op:
         Py_DECREF(result)
         return value
 
+    def __get__(self, instance, owner):
+        # An operator of the user's is no method: `self.cube(x)` of a module that holds it as a class attribute gets x alone.
+        if instance is None or self.entry == _unset_entry:
+            return self
+        cdef PyObject *bound = PyMethod_New(<PyObject *> self, <PyObject *> instance)
+        method = <object> bound
+        Py_DECREF(bound)
+        return method
+
     @property
     def __name__(self):
         return self.name
@@ -113,7 +112,11 @@ cdef class Op:
         import inspect
 
         if self.function is not None:
-            return inspect.signature(self.function)
+            signature = inspect.signature(self.function)
+            if isinstance(self.function, Op):       # the in-place form of that operator
+                return signature.replace(parameters=[each for name, each in signature.parameters.items()
+                                                     if name not in ("out", "inplace")])
+            return signature
         names = self.row.get("arguments")
         if names is None:
             signature = inspect.signature(self.forward)
@@ -202,7 +205,6 @@ cdef void _set_slots():
     slots.tp_vectorcall_offset = <char *> &probe.entry - <char *> <PyObject *> probe
     slots.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
     slots.tp_call = <void *> PyVectorcall_Call
-    slots.tp_descr_get = <void *> _bind
     PyType_Modified(<PyTypeObject *> <PyObject *> slots)
 
 

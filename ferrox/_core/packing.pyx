@@ -1,5 +1,6 @@
-"""Hooks on saved values (`autograd.graph.saved_tensors_hooks`): a node keeps what `pack_hook` returned, and the gradient
-rule reads what `unpack_hook` makes of it.  Recomputation (`utils.checkpoint`) and offloading are built on this.
+"""Hooks on saved values (`autograd.graph.saved_tensors_hooks`): a node keeps what `pack_hook` returned, and the
+gradient rule reads what `unpack_hook` makes of it.  Recomputation (`utils.checkpoint`) and offloading are built on
+this.
 """
 cimport cython
 from cpython.object cimport PyObject

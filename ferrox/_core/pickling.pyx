@@ -111,8 +111,8 @@ def __reduce_ex__(self, protocol):
     elif x.storage.owner != NULL:
         # Foreign memory can be far larger than the window, and read-only.
         x = converted(x, x.a.dtype)
-    arguments = (_storage_of(x.storage), x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x), self.requires_grad,
-                 place, cls)
+    arguments = (_storage_of(x.storage), x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x),
+                 self.requires_grad, place, cls)
     state = getattr(self, "__dict__", None)
     return (_tensor_from, arguments, state) if state else (_tensor_from, arguments)
 
@@ -142,8 +142,8 @@ def __deepcopy__(self, memo):
     if id(self) in memo:
         return memo[id(self)]
     if x.grad_fn != NULL:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-                           "moment; use tensor.detach() or clone()")
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
+                           "at the moment; use tensor.detach() or clone()")
     if x.storage.owner != NULL or x.a.device_type != FX_CPU:
         made = converted(x, x.a.dtype)
         result = made if type(self) is tensor_class else as_subclass(made, type(self))
@@ -151,8 +151,8 @@ def __deepcopy__(self, memo):
             result.requires_grad_(True)
     else:
         storage = copy.deepcopy(_storage_of(x.storage), memo)
-        result = _tensor_from(storage, x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x), self.requires_grad, "cpu",
-                              None if type(self) is tensor_class else type(self))
+        result = _tensor_from(storage, x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x), self.requires_grad,
+                              "cpu", None if type(self) is tensor_class else type(self))
     memo[id(self)] = result
     if self.grad is not None:
         result.grad = copy.deepcopy(self.grad, memo)

@@ -1,10 +1,11 @@
 """A caching pool.
 
 Policy.  A request is rounded up to a size class: multiples of 64 bytes up to 1 KiB, then eight classes to each doubling
-(at most 12.5 % waste).  Every class keeps a stack of free blocks; a request takes the newest block of its class, which is
-the one most likely still in cache, and otherwise asks the source.  Blocks go back to the source when the cache holds more
-than `cache_limit` bytes, when the source or the limit refuses a request (everything cached is then returned and the
-request tried once more), or on `empty()`.  A block does not know its size: who frees it says it again.
+(at most 12.5 % waste).  Every class keeps a stack of free blocks; a request takes the newest block of its class, which
+is the one most likely still in cache, and otherwise asks the source.  All free blocks go back to the source before the
+cache would hold more than `cache_limit` bytes (what is used from then on is kept again, what is not is gone), when the
+source or the limit refuses a request (which is then tried once more), and on `empty()`.  A block does not know its
+size: who frees it says it again.
 
 The pool never touches the memory it hands out, so any source will do: host memory, device memory, or a mock in a test.
 It is called with the GIL held.
@@ -44,7 +45,7 @@ cdef class Pool:
     limit : int
         Bytes in use and cached together that may be taken from the source; 0 for no limit.
     cache_limit : int
-        Bytes kept free for reuse before blocks go back to the source.
+        Bytes kept free for reuse at most.
     in_use, cached, peak, allocations, hits, releases, flushes : int
         Statistics; bytes for the first three.
     """
@@ -124,7 +125,9 @@ cdef void pool_release(Pool pool, void *block, size_t bytes) noexcept:
     cdef void **grown
     pool.releases += 1
     pool.in_use -= size
-    if pool.cached + size <= pool.cache_limit:
+    if pool.cached + size > pool.cache_limit:
+        _flush(pool)
+    if size <= pool.cache_limit:
         if stack.count == stack.room:
             grown = <void **> realloc(stack.blocks, sizeof(void *) * <size_t> (2 * stack.room + 16))
             if grown != NULL:

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, FX_U8, fx_scalar
-from ferrox._core.device cimport as_device, device, device_object
+from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.tensor cimport TensorBase, new_tensor
 from ferrox._core.values cimport converted, moved
 
@@ -129,16 +129,16 @@ cdef Generator _default(int device_type, int device_index):
 
 cdef Generator generator_for(object generator, int device_type, int device_index):
     cdef Generator given
-    cdef device place
+    cdef _device place
     if generator is None:
         return _default(device_type, device_index)
     if not isinstance(generator, Generator):
         raise TypeError(f"argument 'generator' must be Generator, not {type(generator).__name__}")
     given = <Generator> generator
-    place = <device> given.device
+    place = <_device> given.device
     if place.type_code != device_type:
-        raise RuntimeError(f"Expected a '{device_object(device_type, device_index).type}' device type for generator but "
-                           f"found '{place.type}'")
+        raise RuntimeError(f"Expected a '{device_object(device_type, device_index).type}' device type for generator "
+                           f"but found '{place.type}'")
     return given
 
 
@@ -151,7 +151,7 @@ cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) e
 
 def default_generator(type="cpu", index=0):
     """The generator that functions draw from when they are given none."""
-    cdef device place = as_device(type)
+    cdef _device place = as_device(type)
     return _default(place.type_code, place.index_code or index)
 
 

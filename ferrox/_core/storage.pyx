@@ -1,11 +1,13 @@
 """Storage: reference-counted memory from a backend's pool, or foreign memory kept alive by its owner.
 
-On the CPU the header and the data are one block of the pool: 48 bytes of header and up to 16 bytes of data fill one cache
-line; larger data begins on the next line, so that it is aligned to 64 bytes.  Reference counts are guarded by the GIL.
+On the CPU the header and the data are one block of the pool: 48 bytes of header and up to 16 bytes of data fill one
+cache line; larger data begins on the next line, so that it is aligned to 64 bytes.  Reference counts are guarded by the
+GIL.
 """
+import os
+
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uintptr_t
 
 from ferrox._core.abi cimport FX_CPU
 from ferrox._core.backend cimport backends
@@ -31,11 +33,23 @@ cdef Pool _pool(int device_type, int device_index):
         pool.release_source = backends[device_type].release
         pool.device = device_index
         pool.name = backends[device_type].name.decode()
-        pool.cache_limit = (<size_t> 1) << 62
+        pool.cache_limit = _memory() // 8 if device_type == FX_CPU else (<size_t> 1) << 62
         _pools[device_type, device_index] = found = pool
         if device_type == FX_CPU:
             _host = pool
     return <Pool> found
+
+
+def _memory():
+    """Bytes of memory that this process may use: the machine's, or its control group's."""
+    bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                bytes = min(bytes, int(file.read()))
+        except (OSError, ValueError):   # absent, or "max"
+            pass
+    return bytes
 
 
 def pool(int device_type, int device_index=0):
@@ -75,7 +89,8 @@ cdef fx_storage *storage_new(size_t nbytes, int device_type, int device_index) e
     return storage
 
 
-cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner, int device_type, int device_index) except NULL:
+cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner,
+                                 int device_type, int device_index) except NULL:
     """Somebody else's memory; `owner` is kept alive as long as the storage is."""
     if _host is None:
         _pool(FX_CPU, 0)

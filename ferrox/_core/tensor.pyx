@@ -13,7 +13,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memcmp
+from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.device cimport device_object
@@ -185,7 +185,8 @@ cdef class TensorBase:
 
 
 cdef TensorBase _blank():
-    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(tensor_class, <PyObject *> _no_arguments, NULL)
+    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(
+        tensor_class, <PyObject *> _no_arguments, NULL)
     PyObject_GC_UnTrack(<void *> tensor)
     return tensor
 

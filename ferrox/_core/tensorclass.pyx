@@ -1,15 +1,15 @@
-"""The class `ferrox.Tensor`: what Python asks of a type (operators, conversions, the buffer protocol) and its autograd state.
+"""The class `ferrox.Tensor`: what Python asks of a type (operators, conversions, the buffer protocol), autograd state.
 
 Named methods are not written here: `install` puts every row that is a method, and those of methods.pyx, into the class.
 The operators behind Python's are rows as well: `resolve` looks them up once, when all rows are there.
 """
-from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 
 from ferrox._core import engine, graph
 from ferrox._core cimport tensor as tensor_module
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, dtype_object
 from ferrox._core.engine cimport run_backward
-from ferrox._core.graph cimport Node, history_of
+from ferrox._core.graph cimport history_of
 from ferrox._core.interchange cimport export_buffer, plain_operand, release_buffer
 from ferrox._core.op cimport Op, registry
 from ferrox._core.ops.family import in_place
@@ -337,12 +337,13 @@ cdef class Tensor(TensorBase):
         """Say whether this leaf wants a gradient; returns the tensor."""
         if self.grad_fn != NULL:
             if not requires_grad:
-                raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                                   "variable in a subgraph that doesn't require differentiation use "
+                raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a "
+                                   "computed variable in a subgraph that doesn't require differentiation use "
                                    "var_no_grad = var.detach().")
             return self
         if requires_grad and categories[self.a.dtype] != FLOATING:
-            raise RuntimeError(f"only Tensors of floating point dtype can require gradients, got {dtype_name(self.a.dtype)}")
+            raise RuntimeError("only Tensors of floating point dtype can require gradients, got "
+                               f"{dtype_name(self.a.dtype)}")
         (<TensorBase> self).requires_grad_ = bool(requires_grad)
         return self
 
@@ -356,7 +357,8 @@ cdef class Tensor(TensorBase):
         cdef TensorBase given
         if value is not None:
             if not isinstance(value, TensorBase):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+                raise TypeError("assigned grad expected to be a Tensor or None but got grad of type "
+                                f"{type(value).__name__}")
             given = <TensorBase> value
             if given is self:
                 raise RuntimeError("can't assign Variable as its own grad")

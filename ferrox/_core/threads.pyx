@@ -6,6 +6,8 @@ fork, and the first parallel region of the child would wait for it for ever.
 """
 import os
 
+from cpython.number cimport PyNumber_Index
+
 cdef bint _forked = False
 
 
@@ -75,7 +77,7 @@ def set_num_threads(count):
     global num_threads
     if isinstance(count, bool) or not hasattr(count, "__index__"):
         raise TypeError(f"[set_num_threads] expected an int, got {type(count).__name__}")
-    count = count.__index__()
+    count = PyNumber_Index(count)
     if count < 1:
         raise ValueError(f"[set_num_threads] expected at least 1 thread, got {count}")
     if _forked and count > 1:

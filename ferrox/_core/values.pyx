@@ -1,8 +1,8 @@
 """Elements as Python objects: one element, nested lists, tensors made of nested sequences; and moves between devices.
 
-Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C: once for shape and dtype, once to store.
-Anything else in them (tensors, NumPy arrays and scalars, ranges, other sequences) sends the whole through `_plain`, which
-turns it into lists of numbers first.
+Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C: once for shape and dtype, once to
+store.  Anything else in them (tensors, NumPy arrays and scalars, ranges, other sequences) sends the whole through
+`_plain`, which turns it into lists of numbers first.
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact
@@ -13,7 +13,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_DEVICE, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, \
-    FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
+    FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
 from ferrox._core.backend cimport backends, kernel_id
 from ferrox._core.device cimport device_object
 from ferrox._core.dispatch cimport launch

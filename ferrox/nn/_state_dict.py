@@ -21,8 +21,6 @@ class _IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"_IncompatibleKeys(missing_keys={self.missing_keys!r}, unexpected_keys={self.unexpected_keys!r})"
 
-    __str__ = __repr__
-
 
 class _StateDict(OrderedDict):
     """An ordered dict that may carry `_metadata` (the version of each module) beside its entries."""

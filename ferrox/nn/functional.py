@@ -5,7 +5,7 @@ Operators of the engine are taken over by the loop at the end; the others are co
 
 # ruff: noqa: F401
 import ferrox as fx
-from ferrox._core.op import operators
+from ferrox._core.op import operators as _operators
 from ferrox.nn._losses import (
     cosine_embedding_loss,
     cosine_similarity,
@@ -96,7 +96,7 @@ _ENGINE = [
 
 def _from_engine(name):
     """Return the engine's operator `name`, or None where it has none."""
-    operator = operators().get(name)
+    operator = _operators().get(name)
     return operator if operator is not None and operator.row.get("public", True) else None
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ferrox._core.cpu.table import run_loop
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core.cpu.table import run_loop
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -1,12 +1,12 @@
 """Copies, casts, fills, ranges and selection against NumPy."""
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
-from ferrox._core.threads import get_num_threads, set_num_threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core.backend import run_kernel
+from ferrox._core.threads import get_num_threads, set_num_threads
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 SHAPES = st.one_of(

@@ -1,11 +1,11 @@
 """The elementwise driver: every layout of operands against NumPy."""
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core.backend import run_kernel
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 

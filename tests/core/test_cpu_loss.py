@@ -1,10 +1,10 @@
 """Cross-entropy and negative log-likelihood per sample, against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 IGNORED = -100
 TOLERANCE = {"float32": {"rtol": 1e-5, "atol": 2e-6}, "float64": {"rtol": 1e-13, "atol": 1e-13},

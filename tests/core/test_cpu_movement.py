@@ -1,12 +1,13 @@
 """CPU kernels that move data: against NumPy and PyTorch."""
-import ferrox._core.cpu.movement  # noqa: F401  (registers the kernels)
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ferrox._core.cpu.movement  # noqa: F401  (registers the kernels)
 from ferrox._core.backend import run_kernel
 from ferrox._core.cpu.box import set_grain
 from ferrox._core.threads import set_num_threads
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

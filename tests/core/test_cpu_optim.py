@@ -1,10 +1,10 @@
 """Optimiser steps, gradient norm and scaling against torch.optim and NumPy."""
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 SHAPES = [(1,), (3, 5), (), (64,), (1000, 7), (0, 3), (300, 100)]
 

@@ -1,10 +1,10 @@
 """softmax, log_softmax and their gradients against float64 formulae and PyTorch."""
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 RTOL = {"float32": 3e-6, "float64": 2e-14, "float16": 2e-3}
 SHAPES = [

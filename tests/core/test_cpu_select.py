@@ -1,14 +1,15 @@
 """CPU kernels of masks, counts, runs and searches: against NumPy and PyTorch."""
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 import ferrox._core.cpu.search
 import ferrox._core.cpu.select
 import ferrox._core.cpu.sort  # noqa: F401  (the imports register the kernels)
-import numpy as np
-import pytest
 from ferrox._core.backend import run_kernel
 from ferrox._core.cpu.box import set_grain
 from ferrox._core.threads import set_num_threads
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")

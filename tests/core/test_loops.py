@@ -4,9 +4,9 @@ import operator
 
 import numpy as np
 import pytest
-from ferrox._core.cpu.table import loop_names, run_loop
 
 import ferrox._core.cpu  # noqa: F401
+from ferrox._core.cpu.table import loop_names, run_loop
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
@@ -186,7 +186,8 @@ def test_unary_exactly():
             with np.errstate(all="ignore"):
                 if dtype in INTEGERS and name in ("isnan", "isinf", "isposinf", "isneginf"):
                     expected = np.zeros(x.size, bool)
-                elif dtype == "bool" and name in ("positive", "abs", "square", "sign") or name in ("round", "floor", "ceil", "trunc") and dtype not in REALS:
+                elif (dtype == "bool" and name in ("positive", "abs", "square", "sign")) or (
+                        dtype not in REALS and name in ("round", "floor", "ceil", "trunc")):
                     expected = x
                 elif name == "signbit" and dtype not in REALS:
                     expected = x < 0

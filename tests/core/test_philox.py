@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
-from ferrox._core.threads import get_num_threads, set_num_threads
 from scipy import stats
 
 import ferrox._core.cpu as cpu
+from ferrox._core.backend import run_kernel
+from ferrox._core.threads import get_num_threads, set_num_threads
 
 random = importlib.import_module(f"ferrox._core.cpu.{cpu.level}.random")
 

@@ -20,7 +20,8 @@ ARRAYS = [
     np.array([1e30, 1e-30]), np.array([5e-324, 1.7e308]), np.array([123456.0, 1.0], "f4"), np.array([1e8, 2.0], "f4"),
     np.array([0.1, 0.2], "f2"), np.array([65504.0, 1.0], "f2"), np.array([1, 2], "u1"), np.array([-1, 127], "i1"),
     np.array([-1, 127], "i2"), np.array([-1, 127], "i4"),
-    rng.standard_normal((2, 3)).astype("f4"), rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 1, 2, 3)).astype("f4"),
+    rng.standard_normal((2, 3)).astype("f4"), rng.standard_normal((2, 3, 4)),
+    rng.standard_normal((2, 1, 2, 3)).astype("f4"),
     rng.standard_normal(30).astype("f4"), rng.integers(-5, 5, 60), rng.standard_normal((3, 40)).astype("f4"),
     rng.standard_normal(999).astype("f4"), rng.standard_normal(1001).astype("f4"), np.arange(5000),
     rng.standard_normal((100, 100)).astype("f4"), rng.standard_normal((5, 300)).astype("f4"),
@@ -84,19 +85,22 @@ def test_default_dtype_is_not_shown():
         fx.set_default_dtype(fx.float32)
 
 
-@pytest.mark.parametrize("options", [{"precision": 2}, {"threshold": 5}, {"edgeitems": 1, "threshold": 3}, {"linewidth": 30},
+@pytest.mark.parametrize("options",
+                         [{"precision": 2}, {"threshold": 5}, {"edgeitems": 1, "threshold": 3}, {"linewidth": 30},
                                      {"profile": "short"}, {"profile": "full"}, {"sci_mode": True}, {"sci_mode": False},
                                      {"edgeitems": 0, "threshold": 2}])
 def test_options_as_pytorch(options):
     with fx.printoptions(**options):
         torch.set_printoptions(**options)
         try:
-            for array in (ARRAYS[11], ARRAYS[14], ARRAYS[34], ARRAYS[36], ARRAYS[38], ARRAYS[39], np.arange(1200), np.ones(3)):
+            for array in (ARRAYS[11], ARRAYS[14], ARRAYS[34], ARRAYS[36], ARRAYS[38], ARRAYS[39], np.arange(1200),
+                          np.ones(3)):
                 got, expected = both(array)
                 assert got == expected
         finally:
             torch.set_printoptions(profile="default")
-    assert fx.get_printoptions() == {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+    defaults = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+    assert fx.get_printoptions() == defaults
 
 
 def test_options_are_checked():

@@ -7,9 +7,9 @@ import sys
 import mpmath
 import numpy as np
 import pytest
-from ferrox._core.cpu.table import loop_names, run_loop
 
 import ferrox._core.cpu as cpu
+from ferrox._core.cpu.table import loop_names, run_loop
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]

@@ -235,14 +235,14 @@ def test_transposes():
         assert a.T.tolist() == x.numpy().T.tolist() and a.T.data_ptr() == a.data_ptr()
         if len(shape) < 2:
             with pytest.raises(RuntimeError, match="mT is only supported"):
-                a.mT
+                _ = a.mT
         else:
             assert a.mT.tolist() == a.mH.tolist() == x.mT.tolist()
         if len(shape) in (0, 2):
             assert a.H.tolist() == x.H.tolist()
         else:
             with pytest.raises(RuntimeError, match="H is only supported"):
-                a.H
+                _ = a.H
     x = fx.ones(2, 3, requires_grad=True)
     (x.T * fx.arange(6.0).reshape(3, 2)).sum().backward()
     assert x.grad.tolist() == [[0, 2, 4], [1, 3, 5]]
@@ -250,7 +250,8 @@ def test_transposes():
 
 # Dtype and device
 
-@pytest.mark.parametrize("method", ["float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte", "bool"])
+@pytest.mark.parametrize("method",
+                         ["float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte", "bool"])
 def test_casts(method):
     for name in NAMES:
         a, x = both(name, 5, low=0)
@@ -402,8 +403,8 @@ def test_grad_setter():
     assert x.grad is g
     del x.grad
     assert x.grad is None
-    for wrong, error in (([1.0, 2.0], TypeError), (fx.ones(3), RuntimeError), (fx.ones(2, dtype=fx.float64), RuntimeError),
-                         (x, RuntimeError)):
+    for wrong, error in (([1.0, 2.0], TypeError), (fx.ones(3), RuntimeError),
+                         (fx.ones(2, dtype=fx.float64), RuntimeError), (x, RuntimeError)):
         with pytest.raises(error):
             x.grad = wrong
     x.grad = None
@@ -501,8 +502,10 @@ def test_cuda_says_why_not():
 
 def test_surface_is_lazy():
     code = ("import sys, ferrox as fx; assert 'numpy' not in sys.modules; assert 'ferrox.nn' not in sys.modules; "
-            "x = fx.tensor([1.5], requires_grad=True); y = (x * 2).sum(); y.backward(); repr(x); x.grad.item(); fx.rand(2); "
+            "x = fx.tensor([1.5], requires_grad=True); y = (x * 2).sum(); y.backward(); repr(x); x.grad.item(); "
+            "fx.rand(2); "
             "assert 'numpy' not in sys.modules; fx.nn, fx.optim, fx.utils, fx.metrics, fx.no_grad, fx.save, fx.cpu; "
             "assert {'nn', 'no_grad', 'save', 'zeros', 'Tensor'} <= set(dir(fx))\n"
-            "try: fx.no_such_name\nexcept AttributeError as error: assert 'no_such_name' in str(error)\nelse: raise SystemExit(1)")
+            "try: fx.no_such_name\nexcept AttributeError as error: assert 'no_such_name' in str(error)\n"
+            "else: raise SystemExit(1)")
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")

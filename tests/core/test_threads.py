@@ -5,10 +5,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from ferrox._core.backend import run_kernel
 
 import ferrox._core.cpu  # noqa: F401  (registers the kernels)
 from ferrox._core import threads
+from ferrox._core.backend import run_kernel
 
 AVAILABLE = threads._available()
 
@@ -122,7 +122,7 @@ FORK = """
         return out
     def blas():
         out = np.empty_like(a)
-        assert cpu.blas._gemm(8, (300, 300, 300), 1.0, (a.ctypes.data, 300, 1), (a.ctypes.data, 300, 1), 0.0,
+        assert cpu.load_blas()._gemm(8, (300, 300, 300), 1.0, (a.ctypes.data, 300, 1), (a.ctypes.data, 300, 1), 0.0,
                               (out.ctypes.data, 300))
         return out
     before = product(), blas()
@@ -182,3 +182,15 @@ def test_results_do_not_depend_on_threads():
             results.append(out)
         for other in results[1:]:
             assert (results[0] == other).all()
+
+
+def test_blas_is_loaded_when_a_large_product_wants_it():
+    code = """
+        import sys
+        import ferrox as fx
+        fx.ones(64, 64) @ fx.ones(64, 64)
+        assert "ferrox._core.cpu.blas" not in sys.modules
+        assert (fx.ones(1024, 1024) @ fx.ones(1024, 1024)).eq(1024).all()
+        assert "ferrox._core.cpu.blas" in sys.modules
+    """
+    run(code)

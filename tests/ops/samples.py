@@ -5,9 +5,9 @@ import inspect
 import numpy as np
 import scipy.special
 import scipy.stats
-from ferrox._core.op import operators
 
 import ferrox as fx
+from ferrox._core.op import operators
 
 # The kernels behind other rows, which have no name of their own outside.
 INTERNAL = {

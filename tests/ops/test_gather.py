@@ -269,3 +269,28 @@ def test_accumulation_is_the_same_for_any_number_of_threads():
     finally:
         fx.set_num_threads(before)
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("indices, kind", [
+    ((), IndexError), (fx.tensor([0]), TypeError), ((None,), IndexError), ((fx.tensor([0.5]),), IndexError),
+    ((fx.tensor([0]),) * 3, IndexError), ((fx.tensor(True),), IndexError),
+                                           ((fx.ones(2, 2, 2, dtype=fx.bool),), IndexError),
+    ((fx.tensor([5]),), IndexError), ((fx.tensor([True, False, True]),), IndexError), (3, TypeError),
+                                           (("a",), TypeError),
+])
+def test_index_put_refuses(indices, kind):
+    x = fx.zeros(4, 3)
+    for call in (x.index_put, x.index_put_):
+        with pytest.raises(kind):
+            call(indices, fx.ones(()))
+    assert x.tolist() == [[0, 0, 0]] * 4
+
+
+def test_index_put_by_masks_and_none():
+    for call in ("index_put", in_place("index_put")):
+        check(call, r(4, 3), (torch.tensor([True, False, True, True]),), r(3, 3))
+        check(call, r(4, 3), (torch.tensor([True, False, True, True]), torch.tensor([0, 2, 1])), r(3))
+        check(call, r(4, 3), (r(4, 3) > 0.5,), r())
+        check(call, r(4, 3), (torch.tensor([1, 1]),), r(2, 3), accumulate=True)
+    x, values = fx.zeros(4, 3), fx.arange(8.0).reshape(4, 2)
+    assert x.index_put((None, fx.tensor([2, 0])), values).tolist() == [[1, 0, 0], [3, 0, 2], [5, 0, 4], [7, 0, 6]]

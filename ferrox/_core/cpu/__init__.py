@@ -6,22 +6,32 @@ import importlib
 import os
 
 from ferrox._core.cpu.level import levels
-from ferrox._core.cpu.modules import LEVELED, PLAIN
+from ferrox._core.cpu.modules import LEVELED, LEVELS, PLAIN
 
-supported = levels()
+supported = [each for each in levels() if each in LEVELS]
+if not supported:
+    raise ImportError(f"built for the CPU levels {', '.join(LEVELS)}; this machine runs {', '.join(levels())}")
 level = os.environ.get("FERROX_CPU_LEVEL") or supported[0]
 if level not in supported:
-    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this machine runs {', '.join(supported)}")
-# OpenBLAS starts its own threads when it is loaded, unless told otherwise; blas.pyx gives it ours instead.
-_kept = os.environ.get("OPENBLAS_NUM_THREADS")
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-try:
-    importlib.import_module("ferrox._core.cpu.blas")
-finally:
-    if _kept is None:
-        del os.environ["OPENBLAS_NUM_THREADS"]
-    else:
-        os.environ["OPENBLAS_NUM_THREADS"] = _kept
+    raise ImportError(f"FERROX_CPU_LEVEL is {level!r}; this build and this machine have {', '.join(supported)}")
+
+
+def load_blas():
+    """The module that offers OpenBLAS to the products; matmul.pyx calls this when one first wants it.
+
+    OpenBLAS starts threads of its own when it is loaded, unless told otherwise; blas.pyx gives it ours instead.
+    """
+    kept = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        return importlib.import_module("ferrox._core.cpu.blas")
+    finally:
+        if kept is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = kept
+
+
 for _name in PLAIN:
     importlib.import_module(f"ferrox._core.cpu.{_name}")
 LEVEL = level

@@ -8,6 +8,22 @@ from ferrox._core.backend cimport provide_backend
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
 
+# Who gives and takes back what is smaller than two huge pages.  jemalloc is faster there and slower above.
+cdef extern from *:
+    """
+    #ifdef FX_JEMALLOC
+    #define JEMALLOC_NO_DEMANGLE  /* je_mallocx, whatever prefix the library was built with */
+    #include <jemalloc/jemalloc.h>
+    #define fx_block_allocate(bytes) je_mallocx(bytes, MALLOCX_ALIGN(64))
+    #define fx_block_release(block, bytes) je_sdallocx(block, bytes, MALLOCX_ALIGN(64))
+    #else
+    #define fx_block_allocate(bytes) aligned_alloc(64, ((bytes) + 63) & ~(size_t)63)
+    #define fx_block_release(block, bytes) free(block)
+    #endif
+    """
+    void *fx_block_allocate(size_t bytes) nogil
+    void fx_block_release(void *block, size_t bytes) nogil
+
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
     int MADV_HUGEPAGE
@@ -21,7 +37,7 @@ cdef fx_backend _backend
 cdef void *_allocate(size_t bytes, int device) noexcept nogil:
     cdef void *block
     if bytes < 2 * HUGE:
-        return aligned_alloc(64, (bytes + 63) & ~(<size_t> 63))
+        return fx_block_allocate(bytes)
     bytes = (bytes + HUGE - 1) & ~(<size_t> HUGE - 1)
     block = aligned_alloc(HUGE, bytes)
     if block != NULL:
@@ -30,7 +46,10 @@ cdef void *_allocate(size_t bytes, int device) noexcept nogil:
 
 
 cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
-    free(block)
+    if bytes < 2 * HUGE:
+        fx_block_release(block, bytes)
+    else:
+        free(block)
 
 
 cdef int _copy(void *to, const void *from_, size_t bytes, int device) noexcept nogil:

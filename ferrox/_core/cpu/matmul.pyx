@@ -20,7 +20,7 @@ cdef extern from "fx/parallel.h" nogil:
 # By fx_dtype; filled by the levelled modules at import.
 cdef gemm_function gemms[FX_DTYPES]
 cdef dot_function dots[FX_DTYPES]
-cdef blas_function blas = NULL
+cdef blas_function blas = load_blas
 cdef int *sizes = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
@@ -38,6 +38,23 @@ cdef int provide_blas(blas_function function) except -1:
     global blas
     blas = function
     return 0
+
+
+cdef bint load_blas(int dtype, const gemm_product *p) noexcept nogil:
+    """OpenBLAS is loaded when it is first wanted: many programs never do, and it is most of the library's memory."""
+    global blas
+    with gil:
+        try:
+            from ferrox._core import cpu
+
+            cpu.load_blas()
+        except Exception as error:
+            import warnings
+
+            blas = NULL
+            warnings.warn(f"OpenBLAS could not be loaded, products use Ferrox's own tiles: {error}", RuntimeWarning)
+            return False
+    return blas(dtype, p)
 
 
 cdef inline bint prefer_blas(int dtype, const gemm_product *p) noexcept nogil:

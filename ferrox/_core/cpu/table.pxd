@@ -7,7 +7,8 @@ from ferrox._core.backend cimport MAX_KERNELS
 ctypedef void (*fx_loop)(void *o, void *x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil
 
 cdef struct elementwise_entry:
-    fx_loop loop[10]    # by compute dtype (fx_dtype); NULL where the kernel is not defined; float16 and bfloat16 go through float32
+    # By compute dtype (fx_dtype); NULL where the kernel is not defined; float16 and bfloat16 go through float32.
+    fx_loop loop[10]
     int n_in
     bint to_bool        # the result is bool whatever the compute dtype
 
@@ -19,8 +20,8 @@ cdef fx_loop selects[9]
 cdef fx_loop fills[9]
 
 cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1
-# Whether y holds a zero: what an integer division (floor_divide, div_trunc, remainder, fmod) must ask before its loop, which
-# gives 0 there.  True for an integer dtype only.
+# Whether y holds a zero: what an integer division (floor_divide, div_trunc, remainder, fmod) must ask before its loop,
+# which gives 0 there.  True for an integer dtype only.
 cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil
 # On bool, kernel `name` runs the uint8 loop of kernel `other`.
 cdef int alias_bool_loop(str name, str other) except -1

@@ -1,4 +1,7 @@
-"""Activations: rectifiers, exponential linear units, and those that weigh x by a distribution function.  See squash.pyx."""
+"""Activations: rectifiers, exponential linear units, and those that weigh x by a distribution function.
+
+See squash.pyx.
+"""
 from ferrox._core.abi cimport FX_BOOL, FX_U8
 from ferrox._core.graph cimport Node, rule, saved_input, saved_output
 from ferrox._core.op cimport Op
@@ -28,7 +31,7 @@ cdef object relu_vjp(Node n, object g):
     return apply2p(THRESHOLD_BACKWARD, g, saved_output(n, 0), 0, 0, 0, NONE)
 
 cdef Op RELU = unary("relu", SAME, rule(relu_vjp), "o", "np.where(x < 0, 0, x)", "t(3, 4)",
-                      "The positive part of each element, max(x, 0).")
+                     "The positive part of each element, max(x, 0).")
 
 
 def _relu(input, inplace=False):
@@ -126,9 +129,10 @@ def _leaky_relu(input, negative_slope=0.01, inplace=False):
     return activated(LEAKY_RELU if negative_slope >= 0 else _STEEP, input, inplace, negative_slope, 0, 0)
 
 # With a negative slope the output does not tell the sides apart.
-cdef Op LEAKY_RELU = row("leaky_relu", function=_leaky_relu, inputs=1, kind=SAME, rule=rule(leaky_relu_vjp), needs=("o",),
-                         reference="np.where(x > 0, x, negative_slope * x)", sample=["(t(3, 4), 0.1)", "(t(3, 4), -0.5)"],
-                         public="nn")
+cdef Op LEAKY_RELU = row("leaky_relu", function=_leaky_relu, inputs=1, kind=SAME, rule=rule(leaky_relu_vjp),
+                         needs=("o",),
+                         reference="np.where(x > 0, x, negative_slope * x)",
+                         sample=["(t(3, 4), 0.1)", "(t(3, 4), -0.5)"], public="nn")
 cdef Op _STEEP = row("_leaky_relu_negative_slope", kernel="leaky_relu", inputs=1, kind=SAME, rule=rule(steep_relu_vjp),
                      needs=("0",), public=False, family="inner", doc="leaky_relu with a negative slope.")
 
@@ -229,7 +233,8 @@ def _selu(input, inplace=False):
     """
     return activated(SELU, input, inplace, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1)
 
-cdef Op SELU = row("selu", function=_selu, kernel="elu", inputs=1, kind=SAME, rule=rule(elu_vjp), needs=("0",), sample="t(3, 4)",
+cdef Op SELU = row("selu", function=_selu, kernel="elu", inputs=1, kind=SAME, rule=rule(elu_vjp), needs=("0",),
+                   sample="t(3, 4)",
                    reference="1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))")
 
 
@@ -353,7 +358,8 @@ def _gelu(input, *, approximate="none"):
         return apply1(GELU_TANH, <TensorBase?> input)
     raise RuntimeError("approximate argument must be either none or tanh.")
 
-cdef Op GELU = row("gelu", function=_gelu, kernel="gelu_erf", inputs=1, kind=SAME, rule=rule(gelu_vjp), needs=("0",), public="nn",
+cdef Op GELU = row("gelu", function=_gelu, kernel="gelu_erf", inputs=1, kind=SAME, rule=rule(gelu_vjp), needs=("0",),
+                   public="nn",
                    reference="x * sp.ndtr(x) if approximate == 'none' else "
                              "0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))",
                    sample=["t(3, 4)", "call(t(3, 4), approximate='tanh')"])
@@ -366,7 +372,8 @@ def _silu(input, inplace=False):
 
     Notes
     -----
-    S. Elfwing et al., "Sigmoid-weighted linear units for neural network function approximation in reinforcement learning", 2018.
+    S. Elfwing et al., "Sigmoid-weighted linear units for neural network function approximation in reinforcement
+    learning", 2018.
 
     Examples
     --------
@@ -376,8 +383,8 @@ def _silu(input, inplace=False):
     """
     return activated(SILU, input, inplace, 0, 0, 0)
 
-cdef Op SILU = row("silu", function=_silu, inputs=1, kind=SAME, rule=rule(silu_vjp), needs=("0",), reference="x * sp.expit(x)",
-                   sample="t(3, 4)", public="nn")
+cdef Op SILU = row("silu", function=_silu, inputs=1, kind=SAME, rule=rule(silu_vjp), needs=("0",),
+                   reference="x * sp.expit(x)", sample="t(3, 4)", public="nn")
 
 
 def _mish(input, inplace=False):

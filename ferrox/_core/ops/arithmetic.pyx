@@ -74,7 +74,10 @@ cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign
         raise TypeError(f"{op.name}(): argument 'alpha' must be a number, not {type(alpha).__name__}")
     if alpha == 1 and not (PyFloat_Check(alpha) or PyBool_Check(alpha)):
         return apply2(op, a, b)
-    out = apply2(op, a, b) if alpha == 1 else apply2p(AXPY, a, b, sign * <double> alpha, 0, 0, alpha if sign > 0 else -alpha)
+    if alpha == 1:
+        out = apply2(op, a, b)
+    else:
+        out = apply2p(AXPY, a, b, sign * <double> alpha, 0, 0, alpha if sign > 0 else -alpha)
     if PyFloat_Check(alpha) and categories[out.a.dtype] != FLOATING:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if PyBool_Check(alpha) and out.a.dtype != FX_BOOL:
@@ -154,7 +157,8 @@ cdef object mul_vjp(Node n, object g):
     return (mul(g, saved_input(n, 1)) if wants(n, 0) else None,
             mul(g, saved_input(n, 0)) if wants(n, 1) else None)
 
-MUL = binary("mul", SAME, rule(mul_vjp), ("1", "0"), "a * b", "t(3, 4), t(4)", "Product of two tensors, element by element.")
+MUL = binary("mul", SAME, rule(mul_vjp), ("1", "0"), "a * b", "t(3, 4), t(4)",
+             "Product of two tensors, element by element.")
 
 
 cdef object div_vjp(Node n, object g):
@@ -255,8 +259,8 @@ def _addcmul(input, tensor1, tensor2, *, value=1, out=None):
     return deliver(ADDCMUL, apply3p(ADDCMUL, input, tensor1, tensor2, value, 0, 0, value), out)
 
 cdef Op ADDCMUL = row("addcmul", function=_addcmul, inputs=3, kind=SAME, rule=rule(addcmul_vjp), needs=("", "2", "1"),
-                      reference="x + value * tensor1 * tensor2", sample="call(t(3, 4), t(4), t(3, 1), value=0.5)", method=True,
-                      inplace=True)
+                      reference="x + value * tensor1 * tensor2", sample="call(t(3, 4), t(4), t(3, 1), value=0.5)",
+                      method=True, inplace=True)
 
 
 cdef object addcdiv_vjp(Node n, object g):
@@ -287,8 +291,8 @@ def _addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     return deliver(ADDCDIV, apply3p(ADDCDIV, input, tensor1, tensor2, value, 0, 0, value), out)
 
 cdef Op ADDCDIV = row("addcdiv", function=_addcdiv, inputs=3, kind=SAME, rule=rule(addcdiv_vjp), needs=("", "2", "12"),
-                      reference="x + value * tensor1 / tensor2", sample="call(t(3, 4), t(4), t(3, 1, low=0.5), value=0.5)",
-                      method=True, inplace=True)
+                      reference="x + value * tensor1 / tensor2",
+                      sample="call(t(3, 4), t(4), t(3, 1, low=0.5), value=0.5)", method=True, inplace=True)
 
 
 cdef object lerp_vjp(Node n, object g):
@@ -379,7 +383,8 @@ cdef Op RSQRT_BACKWARD = inner("rsqrt_backward", 2, SAME, rule(rsqrt_backward_vj
 cdef object rsqrt_vjp(Node n, object g):
     return apply2(RSQRT_BACKWARD, g, saved_output(n, 0))
 
-RSQRT = unary("rsqrt", REAL, rule(rsqrt_vjp), "o", "1 / np.sqrt(x)", "t(3, 4, low=0.2)", "One over the square root of each element.")
+RSQRT = unary("rsqrt", REAL, rule(rsqrt_vjp), "o", "1 / np.sqrt(x)", "t(3, 4, low=0.2)",
+              "One over the square root of each element.")
 
 
 cdef TensorBase add(object a, object b):
@@ -418,8 +423,8 @@ cdef TensorBase rsqrt(object a):
 cdef TensorBase lerp(object a, object b, object weight):
     return apply3(LERP, a, b, weight)
 
-for _name, _of in (("subtract", "sub"), ("multiply", "mul"), ("divide", "div"), ("true_divide", "div"), ("negative", "neg"),
-                   ("absolute", "abs"), ("sgn", "sign")):
+for _name, _of in (("subtract", "sub"), ("multiply", "mul"), ("divide", "div"), ("true_divide", "div"),
+                   ("negative", "neg"), ("absolute", "abs"), ("sgn", "sign")):
     alias_row(_name, _of)
 
 

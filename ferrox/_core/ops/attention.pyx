@@ -14,7 +14,7 @@ from ferrox._core.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
 from ferrox._core.ops.matmul cimport matmul
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport expand, reshape, to_dtype, transpose
+from ferrox._core.ops.shape cimport expand, to_dtype, transpose
 from ferrox._core.tensor cimport TensorBase, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _sdpa_backward = kernel_id("sdpa_backward")
@@ -27,7 +27,7 @@ cdef TensorBase _swap(object x):
 
 cdef object _weights(object q, object k, object mask, double scale, bint causal):
     """softmax(q k^T scale + mask) in plain operators."""
-    cdef TensorBase scores = mul(matmul(q, _swap(k)), scale), keep
+    cdef TensorBase scores = mul(matmul(q, _swap(k)), scale)
     cdef int last = scores.a.ndim - 1
     if causal:
         ones = operators()["ones"]((shape_of(scores)[last - 1], shape_of(scores)[last]), dtype="bool")
@@ -52,7 +52,8 @@ cdef object _sdpa_vjp(Node n, object cotangents):
         p = _weights(q, k, mask, n.params[0], n.params[1])
         dp = matmul(g, _swap(v))
         ds = mul(p, sub(dp, sum_dims(mul(dp, p), [g.a.ndim - 1], True)))
-        return (mul(matmul(ds, k), n.params[0]), mul(matmul(_swap(ds), q), n.params[0]), matmul(_swap(p), g), ds)[:n.n_in]
+        return (mul(matmul(ds, k), n.params[0]), mul(matmul(_swap(ds), q), n.params[0]),
+                matmul(_swap(p), g), ds)[:n.n_in]
     if wants(n, 0):
         dq = new_like(<TensorBase> q, g.a.dtype)
         arrays[0] = &dq.a
@@ -115,7 +116,7 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
         raise RuntimeError(f"[scaled_dot_product_attention] query, key and value need at least 2 dimensions, got "
                            f"{shape_tuple(&q.a)}, {shape_tuple(&k.a)}, {shape_tuple(&v.a)}")
     if not q.a.dtype == k.a.dtype == v.a.dtype or categories[q.a.dtype] != FLOATING:
-        raise RuntimeError(f"Expected query, key, and value to have the same floating-point dtype, but got query.dtype: "
+        raise RuntimeError("Expected query, key, and value to have the same floating-point dtype, but got query.dtype: "
                            f"{q.dtype} key.dtype: {k.dtype} and value.dtype: {v.dtype} instead.")
     if enable_gqa:
         heads = shape_of(q)[q.a.ndim - 3]
@@ -126,7 +127,7 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
                            f"{shape_tuple(&k.a)}, value {shape_tuple(&v.a)}")
     factor = 1.0 / math.sqrt(shape_of(q)[q.a.ndim - 1]) if scale is None else scale
     batch = _broadcast(shape_tuple(&q.a)[:q.a.ndim - 2], shape_tuple(&k.a)[:k.a.ndim - 2],
-                                     shape_tuple(&v.a)[:v.a.ndim - 2])
+                       shape_tuple(&v.a)[:v.a.ndim - 2])
     if attn_mask is not None:
         mask = <TensorBase?> attn_mask
         if mask.a.dtype != FX_BOOL:
@@ -158,8 +159,8 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
         record_many(SDPA, inputs, 3 if mask is None else 4, (out, lse), (factor, bool(is_causal)))
     return out
 
-cdef Op SDPA = row("scaled_dot_product_attention", function=_sdpa, kernel="sdpa", rule=rule(_sdpa_vjp), needs=("0123op",),
-                   public="nn",
+cdef Op SDPA = row("scaled_dot_product_attention", function=_sdpa, kernel="sdpa", rule=rule(_sdpa_vjp),
+                   needs=("0123op",), public="nn",
                    reference="(lambda s: np.exp(s) / np.exp(s).sum(-1, keepdims=True))"
                              "(query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + "
                              "(0 if attn_mask is None else attn_mask)) @ value",

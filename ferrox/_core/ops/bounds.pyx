@@ -22,7 +22,8 @@ from ferrox._core.tensor cimport TensorBase
 
 cdef object _half_backward_vjp(Node n, object g):
     return (apply3(n.op, g, saved_input(n, 1), saved_input(n, 2)) if wants(n, 0) else None,
-            full_like(<TensorBase> g, 0) if wants(n, 1) else None, full_like(<TensorBase> g, 0) if wants(n, 2) else None)
+            full_like(<TensorBase> g, 0) if wants(n, 1) else None,
+            full_like(<TensorBase> g, 0) if wants(n, 2) else None)
 
 cdef Op MAXIMUM_BACKWARD = inner("maximum_backward", 3, SAME, rule(_half_backward_vjp), ("12", "", ""))
 cdef Op MINIMUM_BACKWARD = inner("minimum_backward", 3, SAME, rule(_half_backward_vjp), ("12", "", ""))
@@ -87,7 +88,8 @@ CLAMP_MAX.row["arguments"] = ("input", "max")
 
 
 cdef object clamp_backward_vjp(Node n, object g):
-    return (apply2p(CLAMP_BACKWARD, g, saved_input(n, 1), n.params[0], n.params[1], 0, n.params) if wants(n, 0) else None,
+    return (apply2p(CLAMP_BACKWARD, g, saved_input(n, 1), n.params[0], n.params[1], 0, n.params)
+            if wants(n, 0) else None,
             full_like(<TensorBase> g, 0) if wants(n, 1) else None)
 
 cdef Op CLAMP_BACKWARD = inner("clamp_backward", 2, SAME, rule(clamp_backward_vjp), ("1", ""))
@@ -137,7 +139,8 @@ def _clamp(input, min=None, max=None, *, out=None):
 
 cdef Op CLAMP = row("clamp", function=_clamp, inputs=3, kind=SAME, rule=rule(clamp_vjp), needs=("012",),
                     reference="np.clip(x, min, max)",
-                    sample=["(t(3, 4), -0.5, 1)", "(t(3, 4), None, 0.25)", "(t(3, 4), t(4, low=-2, high=-0.5), t(3, 1, low=0.5))"],
+                    sample=["(t(3, 4), -0.5, 1)", "(t(3, 4), None, 0.25)",
+                            "(t(3, 4), t(4, low=-2, high=-0.5), t(3, 1, low=0.5))"],
                     method=True, inplace=True)
 
 

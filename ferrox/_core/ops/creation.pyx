@@ -2,10 +2,11 @@
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_Check
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
-from ferrox._core.device cimport as_device, device
+from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dtype cimport as_dtype, default_dtype, dtype_name, dtype_object
 from ferrox._core.graph cimport note_change
 from ferrox._core.interchange import _numpy_tensor, frombuffer
@@ -23,8 +24,9 @@ METHODS = {}        # of Tensor
 
 cdef int _read_size(str name, object value, Py_ssize_t at, int64_t *into) except -1:
     if PyBool_Check(value) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}(): argument 'size' (position {at + 1}) must be tuple of ints, not {type(value).__name__}")
-    into[0] = value.__index__()
+        raise TypeError(f"{name}(): argument 'size' (position {at + 1}) must be tuple of ints, not "
+                        f"{type(value).__name__}")
+    into[0] = PyNumber_Index(value)
     if into[0] < 0:
         raise RuntimeError(f"[{name}] Dimension size must be non-negative, got {into[0]}")
     return 0
@@ -58,7 +60,7 @@ cdef int read_dtype(object dtype, int default) except -1:
 cdef TensorBase allocate(str name, int ndim, const int64_t *shape, object out, object dtype, int default, object place):
     """The tensor to write a result into: fresh, or `out`, which is resized where needed."""
     cdef TensorBase given
-    cdef device where
+    cdef _device where
     cdef int d
     cdef bint same
     if out is None:
@@ -73,8 +75,8 @@ cdef TensorBase allocate(str name, int ndim, const int64_t *shape, object out, o
         raise RuntimeError(f"[{name}] dtype {dtype_name(as_dtype(dtype))} does not match dtype of out parameter "
                            f"({dtype_name(given.a.dtype)})")
     if given.grad_fn != NULL or given.requires_grad_:
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of "
-                           "the arguments requires grad.")
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but "
+                           "one of the arguments requires grad.")
     same = given.a.ndim == ndim
     for d in range(ndim):
         same = same and given.a.dims[d] == shape[d]
@@ -102,7 +104,7 @@ cdef object read_number(str name, str argument, object value):
 cdef TensorBase _from_data(str name, object data, object dtype, object place, bint copy):
     """A tensor of `data`, outside the graph; shares its memory unless `copy` or something has to change."""
     cdef TensorBase made, source = None
-    cdef device where
+    cdef _device where
     cdef int code
     if isinstance(data, TensorBase):
         source = <TensorBase> data
@@ -308,7 +310,7 @@ def _full(size, fill_value, *, out=None, dtype=None, device=None, requires_grad=
 cdef TensorBase _like(str name, object input, object dtype, object place):
     cdef TensorBase like
     cdef int type_code, index_code
-    cdef device where
+    cdef _device where
     if not isinstance(input, TensorBase):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     like = <TensorBase> input
@@ -360,7 +362,8 @@ def _full_like(input, fill_value, *, dtype=None, device=None, requires_grad=Fals
     >>> fx.full_like(fx.zeros(2), 7)
     tensor([7., 7.])
     """
-    return _filled_like("full_like", input, read_number("full_like", "fill_value", fill_value), dtype, device, requires_grad)
+    return _filled_like("full_like", input, read_number("full_like", "fill_value", fill_value), dtype, device,
+                        requires_grad)
 
 
 def _empty_like(input, *, dtype=None, device=None, requires_grad=False):

@@ -6,7 +6,7 @@ from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_output
 from ferrox._core.op cimport Op
-from ferrox._core.op import operators, row
+from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport mul
 from ferrox._core.random cimport generator_for, reserve
 from ferrox._core.tensor cimport TensorBase, new_like

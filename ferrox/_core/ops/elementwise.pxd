@@ -23,7 +23,8 @@ cdef struct view_operators:
 
 cdef view_operators in_place_operators
 
-cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params, object kept)
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params,
+                      object kept)
 cdef TensorBase apply1(Op op, object x)
 cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept)
 cdef TensorBase apply2(Op op, object x, object y)

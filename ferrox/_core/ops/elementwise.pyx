@@ -18,15 +18,15 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, \
-    FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I64, \
+    FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport BOOLEAN, FLOATING, categories, default_dtype, dtype_name, promotions
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
 from ferrox._core.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, \
-    offset_of, set_data, shape_of, shape_tuple, strides_of, tensor_class
+from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, set_data, \
+    shape_tuple
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -149,13 +149,14 @@ cdef int _check_dtypes(Op op, PyObject **inputs, int n) except -1:
         if isinstance(<object> inputs[i], TensorBase):
             d = (<TensorBase> inputs[i]).a.dtype
             if op.kind == ALIKE and seen >= 0 and d != seen:
-                raise RuntimeError(f"[{op.name}] expected tensors of one dtype, got {dtype_name(seen)} and {dtype_name(d)}")
+                raise RuntimeError(f"[{op.name}] expected tensors of one dtype, got {dtype_name(seen)} and "
+                                   f"{dtype_name(d)}")
             seen = d
         else:
             d = _scalar_dtype(<object> inputs[i])
         if op.kind == SIGNED and d == FX_BOOL:
-            raise RuntimeError(f"[{op.name}] a bool operand is not supported; use `^` or logical_xor(), or for an inverted mask "
-                               "`~` or logical_not()")
+            raise RuntimeError(f"[{op.name}] a bool operand is not supported; use `^` or logical_xor(), or for an "
+                               "inverted mask `~` or logical_not()")
     return 0
 
 
@@ -199,7 +200,8 @@ cdef int _check_devices(str name, TensorBase a, TensorBase b) except -1:
                        f"{a.device} and {b.device}!")
 
 
-cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params, object kept):
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params,
+                      object kept):
     """Compute an elementwise operator over tensors and Python numbers.
 
     `out` is written instead of a fresh tensor when given; `kept` goes to the node's params.
@@ -208,7 +210,6 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     cdef fx_array scalars[MAX_INPUTS]
     cdef int64_t rooms[MAX_INPUTS]
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef PyObject *tensors[MAX_INPUTS]
     cdef TensorBase first = None, t, result
     cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0
     cdef bint same = True, grad = False
@@ -308,9 +309,9 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
     _fit_out(op, out, ndim, shape, dtype)
     for i in range(n):
         if isinstance(<object> inputs[i], TensorBase) and not _apart(out, <TensorBase> inputs[i]):
-            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the written-to "
-                               "tensor refer to a single memory location. Please clone() the tensor before performing the "
-                               "operation.")
+            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the "
+                               "written-to tensor refer to a single memory location. Please clone() the tensor before "
+                               "performing the operation.")
     note_change(out, op)
     return out
 
@@ -434,7 +435,7 @@ cdef TensorBase shadow(TensorBase tensor):
 
 
 cdef TensorBase shadow_for(Op op, TensorBase tensor):
-    """A shadow for the record of op's in-place change: with memory of its own where a gradient reads the value before."""
+    """A shadow for the record of op's in-place change: memory of its own where a gradient reads the value before."""
     cdef TensorBase made = shadow(tensor), before
     cdef int i
     cdef uint32_t reads = 0
@@ -530,8 +531,8 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
     cdef bint grad = grad_enabled() and (needs_grad(result) or needs_grad(target))
     check_writable(target, op.name)
     if categories[result.a.dtype] > categories[target.a.dtype]:
-        raise RuntimeError(f"[{op.name}] result type {dtype_name(result.a.dtype)} can't be cast to the desired output type "
-                           f"{dtype_name(target.a.dtype)}")
+        raise RuntimeError(f"[{op.name}] result type {dtype_name(result.a.dtype)} can't be cast to the desired output "
+                           f"type {dtype_name(target.a.dtype)}")
     _check_expands(op.name, &result.a, &target.a, shape)
     if grad:
         check_leaf(target)

@@ -6,7 +6,7 @@ from ferrox._core.abi cimport FX_I64, FX_F32, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, wants
+from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
@@ -33,11 +33,11 @@ cdef int _check(str name, TensorBase x, TensorBase target, object weight) except
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f'"{name}" not implemented for {dtype_name(x.a.dtype)!r}')
     if categories[target.a.dtype] != INTEGRAL:
-        raise RuntimeError(f"expected scalar type Long but found {dtype_name(target.a.dtype)}: class targets of {name} are "
-                           "integers")
+        raise RuntimeError(f"expected scalar type Long but found {dtype_name(target.a.dtype)}: class targets of {name} "
+                           "are integers")
     if weight is not None and shape_tuple(&(<TensorBase?> weight).a) != (shape_of(x)[at],):
-        raise RuntimeError(f"weight tensor should be defined either for all {shape_of(x)[at]} classes or no classes but got "
-                           f"weight tensor of shape: {list(shape_tuple(&(<TensorBase> weight).a))}")
+        raise RuntimeError(f"weight tensor should be defined either for all {shape_of(x)[at]} classes or no classes "
+                           f"but got weight tensor of shape: {list(shape_tuple(&(<TensorBase> weight).a))}")
     return 0
 
 
@@ -66,7 +66,8 @@ cdef object _wide(object g, int at):
     return operators()["unsqueeze"](g, at)
 
 
-cdef TensorBase _target_distribution(TensorBase x, TensorBase target, object weight, int64_t ignore, double smoothing, int at):
+cdef TensorBase _target_distribution(TensorBase x, TensorBase target, object weight, int64_t ignore, double smoothing,
+                                     int at):
     """(1 - s) w[t] onehot + s/C w, zero for ignored samples: what softmax is compared with."""
     cdef int64_t classes = shape_of(x)[at]
     safe = operators()["where"](operators()["eq"](target, ignore), 0, target)
@@ -139,7 +140,6 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     cdef fx_scalar params[2]
     cdef PyObject *inputs[3]
     cdef int at = 1 if x.a.ndim > 1 else 0
-    cdef object count = None
     _reduction(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
@@ -174,7 +174,8 @@ cdef Op CROSS_ENTROPY = row("cross_entropy", function=_cross_entropy, rule=rule(
                             sample="t(5, 3), np.array([0, 2, 1, 1, 0])")
 
 
-cdef object _soft_cross_entropy(TensorBase x, TensorBase target, object weight, str reduction, double smoothing, int at):
+cdef object _soft_cross_entropy(TensorBase x, TensorBase target, object weight, str reduction, double smoothing,
+                                int at):
     """Targets are probabilities."""
     if shape_tuple(&target.a) != shape_tuple(&x.a):
         raise RuntimeError(f"[cross_entropy] probabilities must have the shape of the input, {shape_tuple(&x.a)}, got "
@@ -204,8 +205,8 @@ cdef object _nll_backward_vjp(Node n, object g):
     return (_nll_losses(<TensorBase> g, <TensorBase> saved_input(n, 1), saved_input(n, 2) if n.n_in > 2 else None,
                         n.params[1])[0], None, None)[:n.n_in]
 
-cdef Op NLL_BACKWARD = row("_nll_backward", kernel="nll_backward", rule=rule(_nll_backward_vjp), needs=("12",), public=False,
-                           doc="The gradient of nll_loss.")
+cdef Op NLL_BACKWARD = row("_nll_backward", kernel="nll_backward", rule=rule(_nll_backward_vjp), needs=("12",),
+                           public=False, doc="The gradient of nll_loss.")
 
 
 cdef TensorBase _nll_gradient(TensorBase g, TensorBase target, object weight, tuple params_):

@@ -4,13 +4,13 @@ A row of an elementwise operator is one call:
 
     EXP = unary("exp", REAL, rule(exp_vjp), "o", "np.exp(x)", "t(3, 4)", "e to the power of each element.")
 
-that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (graph.pyx, Note [Saved values]), NumPy
-reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`, the method `exp`, the
-in-place method `exp_`, the stub, the docs table and the tests all come from it.
+that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (graph.pyx, Note [Saved values]),
+NumPy reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`, the method `exp`,
+the in-place method `exp_`, the stub, the docs table and the tests all come from it.
 """
 from cpython.object cimport PyObject
 
-from ferrox._core.op cimport Op, entry_fn, registry
+from ferrox._core.op cimport Op, entry_fn
 from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow_for
 from ferrox._core.tensor cimport TensorBase
@@ -128,7 +128,7 @@ cdef Op ternary(str name, int kind, object rule, object needs, str reference, st
 
 
 cdef Op inner(str name, int inputs, int kind, object rule, object needs):
-    """An elementwise operator that only gradient rules call (a fused gradient), tested through the gradients it serves."""
+    """An elementwise operator that only gradient rules call (a fused gradient), tested by the gradients it serves."""
     cdef Op op = row(name, inputs=inputs, kind=kind, rule=rule, needs=(needs,) if isinstance(needs, str) else needs,
                      doc="A fused gradient; see the operator it is named after.",
                      arguments=("grad", "input", "other")[:inputs], public=False, family="inner")
@@ -145,4 +145,3 @@ def in_place(Op op):
     made.entry = in_place_entry
     made.row["doc"] = f"In-place version of `{op.name}`."
     return made
-

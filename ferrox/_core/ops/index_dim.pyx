@@ -102,8 +102,8 @@ cdef TensorBase _slices(str name, TensorBase x, int dim, TensorBase index, objec
                            "have the same scalar type")
     if index.a.numel != length:
         kind = RuntimeError if name == "index_add" else IndexError    # as PyTorch
-        raise kind(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), for "
-                   f"dim: {dim}")
+        raise kind(f"{name}(): Number of indices ({index.a.numel}) should be equal to source.size(dim): ({length}), "
+                   f"for dim: {dim}")
     if s.a.ndim != x.a.ndim and not (max(s.a.ndim, x.a.ndim) == 1):
         raise IndexError(f"{name}(): When source and destination are not scalars, their dimensionality must match. "
                          f"Source dimensionality ({s.a.ndim}), destination dimensionality ({x.a.ndim})")

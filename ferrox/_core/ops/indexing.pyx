@@ -7,6 +7,7 @@ neighbours, else in front, as in PyTorch and NumPy (ints count as basic, as in P
 """
 from cpython.bool cimport PyBool_Check
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
 from libc.stdint cimport int64_t
@@ -18,12 +19,10 @@ from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
 from ferrox._core.graph cimport Node, grad_enabled, note_change, record, rule, saved_input, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
-from ferrox._core.ops.arithmetic cimport mul, neg
-from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number, shadow
-from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, reshape, to_dtype
+from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
+from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.window cimport dense_strides_of, select_dim, window, window_vjp, zeros
-from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_tensor, new_view, shape_of, shape_tuple, \
-    strides_of
+from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
 
 cdef enum:
     MAX_INDICES = 32
@@ -60,7 +59,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
     cdef int64_t dense[FX_MAX_DIMS]
     cdef int64_t offset = 0, dense_offset = 0, index, size, length
     cdef Py_ssize_t start, stop, step
-    cdef int ndim = x.a.ndim, d = 0, n = 0, k, rest, width
+    cdef int ndim = x.a.ndim, d = 0, n = 0, _, rest, width
     cdef bint ellipsis = False
     rest = ndim - _count_dims(keys)
     if rest < 0:
@@ -100,7 +99,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
             if ellipsis:
                 raise IndexError("an index can only have a single ellipsis ('...')")
             ellipsis = True
-            for k in range(rest):
+            for _ in range(rest):
                 shape[n] = shape_of(x)[d]
                 strides[n] = strides_of(x)[d]
                 kept[n] = dense[d]
@@ -111,7 +110,7 @@ cdef TensorBase _basic(TensorBase x, tuple keys, list advanced):
             width = 1
             if (<TensorBase> key).a.dtype in (FX_BOOL, FX_U8):
                 width = (<TensorBase> key).a.ndim
-            for k in range(width):
+            for _ in range(width):
                 shape[n] = shape_of(x)[d]
                 strides[n] = strides_of(x)[d]
                 kept[n] = dense[d]
@@ -150,16 +149,16 @@ cdef tuple _keys(TensorBase x, object key):
             made = operators()["tensor"](list(each))
             keys.append(_checked_index(to_dtype(made, FX_I64) if (<TensorBase> made).a.numel == 0 else made))
         elif hasattr(each, "__index__") and not hasattr(each, "__array__"):
-            keys.append(each.__index__())
+            keys.append(PyNumber_Index(each))
         else:
             try:
                 made = as_operand(each, "getitem")
             except TypeError:
                 if hasattr(each, "__index__"):
-                    keys.append(each.__index__())
+                    keys.append(PyNumber_Index(each))
                     continue
-                raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid "
-                                 f"indices, got {type(each).__name__}") from None
+                raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are "
+                                 f"valid indices, got {type(each).__name__}") from None
             if (<TensorBase> made).a.ndim == 0 and categories[(<TensorBase> made).a.dtype] == INTEGRAL:
                 keys.append(int(made))
             else:
@@ -176,7 +175,8 @@ cdef object _plain_slice(object each):
 
 cdef TensorBase _checked_index(TensorBase index):
     if categories[index.a.dtype] == FLOATING:
-        raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {dtype_name(index.a.dtype)}")
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors, got "
+                         f"{dtype_name(index.a.dtype)}")
     return index
 
 
@@ -185,8 +185,8 @@ cdef list _mask_indices(TensorBase x, int at, TensorBase mask):
     cdef int d
     for d in range(mask.a.ndim):
         if shape_of(mask)[d] != shape_of(x)[at + d]:
-            raise IndexError(f"The shape of the mask {list(shape_tuple(&mask.a))} at index {d} does not match the shape of the "
-                             f"indexed tensor {list(shape_tuple(&x.a))} at index {at + d}")
+            raise IndexError(f"The shape of the mask {list(shape_tuple(&mask.a))} at index {d} does not match the "
+                             f"shape of the indexed tensor {list(shape_tuple(&x.a))} at index {at + d}")
     cdef TensorBase found = nonzero(mask)
     return [(at + d, select_dim(found, 1, d)) for d in range(mask.a.ndim)]
 
@@ -208,7 +208,8 @@ cdef tuple _resolved(TensorBase x, list advanced):
         tensors = list(operators()["broadcast_tensors"](*[each for _, each in flat]))
     except RuntimeError:
         shapes = ", ".join(str(list(shape_tuple(&(<TensorBase> each).a))) for _, each in flat)
-        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
+                         f"{shapes}") from None
     neighbours = all(b == a + 1 for a, b in zip(dims, dims[1:]))
     return dims, tensors, dims[0] if neighbours else 0
 
@@ -276,7 +277,8 @@ cdef TensorBase get_item(TensorBase x, object key):
     cdef list advanced
     if _is_int(key):
         if x.a.ndim == 0:
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
+            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a "
+                             "number")
         return _select_named(x, key)
     advanced = []
     cdef TensorBase view = _basic(x, _keys(x, key), advanced)
@@ -337,12 +339,11 @@ cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, 
     cdef int i, k = <int> len(tensors), count
     shape = _result_shape(x, dims, tensors, at)
     cdef TensorBase spread
-    before = grad_enabled()
     try:
         spread = expand(to_dtype(values, x.a.dtype), shape)
     except RuntimeError:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(shape_tuple(&values.a))} cannot be broadcast to "
-                           f"indexing result of shape {list(shape)}") from None
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(shape_tuple(&values.a))} cannot be broadcast "
+                           f"to indexing result of shape {list(shape)}") from None
     arrays[0] = &x.a
     arrays[1] = &spread.a
     for i in range(k):
@@ -362,7 +363,8 @@ cdef TensorBase _value(TensorBase x, object value):
         return as_operand(value, "setitem")
     except TypeError:
         if isinstance(value, (list, tuple)):
-            raise TypeError(f"can't assign a {type(value).__name__} to a tensor; use ferrox.tensor(...) first") from None
+            raise TypeError(f"can't assign a {type(value).__name__} to a tensor; use ferrox.tensor(...) "
+                            "first") from None
         raise
 
 
@@ -399,11 +401,26 @@ cdef int put_into(TensorBase target, list dims, list tensors, int at, TensorBase
     return 0
 
 
-def _given_indices(TensorBase x, indices):
-    advanced = []
-    for i, each in enumerate(indices):
-        if each is not None:
-            advanced.append((i, _checked_index(as_operand(each, "index_put"))))
+cdef tuple _given_indices(TensorBase x, object indices):
+    """The index tensors of index_put; None stands for a whole dimension."""
+    cdef list advanced = []
+    cdef TensorBase index
+    cdef int d = 0
+    if not isinstance(indices, (tuple, list)):
+        raise TypeError(f"[index_put] indices must be a tuple of tensors, got {type(indices).__name__}")
+    for each in indices:
+        if each is None:
+            d += 1
+            continue
+        index = _checked_index(as_operand(each, "index_put"))
+        if index.a.ndim == 0 and index.a.dtype == FX_BOOL:
+            raise IndexError("[index_put] a 0-dim mask selects no dimension")
+        advanced.append((d, index))
+        d += index.a.ndim if index.a.dtype in (FX_BOOL, FX_U8) else 1
+    if not advanced:
+        raise IndexError("[index_put] at least one index tensor is needed")
+    if d > x.a.ndim:
+        raise IndexError(f"[index_put] too many indices for tensor of dimension {x.a.ndim} (got {d})")
     return _resolved(x, advanced)
 
 
@@ -414,8 +431,10 @@ def _index_put(input, indices, values, accumulate=False):
     return put(operators()["clone"](x), dims, tensors, at, _value(x, values), accumulate)
 
 row("index_put", function=_index_put, composite=True, method=True, inplace=True,
-    reference="(lambda y: (np.add.at(y, tuple(indices), values) if accumulate else y.__setitem__(tuple(indices), values), y)[1])(input.copy())",
-    sample="[(t(4, 3), [np.array([0, 2])], t(2, 3)), (t(4, 3), [np.array([0, 2, 0]), np.array([1, 1, 1])], t(3), True)]")
+    reference="(lambda y: (np.add.at(y, tuple(indices), values) if accumulate "
+              "else y.__setitem__(tuple(indices), values), y)[1])(input.copy())",
+    sample="[(t(4, 3), [np.array([0, 2])], t(2, 3)), "
+           "(t(4, 3), [np.array([0, 2, 0]), np.array([1, 1, 1])], t(3), True)]")
 
 
 # masks and positions
@@ -437,7 +456,7 @@ cdef TensorBase nonzero(TensorBase x):
 
 
 def _nonzero(input, *, as_tuple=False):
-    """Positions of the elements that are not zero: rows of a (count, ndim) tensor, or a tuple of one tensor per dimension."""
+    """Positions of the non-zero elements: rows of a (count, ndim) tensor, or a tuple of a tensor per dimension."""
     cdef TensorBase x = <TensorBase?> input
     cdef int d
     if as_tuple and x.a.ndim == 0:

@@ -5,12 +5,12 @@ from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport categories, promotions
+from ferrox._core.dtype cimport promotions
 from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, slice_dim, zeros
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
@@ -30,7 +30,7 @@ cdef object _cat_vjp(Node n, object g):
 
 cdef TensorBase concatenate(list tensors, int dim):
     """cat of tensors; `dim` is not negative."""
-    cdef int n = <int> len(tensors), i, d, dtype = -1, without = -1
+    cdef int n = <int> len(tensors), i, d, dtype = -1
     cdef TensorBase first = None, x, out
     cdef int64_t shape[FX_MAX_DIMS]
     cdef list sizes = []
@@ -64,10 +64,11 @@ cdef TensorBase concatenate(list tensors, int dim):
             raise RuntimeError(f"Tensors must have same number of dimensions: got {first.a.ndim} and {x.a.ndim}")
         for d in range(first.a.ndim):
             if d != dim and shape_of(x)[d] != shape[d]:
-                raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {shape[d]} but got "
-                                   f"size {shape_of(x)[d]} for tensor number {i} in the list.")
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {dim}. Expected size {shape[d]} "
+                                   f"but got size {shape_of(x)[d]} for tensor number {i} in the list.")
         if x.a.device_type != first.a.device_type or x.a.device_index != first.a.device_index:
-            raise RuntimeError(f"[cat] Expected all tensors to be on the same device, but found {first.device} and {x.device}")
+            raise RuntimeError(f"[cat] Expected all tensors to be on the same device, but found {first.device} and "
+                               f"{x.device}")
         sizes.append(shape_of(x)[dim])
         shape[dim] += shape_of(x)[dim]
         if x.a.dtype != dtype:
@@ -185,7 +186,8 @@ def _column_stack(tensors):
         given.append(reshape(<TensorBase> x, (-1, 1)) if (<TensorBase> x).a.ndim <= 1 else x)
     return concatenate(given, 1)
 
-row("column_stack", function=_column_stack, composite=True, reference="np.column_stack(tensors)", sample="[t(3), t(3, 2)],")
+row("column_stack", function=_column_stack, composite=True, reference="np.column_stack(tensors)",
+    sample="[t(3), t(3, 2)],")
 
 for _n in (1, 2, 3):
     def _atleast(*tensors, _ndim=_n):
@@ -224,8 +226,8 @@ def _split(tensor, split_size_or_sections, dim=0):
     if isinstance(split_size_or_sections, (tuple, list)):
         sizes = [int(each) for each in split_size_or_sections]
         if sum(sizes) != length or min(sizes, default=0) < 0:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size at "
-                               f"dimension {d}), but got split_sizes={sizes}")
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size "
+                               f"at dimension {d}), but got split_sizes={sizes}")
     else:
         size = split_size_or_sections
         if size < 0 or (size == 0 and length):
@@ -327,12 +329,12 @@ def _pad(input, pad, mode="constant", value=None):
     """
     cdef TensorBase x = <TensorBase?> input, out
     cdef int i, d, n = <int> len(pad) // 2
-    cdef int64_t before, after, size, k
+    cdef int64_t before, after, size
     if len(pad) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if n > x.a.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got padding "
-                           f"length {len(pad)} and input of dimension {x.a.ndim}")
+        raise RuntimeError("Padding length should be less than or equal to two times the input dimension but got "
+                           f"padding length {len(pad)} and input of dimension {x.a.ndim}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if mode != "constant" and value is not None:
@@ -346,8 +348,8 @@ def _pad(input, pad, mode="constant", value=None):
             before, after = pad[2 * i], pad[2 * i + 1]
             size = shape[d]
             if size + before + after < 0:
-                raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a negative "
-                                   "output size, which is invalid.")
+                raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a "
+                                   "negative output size, which is invalid.")
             shape[d] = size + before + after
             region = narrow_dim(region, d, max(-before, 0), max(size + min(before, 0) + min(after, 0), 0))
             window.append((d, max(before, 0), shape_of(region)[d]))

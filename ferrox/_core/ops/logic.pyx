@@ -10,8 +10,8 @@ from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, w
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
-from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, is_number, \
-    deliver, promoted
+from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
+    is_number, deliver, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_tuple
@@ -22,7 +22,8 @@ cdef int _all = kernel_id("all")
 # Comparisons
 
 cdef Op _comparison(str name, str sign, str words):
-    return binary(name, TEST, None, "", f"a {sign} b", "t(3, 4), t(4)", f"Whether `input` is {words} `other`, element by element.")
+    return binary(name, TEST, None, "", f"a {sign} b", "t(3, 4), t(4)",
+                  f"Whether `input` is {words} `other`, element by element.")
 
 cdef Op EQ = _comparison("eq", "==", "equal to")
 cdef Op NE = _comparison("ne", "!=", "different from")
@@ -31,7 +32,8 @@ cdef Op LE = _comparison("le", "<=", "less than or equal to")
 cdef Op GT = _comparison("gt", ">", "greater than")
 cdef Op GE = _comparison("ge", ">=", "greater than or equal to")
 
-for _name, _of in (("not_equal", "ne"), ("less", "lt"), ("less_equal", "le"), ("greater", "gt"), ("greater_equal", "ge")):
+for _name, _of in (("not_equal", "ne"), ("less", "lt"), ("less_equal", "le"), ("greater", "gt"),
+                   ("greater_equal", "ge")):
     alias_row(_name, _of)
 
 
@@ -52,7 +54,8 @@ _test("signbit", "np.signbit(x)", "Whether each element has its sign set; true f
 
 # Logic and bits
 
-binary("logical_and", TEST, None, "", "np.logical_and(a, b)", "b(3, 4), b(4)", "Whether both elements are true, that is not zero.")
+binary("logical_and", TEST, None, "", "np.logical_and(a, b)", "b(3, 4), b(4)",
+       "Whether both elements are true, that is not zero.")
 cdef Op LOGICAL_OR = binary("logical_or", TEST, None, "", "np.logical_or(a, b)", "b(3, 4), b(4)",
                             "Whether one element or both are true.")
 binary("logical_xor", TEST, None, "", "np.logical_xor(a, b)", "b(3, 4), b(4)", "Whether just one element is true.")
@@ -176,7 +179,8 @@ def _equal(input, other):
         return False
     return all_true(apply2(EQ, a, b))
 
-row("equal", function=_equal, composite=True, reference="np.array_equal(x, other)", sample="t(3, 4), t(3, 4)", method=True)
+row("equal", function=_equal, composite=True, reference="np.array_equal(x, other)", sample="t(3, 4), t(3, 4)",
+    method=True)
 
 
 # where, masked_fill: out = condition ? x : y
@@ -252,6 +256,7 @@ def _where(condition, input=None, other=None, *, out=None):
         raise TypeError("[where] expected both input and other, or neither")
     return deliver(WHERE, where(condition, input, other), out)
 
+
 def _where_method(self, condition, other):
     """Elements of this tensor where `condition` holds, of `other` elsewhere; see `ferrox.where`."""
     return where(condition, self, other)
@@ -318,8 +323,8 @@ def _masked_fill(input, mask, value):
     return _selected(MASKED_FILL, inputs, 1, 2, 0, x.a.dtype)
 
 cdef Op MASKED_FILL = row("masked_fill", function=_masked_fill, kernel="where", inputs=3, rule=rule(masked_fill_vjp),
-                          needs=("1", "", "1"), reference="np.where(mask, value, x)", sample="t(3, 4), b(4), 1.5", method=True,
-                          inplace=True)
+                          needs=("1", "", "1"), reference="np.where(mask, value, x)", sample="t(3, 4), b(4), 1.5",
+                          method=True, inplace=True)
 
 
 cdef TensorBase eq(object a, object b):

@@ -26,7 +26,8 @@ cdef str _legacy(object size_average, object reduce, str reduction):
     if size_average is None and reduce is None:
         return reduction
     meant = "none" if reduce is False else "sum" if size_average is False else "mean"
-    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{meant}' instead.", stacklevel=3)
+    warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{meant}' instead.",
+                  stacklevel=3)
     return meant
 
 
@@ -62,8 +63,8 @@ cdef int _compare_sizes(str name, object input, object target) except -1:
     cdef TensorBase a = <TensorBase?> input, b = <TensorBase?> target
     if shape_tuple(&a.a) != shape_tuple(&b.a):
         warnings.warn(f"[{name}] Using a target size ({shape_tuple(&b.a)}) that is different to the input size "
-                      f"({shape_tuple(&a.a)}). This will likely lead to incorrect results due to broadcasting. Please ensure "
-                      "they have the same size.", stacklevel=3)
+                      f"({shape_tuple(&a.a)}). This will likely lead to incorrect results due to broadcasting. Please "
+                      "ensure they have the same size.", stacklevel=3)
     return 0
 
 
@@ -104,12 +105,14 @@ def _mse_loss(input, target, size_average=None, reduce=None, reduction="mean", w
     _compare_sizes("mse_loss", input, target)
     return _weighted(apply2(MSE, input, target), input, weight, _legacy(size_average, reduce, reduction), True)
 
-row("mse_loss", function=_mse_loss, composite=True, reference="np.mean((x - target) ** 2)", sample="t(3, 4), t(3, 4)", public="nn")
+row("mse_loss", function=_mse_loss, composite=True, reference="np.mean((x - target) ** 2)", sample="t(3, 4), t(3, 4)",
+    public="nn")
 
 
 cdef object l1_backward_vjp(Node n, object g):
     return (apply3(L1_BACKWARD, g, saved_input(n, 1), saved_input(n, 2)) if wants(n, 0) else None,
-            full_like(<TensorBase> g, 0) if wants(n, 1) else None, full_like(<TensorBase> g, 0) if wants(n, 2) else None)
+            full_like(<TensorBase> g, 0) if wants(n, 1) else None,
+            full_like(<TensorBase> g, 0) if wants(n, 2) else None)
 
 cdef Op L1_BACKWARD = inner("l1_backward", 3, SAME, rule(l1_backward_vjp), ("12", "", ""))
 
@@ -147,8 +150,8 @@ def _l1_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     _compare_sizes("l1_loss", input, target)
     return _weighted(_l1(input, target), input, weight, _legacy(size_average, reduce, reduction), True)
 
-row("l1_loss", function=_l1_loss, composite=True, reference="np.mean(np.abs(x - target))", sample="t(3, 4), t(3, 4, low=2, high=5)",
-    public="nn")
+row("l1_loss", function=_l1_loss, composite=True, reference="np.mean(np.abs(x - target))",
+    sample="t(3, 4), t(3, 4, low=2, high=5)", public="nn")
 
 
 # Squares near zero, absolute values away from it
@@ -219,8 +222,10 @@ def _smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="me
         return _reduced(_l1(input, target), reduction)
     return _reduced(apply2p(SMOOTH_L1, input, target, beta, 0, 0, beta), reduction)
 
-row("smooth_l1_loss", function=_smooth_l1_loss, composite=True, public="nn", sample="t(3, 4), t(3, 4), None, None, 'mean', 0.7",
-    reference="np.mean(np.where(np.abs(x - target) < beta, 0.5 * (x - target) ** 2 / beta, np.abs(x - target) - 0.5 * beta))")
+row("smooth_l1_loss", function=_smooth_l1_loss, composite=True, public="nn",
+    sample="t(3, 4), t(3, 4), None, None, 'mean', 0.7",
+    reference="np.mean(np.where(np.abs(x - target) < beta, 0.5 * (x - target) ** 2 / beta, "
+              "np.abs(x - target) - 0.5 * beta))")
 
 
 def _huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
@@ -252,7 +257,8 @@ def _huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     return _weighted(apply2p(HUBER, input, target, delta, 0, 0, delta), input, weight, reduction, False)
 
 row("huber_loss", function=_huber_loss, composite=True, public="nn", sample="t(3, 4), t(3, 4), 'mean', 0.7",
-    reference="np.mean(np.where(np.abs(x - target) < delta, 0.5 * (x - target) ** 2, delta * (np.abs(x - target) - 0.5 * delta)))")
+    reference="np.mean(np.where(np.abs(x - target) < delta, 0.5 * (x - target) ** 2, "
+              "delta * (np.abs(x - target) - 0.5 * delta)))")
 
 
 # Binary cross entropy
@@ -348,7 +354,8 @@ cdef object bce_with_logits_backward_vjp(Node n, object g):
     return (apply3(BCE_LOGITS_BACKWARD, g, saved_input(n, 1), saved_input(n, 2)) if wants(n, 0) else None, dx,
             neg(scaled) if wants(n, 2) else None)
 
-cdef Op BCE_LOGITS_BACKWARD = inner("bce_with_logits_backward", 3, SAME, rule(bce_with_logits_backward_vjp), ("12", "01", "0"))
+cdef Op BCE_LOGITS_BACKWARD = inner("bce_with_logits_backward", 3, SAME, rule(bce_with_logits_backward_vjp),
+                                    ("12", "01", "0"))
 
 
 cdef object bce_with_logits_vjp(Node n, object g):

@@ -1,7 +1,7 @@
 """Matrix products.
 
-`matmul` is the one recorded product; mm, bmm, mv and dot are it under stricter checks.  `linear` and `addmm` are kernels of
-their own, for the fused bias.  einsum and tensordot permute, reshape and multiply.
+`matmul` is the one recorded product; mm, bmm, mv and dot are it under stricter checks.  `linear` and `addmm` are
+kernels of their own, for the fused bias.  einsum and tensordot permute, reshape and multiply.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -15,14 +15,14 @@ from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, reshape, transpose
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, transpose
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 cdef int _check_pair(str name, TensorBase a, TensorBase b) except -1:
     if a.a.dtype != b.a.dtype:
-        raise RuntimeError(f"[{name}] expected both operands to have the same dtype, but got: {dtype_name(a.a.dtype)} != "
-                           f"{dtype_name(b.a.dtype)}")
+        raise RuntimeError(f"[{name}] expected both operands to have the same dtype, but got: {dtype_name(a.a.dtype)} "
+                           f"!= {dtype_name(b.a.dtype)}")
     if a.a.dtype == FX_BOOL:
         raise RuntimeError(f"[{name}] not defined for bool; convert first")
     if a.a.device_type != b.a.device_type or a.a.device_index != b.a.device_index:
@@ -70,7 +70,8 @@ def _matmul(input, other, *, out=None):
 
 cdef Op MATMUL = row("matmul", function=_matmul, rule=rule(_matmul_vjp), needs=("1", "0"), method=True,
                      reference="np.matmul(input, other)",
-                     sample="[(t(3, 4), t(4, 2)), (t(2, 1, 3, 4), t(5, 4, 2)), (t(4), t(4, 2)), (t(3, 4), t(4)), (t(4), t(4))]")
+                     sample="[(t(3, 4), t(4, 2)), (t(2, 1, 3, 4), t(5, 4, 2)), (t(4), t(4, 2)), (t(3, 4), t(4)), "
+                            "(t(4), t(4))]")
 
 
 cdef object _into(object out, TensorBase made):
@@ -107,8 +108,8 @@ cdef TensorBase matmul(object left, object right):
         sa = shape_of(a)[da] if da >= 0 else 1
         sb = shape_of(b)[db] if db >= 0 else 1
         if sa != sb and sa != 1 and sb != 1:
-            raise RuntimeError(f"[matmul] The size of tensor a ({sa}) must match the size of tensor b ({sb}) at non-singleton "
-                               f"dimension {d}: a is {shape_tuple(&a.a)}, b is {shape_tuple(&b.a)}")
+            raise RuntimeError(f"[matmul] The size of tensor a ({sa}) must match the size of tensor b ({sb}) at "
+                               f"non-singleton dimension {d}: a is {shape_tuple(&a.a)}, b is {shape_tuple(&b.a)}")
         shape[d] = sb if sa == 1 else sa
     shape[ndim - 2] = shape_of(a)[na - 2]
     shape[ndim - 1] = shape_of(b)[nb - 1]
@@ -202,8 +203,8 @@ def _dot(input, tensor, *, out=None):
     _check_dims("dot", input, 1, "self")
     _check_dims("dot", tensor, 1, "tensor")
     if (<TensorBase> input).a.numel != (<TensorBase> tensor).a.numel:
-        raise RuntimeError(f"inconsistent tensor size, expected tensor {input.shape} and src {tensor.shape} to have the same "
-                           "number of elements")
+        raise RuntimeError(f"inconsistent tensor size, expected tensor {input.shape} and src {tensor.shape} to have "
+                           "the same number of elements")
     return _matmul(input, tensor, out=out)
 
 row("dot", function=_dot, composite=True, method=True, reference="np.dot(input, tensor)", sample="t(4), t(4)")
@@ -229,7 +230,8 @@ def _inner(input, other, *, out=None):
     made = _tensordot(a, b, ([a.a.ndim - 1], [b.a.ndim - 1]))
     return made if out is None else _into(out, made)
 
-row("inner", function=_inner, composite=True, method=True, reference="np.inner(input, other)", sample="t(2, 3, 4), t(5, 4)")
+row("inner", function=_inner, composite=True, method=True, reference="np.inner(input, other)",
+    sample="t(2, 3, 4), t(5, 4)")
 
 
 # products with a matrix added
@@ -357,7 +359,8 @@ def _linear(input, weight, bias=None):
     return linear(<TensorBase> input, <TensorBase> weight, bias)
 
 cdef Op LINEAR = row("linear", function=_linear, rule=rule(_linear_vjp), needs=("1", "0", ""), public="nn",
-                     reference="input @ weight.T + bias", sample="[(t(3, 4), t(2, 4), t(2)), (t(2, 3, 4), t(2, 4), t(2))]")
+                     reference="input @ weight.T + bias",
+                     sample="[(t(3, 4), t(2, 4), t(2)), (t(2, 3, 4), t(2, 4), t(2))]")
 
 
 cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
@@ -368,8 +371,8 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
     cdef int d, n = 2
     _check_pair("linear", x, weight)
     if weight.a.ndim != 2 or x.a.ndim == 0 or shape_of(x)[x.a.ndim - 1] != shape_of(weight)[1]:
-        raise RuntimeError(f"[linear] inner sizes differ: input is {shape_tuple(&x.a)}, weight is {shape_tuple(&weight.a)} "
-                           "(mat1 and mat2 shapes cannot be multiplied)")
+        raise RuntimeError(f"[linear] inner sizes differ: input is {shape_tuple(&x.a)}, weight is "
+                           f"{shape_tuple(&weight.a)} (mat1 and mat2 shapes cannot be multiplied)")
     for d in range(x.a.ndim - 1):
         shape[d] = shape_of(x)[d]
     shape[x.a.ndim - 1] = shape_of(weight)[0]
@@ -415,7 +418,8 @@ def _tensordot(a, b, dims=2, out=None):
         if count < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={count}")
         if count > min(x.a.ndim, y.a.ndim):
-            raise RuntimeError(f"[tensordot] dims={count} exceeds the dimensions of {shape_tuple(&x.a)} or {shape_tuple(&y.a)}")
+            raise RuntimeError(f"[tensordot] dims={count} exceeds the dimensions of {shape_tuple(&x.a)} or "
+                               f"{shape_tuple(&y.a)}")
         dims_x, dims_y = list(range(x.a.ndim - count, x.a.ndim)), list(range(count))
     else:
         dims_x, dims_y = [[read_dim(d, t.ndim) for d in (each if isinstance(each, (list, tuple)) else [each])]
@@ -424,8 +428,8 @@ def _tensordot(a, b, dims=2, out=None):
         raise RuntimeError("both dimension lists should have same length")
     for dx, dy in zip(dims_x, dims_y):
         if x.size(dx) != y.size(dy):
-            raise RuntimeError(f"contracted dimensions need to match, but first has size {x.size(dx)} in dim {dx} and second "
-                               f"has size {y.size(dy)} in dim {dy}")
+            raise RuntimeError(f"contracted dimensions need to match, but first has size {x.size(dx)} in dim {dx} and "
+                               f"second has size {y.size(dy)} in dim {dy}")
         inner *= x.size(dx)
     free_x = [d for d in range(x.a.ndim) if d not in dims_x]
     free_y = [d for d in range(y.a.ndim) if d not in dims_y]
@@ -470,13 +474,34 @@ def _pair(TensorBase x, list labels_x, TensorBase y, list labels_y, keep):
     return reshape(made, [size[c] for c in batch + left + right]), batch + left + right
 
 
+cdef tuple _labelled(tuple args):
+    """(equation, operands) of the form einsum(a, [0, 1], b, [1, 2], [0, 2])."""
+    cdef list terms = []
+    for labels in args[1::2] if len(args) % 2 == 0 else (*args[1:-1:2], args[-1]):
+        if not isinstance(labels, (list, tuple)):
+            raise TypeError(f"einsum(): expected a list of labels behind each operand, got {type(labels).__name__}")
+        term = ""
+        for label in labels:
+            if label is Ellipsis:
+                term += "..."
+            elif isinstance(label, int) and 0 <= label < 52:
+                term += chr(ord("A") + label if label < 26 else ord("a") + label - 26)
+            else:
+                raise ValueError(f"einsum(): a label must be Ellipsis or an integer from 0 to 51, got {label!r}")
+        terms.append(term)
+    if len(args) % 2 == 0:
+        return ",".join(terms), args[::2]
+    return ",".join(terms[:-1]) + "->" + terms[-1], args[:-1:2]
+
+
 def _einsum(equation, *operands):
     """Sums of products by Einstein's convention, as `numpy.einsum`.
 
     Parameters
     ----------
     equation : str
-        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.
+        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.  Or no
+        equation, but a list of integer labels (below 52) behind each operand, and one for the result if wanted.
 
     Examples
     --------
@@ -484,24 +509,31 @@ def _einsum(equation, *operands):
     >>> fx.einsum("ij,ij->i", fx.ones(2, 3), fx.ones(2, 3))
     tensor([3., 3.])
     """
+    if isinstance(equation, TensorBase):
+        equation, operands = _labelled((equation, *operands))
+    elif not isinstance(equation, str):
+        raise TypeError(f"einsum(): the first argument must be an equation or a tensor, got {type(equation).__name__}")
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = operands[0]
+    for each in operands:
+        if not isinstance(each, TensorBase):
+            raise TypeError(f"einsum(): operands must be tensors, got {type(each).__name__}")
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
-        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) does not match the number of "
-                           f"operands ({len(operands)})")
+        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) does not match the "
+                           f"number of operands ({len(operands)})")
     tensors, labels, widest = [], [], 0
     for term, x in zip(terms, operands):
         x = as_operand(x, "einsum")
         plain = term.replace("...", "")
-        if not all(c.isalpha() for c in plain):
+        if not all(c.isalpha() and c.isascii() for c in plain) or term.count("...") > 1:
             raise RuntimeError(f"einsum(): invalid subscript given, subscripts must be in [a-zA-Z]: {term!r}")
         extra = x.ndim - len(plain)
         if extra < 0 or (extra and "..." not in term):
-            raise RuntimeError(f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} dimensions of the "
-                               "operand")
+            raise RuntimeError(f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} dimensions "
+                               "of the operand")
         before, dots, after = term.partition("...")
         names = list(before) + ([f".{k}" for k in range(extra, 0, -1)] if dots else []) + list(after)
         widest = max(widest, extra if dots else 0)
@@ -511,8 +543,8 @@ def _einsum(equation, *operands):
             first = names.index(names[d])
             if first != d:
                 if x.size(first) != x.size(d):
-                    raise RuntimeError(f"einsum(): subscript {names[d]} is repeated for operand of sizes {x.size(first)} and "
-                                       f"{x.size(d)}")
+                    raise RuntimeError(f"einsum(): subscript {names[d]} is repeated for operand of sizes "
+                                       f"{x.size(first)} and {x.size(d)}")
                 x = operators()["diagonal"](x, 0, first, d)
                 names = [c for k, c in enumerate(names) if k not in (first, d)] + [names[d]]
                 d = 0
@@ -522,18 +554,20 @@ def _einsum(equation, *operands):
         labels.append(names)
     dots = [f".{k}" for k in range(widest, 0, -1)]
     if arrow:
+        if right.count("...") > 1:
+            raise RuntimeError(f"einsum(): the ellipsis appears more than once in {right!r}")
         before, ellipsis, after = right.partition("...")
         output = list(before) + (dots if ellipsis else []) + list(after)
     else:
-        everything = [c for names in labels for c in names if not c.startswith(".")]
+        everything = left.replace(",", "").replace(".", "")
         output = dots + sorted(c for c in set(everything) if everything.count(c) == 1)
     known = {}
     for names, x in zip(labels, tensors):
         for c, n in zip(names, x.shape):
             if known.setdefault(c, n) != n:
                 if known[c] != 1 and n != 1:
-                    raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes: subscript {c} has sizes "
-                                       f"{known[c]} and {n}")
+                    raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes: subscript {c} has "
+                                       f"sizes {known[c]} and {n}")
                 known[c] = max(known[c], n)
     if len(set(output)) != len(output) or any(c not in known for c in output):
         raise RuntimeError(f"einsum(): the output subscripts {right!r} must be different ones that appear in an input")

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_MAX_DIMS
+from ferrox._core.dtype cimport dtype, dtype_name, itemsizes
 from ferrox._core.graph cimport grad_enabled, note_change, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
@@ -10,7 +11,8 @@ from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, r
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.window cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
-from ferrox._core.tensor cimport TensorBase, needs_grad, set_data, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, \
+    strides_of
 
 
 def _spread(tuple args):
@@ -22,13 +24,68 @@ def _spread(tuple args):
 
 # reshapes by other names
 
-def _view(input, *shape):
-    """The same memory in another shape; RuntimeError where that needs a copy (use reshape).
+cdef TensorBase _reinterpreted(TensorBase x, int to):
+    """The bytes of x read as `dtype`; no gradient flows through, as in PyTorch."""
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef int64_t old = itemsizes[x.a.dtype], new = itemsizes[to], ratio
+    cdef int d, last = x.a.ndim - 1
+    cdef TensorBase out
+    for d in range(x.a.ndim):
+        shape[d], strides[d] = shape_of(x)[d], strides_of(x)[d]
+    if old != new:
+        if last < 0:
+            raise RuntimeError(f"[view] self.dim() cannot be 0 to view {dtype_name(x.a.dtype)} as {dtype_name(to)} "
+                               "(different element sizes)")
+        ratio = max(old, new) // min(old, new)
+        if old < new and shape[last] % ratio:
+            raise RuntimeError(f"[view] self.size(-1) must be divisible by {ratio} to view {dtype_name(x.a.dtype)} as "
+                               f"{dtype_name(to)} (different element sizes), but got {shape[last]}")
+        if old < new and <size_t> x.a.data % <size_t> new:
+            raise RuntimeError(f"[view] self.storage_offset() must be divisible by {ratio} to view "
+                               f"{dtype_name(x.a.dtype)} as {dtype_name(to)} (different element sizes), but got "
+                               f"{offset_of(x) // old}")
+        if strides[last] != 1 and shape[last] != 1:
+            raise RuntimeError(f"[view] self.stride(-1) must be 1 to view {dtype_name(x.a.dtype)} as {dtype_name(to)} "
+                               f"(different element sizes), but got {strides[last]}")
+        shape[last] = shape[last] * old // new
+        for d in range(last):
+            if old < new and strides[d] % ratio:
+                raise RuntimeError(f"[view] self.stride({d}) must be divisible by {ratio} to view "
+                                   f"{dtype_name(x.a.dtype)} as {dtype_name(to)} (different element sizes), but got "
+                                   f"{strides[d]}")
+            strides[d] = strides[d] * old // new
+        strides[last] = 1
+    out = new_view(x, x.a.ndim, shape, strides, 0)
+    out.a.dtype = to
+    return out
 
-    With a dtype instead of sizes of the same element size, the same bytes read as that dtype.
+
+def _view(input, *shape):
+    """The same memory in another shape, or its bytes read as another dtype.
+
+    Parameters
+    ----------
+    shape : ints, a sequence of ints, or dtype
+        Sizes, one of which may be -1; or the dtype to read the bytes as: the last dimension grows or shrinks when its
+        elements are of another size, and no gradient flows through.
+
+    Raises
+    ------
+    RuntimeError
+        Where the strides do not allow it without a copy (use reshape).
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.arange(4).view(2, 2)
+    tensor([[0, 1],
+            [2, 3]])
+    >>> fx.tensor(1.0).view(fx.int32)
+    tensor(1065353216, dtype=ferrox.int32)
     """
-    if len(shape) == 1 and type(shape[0]).__name__ == "dtype":
-        raise TypeError("[view] reinterpreting the bytes as another dtype is done through numpy: x.numpy().view(dtype)")
+    if len(shape) == 1 and isinstance(shape[0], dtype):
+        return _reinterpreted(<TensorBase?> input, (<dtype> shape[0]).code)
     return viewed(VIEW, <TensorBase?> input, _spread(shape), True)
 
 cdef Op VIEW = row("view", function=_view, rule=rule(reshape_vjp), reference="input.reshape(shape)",
@@ -92,8 +149,8 @@ def _unsqueeze(input, dim):
     strides[at] = shape_of(x)[at] * strides_of(x)[at] if at < x.a.ndim else 1
     return view_as(UNSQUEEZE, x, x.a.ndim + 1, shape, strides, 0, shape_tuple(&x.a))
 
-cdef Op UNSQUEEZE = row("unsqueeze", function=_unsqueeze, rule=rule(reshape_vjp), reference="np.expand_dims(input, dim)",
-                        sample="[(t(3, 4), 1), (t(3, 4), -1)]", method=True)
+cdef Op UNSQUEEZE = row("unsqueeze", function=_unsqueeze, rule=rule(reshape_vjp),
+                        reference="np.expand_dims(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), -1)]", method=True)
 
 
 def _flatten(input, start_dim=0, end_dim=-1):
@@ -114,7 +171,8 @@ def _flatten(input, start_dim=0, end_dim=-1):
     return viewed(FLATTEN, x, shape[:first] + (merged,) + shape[last + 1:], False)
 
 cdef Op FLATTEN = row("flatten", function=_flatten, rule=rule(reshape_vjp), method=True,
-                      reference="input.reshape(input.shape[:start_dim] + (-1,)) if end_dim == -1 else input.reshape(6, 4)",
+                      reference="input.reshape(input.shape[:start_dim] + (-1,)) if end_dim == -1 "
+                                "else input.reshape(6, 4)",
                       sample="[(t(2, 3, 4),), (t(2, 3, 4), 1), (t(2, 3, 4), 0, 1)]")
 
 
@@ -141,8 +199,8 @@ def _unflatten(input, dim, sizes):
     for size in sizes:
         known *= size
     if known != shape[d]:
-        raise RuntimeError(f"unflatten: Provided sizes {sizes} don't multiply up to the size of dim {d} ({shape[d]}) in the "
-                           "input tensor")
+        raise RuntimeError(f"unflatten: Provided sizes {sizes} don't multiply up to the size of dim {d} ({shape[d]}) "
+                           "in the input tensor")
     return viewed(RESHAPED, x, shape[:d] + tuple(sizes) + shape[d + 1:], False)
 
 cdef Op RESHAPED = row("unflatten", function=_unflatten, rule=rule(reshape_vjp), method=True,
@@ -170,8 +228,8 @@ def _movedim(input, source, destination):
     from_ = [read_dim(d, x.a.ndim) for d in (source if isinstance(source, (tuple, list)) else (source,))]
     to = [read_dim(d, x.a.ndim) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
     if len(from_) != len(to):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({source}) should contain the same number "
-                           f"of dims as destination ({destination})")
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({source}) should contain the same "
+                           f"number of dims as destination ({destination})")
     if len(set(from_)) != len(from_) or len(set(to)) != len(to):
         raise RuntimeError(f"movedim: repeated dim in source ({source}) or destination ({destination})")
     order = [None] * x.a.ndim
@@ -368,6 +426,7 @@ def _becoming(str name):
         return x
 
     become.__name__ = become.__qualname__ = name + "_"
+    become.__wrapped__ = op         # whose signature it has
     become.__doc__ = f"In-place version of `{name}`: this tensor becomes the view."
     return become
 

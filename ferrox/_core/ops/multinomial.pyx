@@ -1,25 +1,17 @@
 """Sampling of indices by weights."""
-from cpython.float cimport PyFloat_Check
-from cpython.long cimport PyLong_Check
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
-from ferrox._core.graph cimport grad_enabled, note_change, set_grad
-from ferrox._core.op cimport Op
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op import row
-from ferrox._core.ops.arithmetic cimport add, mul
-from ferrox._core.ops.creation cimport allocate, read_dtype, read_number, read_shape
-from ferrox._core.ops.elementwise cimport assign
+from ferrox._core.ops.creation cimport allocate
 from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor
-from ferrox._core.values cimport converted, moved, readable, with_grad
-from ferrox._core.ops.random cimport draw, put
+from ferrox._core.tensor cimport TensorBase, new_tensor
+from ferrox._core.values cimport converted, moved, readable
+from ferrox._core.ops.random cimport put
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _exponential = kernel_id("random_exponential")
@@ -38,7 +30,8 @@ cdef int _earlier(const void *a, const void *b) noexcept nogil:
     return -1 if (<const Runner *> a).index < (<const Runner *> b).index else 1
 
 
-cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, double *sums) noexcept nogil:
+cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out,
+                      double *sums) noexcept nogil:
     """k indices; 1 when the weights are no distribution."""
     cdef int64_t i, low, high, middle
     cdef double total = 0, at
@@ -61,7 +54,8 @@ cdef int _sample_with(const double *w, int64_t n, const double *draws, int64_t k
     return 0
 
 
-cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out, Runner *race) noexcept nogil:
+cdef void _sample_without(const double *w, int64_t n, const double *draws, int64_t k, int64_t *out,
+                          Runner *race) noexcept nogil:
     cdef int64_t i, entered = 0
     for i in range(n):
         if w[i] > 0:
@@ -82,8 +76,8 @@ cdef int _check_weights(const double *w, int64_t n, int64_t k, bint replacement)
     if positive == 0:
         raise RuntimeError("[multinomial] invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement and positive < k:
-        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough non-negative "
-                           f"category to sample): {positive} positive weights for {k} samples")
+        raise RuntimeError("[multinomial] invalid multinomial distribution (with replacement=False, not enough "
+                           f"non-negative category to sample): {positive} positive weights for {k} samples")
     return 0
 
 
@@ -134,7 +128,8 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     if k <= 0:
         raise RuntimeError(f"[multinomial] cannot sample n_sample <= 0 samples, got {k}")
     if not again and k > n:
-        raise RuntimeError(f"[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: {k} of {n}")
+        raise RuntimeError("[multinomial] cannot sample n_sample > prob_dist.size(-1) samples without replacement: "
+                           f"{k} of {n}")
     if n == 0:
         raise RuntimeError("[multinomial] there are no weights to draw from")
     weights = converted(readable(x), FX_F64)

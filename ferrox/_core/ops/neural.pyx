@@ -6,7 +6,7 @@ operators, so that every order exists.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_F32, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
@@ -14,9 +14,9 @@ from ferrox._core.graph cimport Node, grad_enabled, note_change, record, record_
     wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
-from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
+from ferrox._core.ops.arithmetic cimport add, mul, neg, sub
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport contiguous, expand, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 
@@ -152,14 +152,15 @@ cdef int64_t _trailing(str name, TensorBase x, object normalized_shape, object w
     cdef int64_t n = 1
     shape = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
     if not shape:
-        raise RuntimeError(f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, "
-                           f"but got normalized_shape = {list(shape)}")
+        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+                           f"element, but got normalized_shape = {list(shape)}")
     if x.a.ndim < len(shape) or shape_tuple(&x.a)[x.a.ndim - len(shape):] != shape:
         raise RuntimeError(f"Given normalized_shape={list(shape)}, expected input with shape [*, "
                            f"{', '.join(str(s) for s in shape)}], but got input of size{list(shape_tuple(&x.a))}")
     for each in (weight, bias):
         if each is not None and shape_tuple(&(<TensorBase?> each).a) != shape:
-            raise RuntimeError(f"[{name}] expected weight and bias of shape {shape}, got {shape_tuple(&(<TensorBase> each).a)}")
+            raise RuntimeError(f"[{name}] expected weight and bias of shape {shape}, got "
+                               f"{shape_tuple(&(<TensorBase> each).a)}")
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f'"{name}" not implemented for {dtype_name(x.a.dtype)!r}')
     for size in shape:
@@ -174,11 +175,12 @@ cdef TensorBase _statistic(TensorBase x, int64_t count):
     return new_tensor(1, shape, max(x.a.dtype, FX_F32), x.a.device_type, x.a.device_index)
 
 
-cdef tuple _normal_backward(TensorBase g, TensorBase x, object weight, list dims, list others, double eps, bint centred):
+cdef tuple _normal_backward(TensorBase g, TensorBase x, object weight, list dims, list others, double eps,
+                            bint centred):
     """Gradients of y = (x - mean) * rstd * weight + bias in plain operators of x: for second and higher orders.
 
-    The statistics are taken over `dims`, the gradients of weight (broadcastable to x) and bias are summed over `others`;
-    without `centred`, the mean is left out (RMS normalisation).
+    The statistics are taken over `dims`, the gradients of weight (broadcastable to x) and bias are summed over
+    `others`; without `centred`, the mean is left out (RMS normalisation).
     """
     cdef double scale = 1.0
     cdef TensorBase hat, dh
@@ -269,8 +271,9 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn
 
 # mean and rstd are outputs 1 and 2 of the node; nobody else sees them.
 cdef Op LAYER_NORM = row("layer_norm", function=_layer_norm, rule=rule(_layer_norm_vjp), needs=("01pq",),
-                         reference="(input - input.mean(-1, keepdims=True)) / np.sqrt(input.var(-1, keepdims=True) + eps) * "
-                                   "(1 if weight is None else weight) + (0 if bias is None else bias)",
+                         reference="(input - input.mean(-1, keepdims=True)) "
+                                   "/ np.sqrt(input.var(-1, keepdims=True) + eps) * (1 if weight is None else weight) "
+                                   "+ (0 if bias is None else bias)",
                          sample="[(t(3, 4), (4,)), (t(3, 4), (4,), t(4), t(4))]")
 
 
@@ -393,11 +396,13 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f'"batch_norm" not implemented for {dtype_name(x.a.dtype)!r}')
     cdef int64_t channels = shape_of(x)[1]
-    for each, what in ((running_mean, "running_mean"), (running_var, "running_var"), (weight, "weight"), (bias, "bias")):
+    for each, what in ((running_mean, "running_mean"), (running_var, "running_var"), (weight, "weight"),
+                       (bias, "bias")):
         if each is not None and shape_tuple(&(<TensorBase?> each).a) != (channels,):
             raise RuntimeError(f"{what} should contain {channels} elements not {(<TensorBase> each).a.numel}")
     if training and channels and x.a.numel <= channels:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(shape_tuple(&x.a))}")
+        raise ValueError("Expected more than 1 value per channel when training, got input size "
+                         f"{list(shape_tuple(&x.a))}")
     if not training and (running_mean is None or running_var is None):
         raise RuntimeError("Expected running_mean and running_var to be given when training=False")
     y = new_like(x, x.a.dtype)

@@ -2,7 +2,6 @@
 
 These are not operators of the graph: they run unrecorded and count as an in-place change of every tensor they write.
 """
-from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport fx_array, fx_scalar
@@ -20,7 +19,7 @@ cdef int _grad_norm = kernel_id("grad_norm")
 
 
 cdef int _step(Op op, list groups, const fx_scalar *params, int n_params) except -1:
-    """Launch a kernel whose operands are, for each parameter in turn, one tensor (or None) of every list in `groups`."""
+    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`."""
     cdef int n = <int> len(<list> groups[0]), width = <int> len(groups), i, k
     cdef fx_array **arrays
     cdef TensorBase tensor, first
@@ -41,8 +40,9 @@ cdef int _step(Op op, list groups, const fx_scalar *params, int n_params) except
             for i in range(n):
                 tensor = <TensorBase?> (<list> groups[k])[i]
                 if tensor.a.numel != (<TensorBase> (<list> groups[0])[i]).a.numel:
-                    raise ValueError(f"[{op.name}] parameter {i} has shape {shape_tuple(&(<TensorBase> (<list> groups[0])[i]).a)}, "
-                                     f"its state {shape_tuple(&tensor.a)}")
+                    raise ValueError(f"[{op.name}] parameter {i} has shape "
+                                     f"{shape_tuple(&(<TensorBase> (<list> groups[0])[i]).a)}, its state "
+                                     f"{shape_tuple(&tensor.a)}")
                 arrays[i * width + k] = &tensor.a
         launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0, params, n_params)
     finally:

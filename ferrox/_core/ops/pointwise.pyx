@@ -50,7 +50,8 @@ unary("expm1", REAL, rule(expm1_vjp), "o", "np.expm1(x)", "t(3, 4)",
 cdef object log_vjp(Node n, object g):
     return div(g, saved_input(n, 0))
 
-cdef Op LOG = unary("log", REAL, rule(log_vjp), "0", "np.log(x)", "t(3, 4, low=0.2)", "Natural logarithm of each element.")
+cdef Op LOG = unary("log", REAL, rule(log_vjp), "0", "np.log(x)", "t(3, 4, low=0.2)",
+                    "Natural logarithm of each element.")
 
 
 cdef object log2_vjp(Node n, object g):
@@ -76,7 +77,8 @@ cdef Op LOG1P_BACKWARD = inner("log1p_backward", 2, SAME, rule(log1p_backward_vj
 cdef object log1p_vjp(Node n, object g):
     return apply2(LOG1P_BACKWARD, g, saved_input(n, 0))
 
-unary("log1p", REAL, rule(log1p_vjp), "0", "np.log1p(x)", "t(3, 4, low=-0.8)", "log(1 + x) of each element, exact near zero.")
+unary("log1p", REAL, rule(log1p_vjp), "0", "np.log1p(x)", "t(3, 4, low=-0.8)",
+      "log(1 + x) of each element, exact near zero.")
 
 
 # Circular and hyperbolic functions
@@ -95,7 +97,8 @@ cdef Op COS = unary("cos", REAL, rule(cos_vjp), "0", "np.cos(x)", "t(3, 4)", "Co
 cdef object tan_vjp(Node n, object g):
     return mul(g, add(square(saved_output(n, 0)), 1))
 
-unary("tan", REAL, rule(tan_vjp), "o", "np.tan(x)", "t(3, 4, low=-1.2, high=1.2)", "Tangent of each element, in radians.")
+unary("tan", REAL, rule(tan_vjp), "o", "np.tan(x)", "t(3, 4, low=-1.2, high=1.2)",
+      "Tangent of each element, in radians.")
 
 
 cdef object asin_vjp(Node n, object g):
@@ -107,7 +110,8 @@ unary("asin", REAL, rule(asin_vjp), "0", "np.arcsin(x)", "t(3, 4, low=-0.9, high
 cdef object acos_vjp(Node n, object g):
     return neg(mul(g, rsqrt(sub(1, square(saved_input(n, 0))))))
 
-unary("acos", REAL, rule(acos_vjp), "0", "np.arccos(x)", "t(3, 4, low=-0.9, high=0.9)", "Inverse cosine of each element.")
+unary("acos", REAL, rule(acos_vjp), "0", "np.arccos(x)", "t(3, 4, low=-0.9, high=0.9)",
+      "Inverse cosine of each element.")
 
 
 cdef object atan_vjp(Node n, object g):
@@ -204,10 +208,10 @@ def _rad2deg(input, *, out=None):
     """
     return deliver(RAD2DEG, mul(input, 180 / PI), out)
 
-cdef Op DEG2RAD = row("deg2rad", function=_deg2rad, composite=True, reference="np.deg2rad(x)", sample="t(3, 4)", method=True,
-                      inplace=True)
-cdef Op RAD2DEG = row("rad2deg", function=_rad2deg, composite=True, reference="np.rad2deg(x)", sample="t(3, 4)", method=True,
-                      inplace=True)
+cdef Op DEG2RAD = row("deg2rad", function=_deg2rad, composite=True, reference="np.deg2rad(x)", sample="t(3, 4)",
+                      method=True, inplace=True)
+cdef Op RAD2DEG = row("rad2deg", function=_rad2deg, composite=True, reference="np.rad2deg(x)", sample="t(3, 4)",
+                      method=True, inplace=True)
 
 
 # Rounding
@@ -281,14 +285,16 @@ cdef object ldexp_vjp(Node n, object g):
     return (mul(g, apply1(EXP2, saved_input(n, 1))) if wants(n, 0) else None,
             mul(mul(g, saved_output(n, 0)), LN2) if wants(n, 1) else None)
 
-binary("ldexp", REAL, rule(ldexp_vjp), ("1", "o"), "a * np.exp2(b)", "t(3, 4), t(4)", "`input` times 2 to the power of `other`.")
+binary("ldexp", REAL, rule(ldexp_vjp), ("1", "o"), "a * np.exp2(b)", "t(3, 4), t(4)",
+       "`input` times 2 to the power of `other`.")
 
 
 cdef object heaviside_vjp(Node n, object g):
     return (full_like(<TensorBase> g, 0) if wants(n, 0) else None,
             where(eq(saved_input(n, 0), 0), g, 0) if wants(n, 1) else None)
 
-cdef Op HEAVISIDE = binary("heaviside", ALIKE, rule(heaviside_vjp), ("", "0"), "np.where(np.isnan(a), 0, np.heaviside(a, b))", "t(3, 4), t(4)",
+cdef Op HEAVISIDE = binary("heaviside", ALIKE, rule(heaviside_vjp), ("", "0"),
+                           "np.where(np.isnan(a), 0, np.heaviside(a, b))", "t(3, 4), t(4)",
                            "Step function: 0 below zero, 1 above, `values` at zero.")
 HEAVISIDE.row["arguments"] = ("input", "values")
 
@@ -321,16 +327,18 @@ def _nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
     return deliver(NAN_TO_NUM, apply1p(NAN_TO_NUM, x, 0 if nan is None else nan, largest if posinf is None else posinf,
                                        -largest if neginf is None else neginf, None), out)
 
-cdef Op NAN_TO_NUM = row("nan_to_num", function=_nan_to_num, inputs=1, kind=SAME, rule=rule(nan_to_num_vjp), needs=("0",),
-                         reference="np.nan_to_num(x)", sample="t(3, 4)", method=True, inplace=True)
-cdef double[10] LARGEST = [1, 1, 1, 1, 1, 1, 65504.0, 3.3895313892515355e38, 3.4028234663852886e38, 1.7976931348623157e308]
+cdef Op NAN_TO_NUM = row("nan_to_num", function=_nan_to_num, inputs=1, kind=SAME, rule=rule(nan_to_num_vjp),
+                         needs=("0",), reference="np.nan_to_num(x)", sample="t(3, 4)", method=True, inplace=True)
+cdef double[10] LARGEST = [1, 1, 1, 1, 1, 1, 65504.0, 3.3895313892515355e38, 3.4028234663852886e38,
+                           1.7976931348623157e308]
 
 
 # Logarithms of sums, products with logarithms
 
 cdef object logaddexp_vjp(Node n, object g):
     cdef object d = sub(saved_input(n, 0), saved_input(n, 1))
-    return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None, mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
+    return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None,
+            mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
 
 cdef Op _named = binary("logaddexp", SAME, rule(logaddexp_vjp), "01", "np.logaddexp(a, b)", "t(3, 4), t(4)",
                         "log(exp(input) + exp(other)), without overflow.")
@@ -339,7 +347,8 @@ _named.row["inplace"] = False
 
 cdef object logaddexp2_vjp(Node n, object g):
     cdef object d = mul(sub(saved_input(n, 0), saved_input(n, 1)), LN2)
-    return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None, mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
+    return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None,
+            mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
 
 _named = binary("logaddexp2", SAME, rule(logaddexp2_vjp), "01", "np.logaddexp2(a, b)", "t(3, 4), t(4)",
                 "log2(2^input + 2^other), without overflow.")
@@ -413,8 +422,8 @@ def _logit(input, eps=None, *, out=None):
         x = clamp_numbers(x if categories[(<TensorBase> x).a.dtype] == FLOATING else mul(x, 1.0), eps, 1 - <double> eps)
     return deliver(LOGIT, apply1(LOGIT, x), out)
 
-cdef Op LOGIT = row("logit", function=_logit, inputs=1, kind=REAL, rule=rule(logit_vjp), needs=("0",), reference="sp.logit(x)",
-                    sample="t(3, 4, low=0.1, high=0.9)", method=True, inplace=True)
+cdef Op LOGIT = row("logit", function=_logit, inputs=1, kind=REAL, rule=rule(logit_vjp), needs=("0",),
+                    reference="sp.logit(x)", sample="t(3, 4, low=0.1, high=0.9)", method=True, inplace=True)
 
 
 cdef object erf_vjp(Node n, object g):
@@ -489,11 +498,11 @@ def _polygamma_in_place(self, n):
     return assign(POLYGAMMA, <TensorBase> self, _polygamma(n, shadow_for(POLYGAMMA, <TensorBase> self)))
 
 cdef Op POLYGAMMA = row("polygamma", function=_polygamma, inputs=1, kind=REAL, rule=rule(polygamma_vjp), needs=("0",),
-                        reference="sp.polygamma(n, input)", sample="1, t(3, 4, low=0.5, high=4)", method=_polygamma_method,
-                        inplace=_polygamma_in_place)
+                        reference="sp.polygamma(n, input)", sample="1, t(3, 4, low=0.5, high=4)",
+                        method=_polygamma_method, inplace=_polygamma_in_place)
 
-for _name, _of in (("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("arctan2", "atan2"), ("arcsinh", "asinh"),
-                   ("arccosh", "acosh"), ("arctanh", "atanh"), ("fix", "trunc")):
+for _name, _of in (("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("arctan2", "atan2"),
+                   ("arcsinh", "asinh"), ("arccosh", "acosh"), ("arctanh", "atanh"), ("fix", "trunc")):
     alias_row(_name, _of)
 
 

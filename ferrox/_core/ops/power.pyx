@@ -58,6 +58,7 @@ cdef object _log_of_number(double x):
 
     return log(x) if x > 0 else nan
 
+
 def _pow(input, exponent, *, out=None):
     """`input` to the power of `exponent`, element by element.
 
@@ -88,8 +89,8 @@ def _pow(input, exponent, *, out=None):
     return deliver(POW, power(input, exponent), out)
 
 cdef Op POW = row("pow", function=_pow, inputs=2, kind=SAME, rule=rule(pow_vjp), needs=("01", "01o"),
-                  reference="np.power(x, exponent)", sample=["(t(3, 4, low=0.3), t(4))", "(t(3, 4), 3)", "(t(3, 4), 2)"],
-                  method=True, inplace=True)
+                  reference="np.power(x, exponent)",
+                  sample=["(t(3, 4, low=0.3), t(4))", "(t(3, 4), 3)", "(t(3, 4), 2)"], method=True, inplace=True)
 
 
 cdef TensorBase power(object x, object e):

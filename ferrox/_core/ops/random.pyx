@@ -1,9 +1,6 @@
 """Random tensors; the stream they come from is in ferrox/_core/random.pyx."""
-from cpython.float cimport PyFloat_Check
-from cpython.long cimport PyLong_Check
-from cpython.object cimport PyObject
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, qsort
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
@@ -14,11 +11,11 @@ from ferrox._core.graph cimport grad_enabled, note_change, set_grad
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport add, mul
-from ferrox._core.ops.creation cimport allocate, read_dtype, read_number, read_shape
+from ferrox._core.ops.creation cimport allocate, read_number, read_shape
 from ferrox._core.ops.elementwise cimport assign
 from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, needs_grad, new_like, new_tensor, shape_tuple
-from ferrox._core.values cimport converted, moved, readable, with_grad
+from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_like, shape_tuple
+from ferrox._core.values cimport converted, with_grad
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _normal = kernel_id("random_normal")
@@ -40,7 +37,8 @@ cdef int draw(str name, TensorBase out, int kernel, object generator, double a, 
     cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
     cdef bint wide = out.a.dtype == FX_F64 and kernel != _bernoulli_kernel
     if kernel != _bernoulli_kernel and categories[out.a.dtype] != FLOATING:
-        raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point dtype")
+        raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point "
+                                  "dtype")
     reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
     params[2].f = a
     params[3].f = b
@@ -242,7 +240,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     cdef fx_scalar params[2]
     cdef fx_array *arrays[1]
     cdef TensorBase made, order
-    shape[0] = n.__index__()
+    shape[0] = PyNumber_Index(n)
     if shape[0] < 0:
         raise RuntimeError(f"[randperm] n must be non-negative, got {n}")
     made = allocate("randperm", 1, shape, out, dtype, FX_I64, device)
@@ -399,7 +397,8 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None):
     """Overwrite the elements with uniform random numbers in [from_, to); returns self."""
     cdef TensorBase drawn = _target("uniform_", self, UNIFORM)
     if from_ > to:
-        raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > to={to}")
+        raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > "
+                           f"to={to}")
     draw("uniform_", drawn, _uniform, generator, from_, to, None)
     return _settle(self, drawn, UNIFORM)
 

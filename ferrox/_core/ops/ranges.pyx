@@ -1,5 +1,6 @@
 """Ranges and matrices of a given form."""
 from cpython.long cimport PyLong_Check
+from cpython.number cimport PyNumber_Index
 from libc.math cimport ceil, isfinite, pow
 from libc.stdint cimport int64_t
 
@@ -26,7 +27,8 @@ cdef int64_t _arange_count(object start, object end, object step, int dtype) exc
     if not (isfinite(start) and isfinite(end)):
         raise RuntimeError(f"[arange] unsupported range: {start} -> {end}")
     if (end - start) * (1 if step > 0 else -1) < 0:
-        raise RuntimeError(f"[arange] upper bound and lower bound inconsistent with step sign: {start} -> {end} by {step}")
+        raise RuntimeError(f"[arange] upper bound and lower bound inconsistent with step sign: {start} -> {end} by "
+                           f"{step}")
     if PyLong_Check(start) and PyLong_Check(end) and PyLong_Check(step):
         count = -((start - end) // step)
         if count > 0x7fffffffffffffff:
@@ -93,7 +95,7 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
 cdef int64_t _steps(str name, object steps) except -1:
     if not hasattr(steps, "__index__"):
         raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
-    cdef int64_t n = steps.__index__()
+    cdef int64_t n = PyNumber_Index(steps)
     if n < 0:
         raise RuntimeError(f"[{name}] number of steps must be non-negative, got {n}")
     return n
@@ -151,7 +153,8 @@ def _logspace(start, end, steps, base=10.0, *, out=None, dtype=None, device=None
     tensor([1., 2., 4., 8.])
     """
     cdef int64_t shape[1]
-    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end), root = base, at
+    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end)
+    cdef double root = base, at
     cdef int64_t i, n = _steps("logspace", steps)
     cdef TensorBase host, made
     cdef double *values
@@ -200,8 +203,8 @@ def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     cdef int64_t length[1]
     cdef int64_t stride[1]
     cdef TensorBase made
-    shape[0] = n.__index__()
-    shape[1] = shape[0] if m is None else m.__index__()
+    shape[0] = PyNumber_Index(n)
+    shape[1] = shape[0] if m is None else PyNumber_Index(m)
     if shape[0] < 0 or shape[1] < 0:
         raise RuntimeError(f"[eye] n and m must be greater or equal to 0, got {shape[0]} and {shape[1]}")
     made = allocate("eye", 2, shape, out, dtype, default_dtype, device)

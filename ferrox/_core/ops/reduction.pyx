@@ -138,9 +138,10 @@ cdef int _real(str name, TensorBase x, object dtype) except -1:
     return code
 
 
-return_types = {name: namedtuple(name, "min max" if name == "aminmax" else "values indices", module="ferrox.return_types")
-                for name in ("max", "min", "aminmax", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax",
-                             "cummin")}
+return_types = {name: namedtuple(name, "min max" if name == "aminmax" else "values indices",
+                                 module="ferrox.return_types")
+                for name in ("max", "min", "aminmax", "median", "nanmedian", "mode", "sort", "topk", "kthvalue",
+                             "cummax", "cummin")}
 
 
 cdef object named(str name, tuple values):

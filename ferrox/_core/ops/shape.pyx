@@ -3,20 +3,19 @@
 Every view goes through `view_as`: it shares the storage, records itself, and remembers the tensor that it is a view of,
 so that an in-place change through it reaches that tensor's history (elementwise.pyx, Note [In place]).
 """
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, dtype_object
 from ferrox._core.engine cimport operators
 from ferrox._core.graph cimport Node, grad_enabled, record, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport cast_to
-from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_like, new_tensor, new_view, \
-    shape_of, shape_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -46,14 +45,14 @@ cdef int read_sizes(str name, object sizes, int64_t *into) except -1:
     for size in sizes:
         if n == FX_MAX_DIMS:
             raise RuntimeError(f"[{name}] a tensor has at most {FX_MAX_DIMS} dimensions")
-        into[n] = size.__index__()
+        into[n] = PyNumber_Index(size)
         n += 1
     return n
 
 
 cdef int read_dim(object dim, int ndim) except -1:
     """A dimension number, counted from the end when negative."""
-    cdef int64_t d = dim.__index__()
+    cdef int64_t d = PyNumber_Index(dim)
     cdef int n = ndim if ndim else 1
     if not -n <= d < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {d})")
@@ -86,7 +85,8 @@ def _clone(input, *, memory_format=None):
     """A copy with memory of its own, in the graph."""
     return _copied(CLONE, <TensorBase?> input, (<TensorBase> input).a.dtype)
 
-cdef Op CLONE = row("clone", function=_clone, rule=rule(identity_vjp), reference="x.copy()", sample="t(3, 4)", method=True)
+cdef Op CLONE = row("clone", function=_clone, rule=rule(identity_vjp), reference="x.copy()", sample="t(3, 4)",
+                    method=True)
 cdef Op TO = row("_to_dtype", rule=rule(identity_vjp), public=False, doc="A copy in another dtype.")
 
 
@@ -168,8 +168,9 @@ cdef TensorBase viewed(Op op, TensorBase x, object sizes, bint must_view):
     _infer(op.name, x, ndim, shape)
     if not _view_strides(x, ndim, shape, strides):
         if must_view:
-            raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
-                               f"across two contiguous subspaces): shape {shape_tuple(&x.a)}. Use .reshape(...) instead.")
+            raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one "
+                               f"dimension spans across two contiguous subspaces): shape {shape_tuple(&x.a)}. Use "
+                               ".reshape(...) instead.")
         x = contiguous(x)
         _view_strides(x, ndim, shape, strides)
     return view_as(op, x, ndim, shape, strides, 0, shape_tuple(&x.a) if needs_grad(x) else None)
@@ -229,8 +230,8 @@ def _transpose(input, dim0, dim1):
     cdef TensorBase x = <TensorBase?> input
     return transpose(x, read_dim(dim0, x.a.ndim), read_dim(dim1, x.a.ndim))
 
-cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(permute_vjp), reference="np.swapaxes(x, dim0, dim1)",
-                        sample="t(2, 3, 4), 0, -1", method=True)
+cdef Op TRANSPOSE = row("transpose", function=_transpose, rule=rule(permute_vjp),
+                        reference="np.swapaxes(x, dim0, dim1)", sample="t(2, 3, 4), 0, -1", method=True)
 
 
 cdef TensorBase transpose(TensorBase x, int dim0, int dim1):
@@ -279,7 +280,7 @@ cdef TensorBase expand(TensorBase x, object sizes):
 # What the engine asks for.
 
 cdef TensorBase _ones_like(TensorBase like):
-    cdef TensorBase out = new_like(like, like.a.dtype), one
+    cdef TensorBase out = new_like(like, like.a.dtype)
     cdef fx_array *arrays[2]
     cdef fx_array scalar
     cdef double value = 1

@@ -117,7 +117,8 @@ def _logsigmoid(input):
     """
     return logsigmoid(<TensorBase?> input)
 
-cdef Op LOGSIGMOID = row("logsigmoid", function=_logsigmoid, inputs=1, kind=SAME, rule=rule(logsigmoid_vjp), needs=("0",),
+cdef Op LOGSIGMOID = row("logsigmoid", function=_logsigmoid, inputs=1, kind=SAME, rule=rule(logsigmoid_vjp),
+                         needs=("0",),
                          reference="np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))", sample="t(3, 4)", public="nn")
 
 
@@ -171,8 +172,8 @@ def _tanhshrink(input):
     """
     return apply1(TANHSHRINK, <TensorBase?> input)
 
-cdef Op TANHSHRINK = row("tanhshrink", function=_tanhshrink, inputs=1, kind=REAL, rule=rule(tanhshrink_vjp), needs=("0",),
-                         reference="x - np.tanh(x)", sample="t(3, 4)", public="nn")
+cdef Op TANHSHRINK = row("tanhshrink", function=_tanhshrink, inputs=1, kind=REAL, rule=rule(tanhshrink_vjp),
+                         needs=("0",), reference="x - np.tanh(x)", sample="t(3, 4)", public="nn")
 
 
 # hardsigmoid, hardswish, softshrink, hardshrink: straight lines
@@ -217,7 +218,8 @@ def _hardsigmoid(input, inplace=False):
     """
     return activated(HARDSIGMOID, input, inplace, 0, 0, 0)
 
-cdef Op HARDSIGMOID = row("hardsigmoid", function=_hardsigmoid, inputs=1, kind=SAME, rule=rule(hardsigmoid_vjp), needs=("0",),
+cdef Op HARDSIGMOID = row("hardsigmoid", function=_hardsigmoid, inputs=1, kind=SAME, rule=rule(hardsigmoid_vjp),
+                          needs=("0",),
                           reference="np.clip(x / 6 + 0.5, 0, 1)", sample="t(3, 4, low=-4.5, high=4.5)", public="nn")
 
 
@@ -259,8 +261,10 @@ def _softshrink(input, lambd=0.5):
         raise RuntimeError(f"[softshrink] lambda must not be negative, but found {lambd}")
     return activated(SOFTSHRINK, input, False, lambd, 0, 0)
 
-cdef Op SOFTSHRINK = row("softshrink", function=_softshrink, inputs=1, kind=SAME, rule=rule(softshrink_vjp), needs=("0",),
-                         reference="np.copysign(np.maximum(np.abs(x) - lambd, 0), x)", sample="t(3, 4), 0.5", public="nn")
+cdef Op SOFTSHRINK = row("softshrink", function=_softshrink, inputs=1, kind=SAME, rule=rule(softshrink_vjp),
+                         needs=("0",),
+                         reference="np.copysign(np.maximum(np.abs(x) - lambd, 0), x)", sample="t(3, 4), 0.5",
+                         public="nn")
 
 
 def _hardshrink(input, lambd=0.5):
@@ -279,7 +283,8 @@ def _hardshrink(input, lambd=0.5):
     """
     return activated(HARDSHRINK, input, False, lambd, 0, 0)
 
-cdef Op HARDSHRINK = row("hardshrink", function=_hardshrink, inputs=1, kind=SAME, rule=rule(hardshrink_vjp), needs=("0",),
+cdef Op HARDSHRINK = row("hardshrink", function=_hardshrink, inputs=1, kind=SAME, rule=rule(hardshrink_vjp),
+                         needs=("0",),
                          reference="np.where(np.abs(x) <= lambd, 0, x)", sample="t(3, 4), 0.5", method=True)
 
 
@@ -337,8 +342,8 @@ def _prelu(input, weight):
         if x.a.ndim > 1:
             channels = shape_of(x)[1]
         if w.a.numel != channels:
-            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {w.a.numel} "
-                               f"and channel size = {channels}.")
+            raise RuntimeError("Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+                               f"{w.a.numel} and channel size = {channels}.")
         w = reshape(w, (channels,) + (1,) * (x.a.ndim - 2))
     elif w.a.ndim:
         w = reshape(w, ())

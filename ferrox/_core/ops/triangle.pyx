@@ -1,9 +1,10 @@
 """Triangles, diagonals and grids."""
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CPU, FX_I64, fx_array, fx_scalar
-from ferrox._core.device cimport as_device, device
+from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dispatch cimport launch
 from ferrox._core.graph cimport Node, grad_enabled, record, rule
 from ferrox._core.op cimport Op
@@ -91,12 +92,12 @@ cdef inline int64_t _kept(bint lower, int64_t i, int64_t columns, int64_t offset
 
 
 cdef object _indices(str name, bint lower, object rows, object columns, object diagonal, object dtype, object place):
-    cdef int64_t n = rows.__index__(), m = columns.__index__(), offset = diagonal.__index__()
+    cdef int64_t n = PyNumber_Index(rows), m = PyNumber_Index(columns), offset = PyNumber_Index(diagonal)
     cdef int64_t shape[2]
     cdef int64_t i, j, count, first, total = 0, at = 0
     cdef int64_t *values
     cdef TensorBase made
-    cdef device where
+    cdef _device where
     cdef int code = read_dtype(dtype, FX_I64)
     if n < 0 or m < 0:
         raise RuntimeError(f"[{name}] row and col must be non-negative, got {n} and {m}")
@@ -123,7 +124,7 @@ cdef object _indices(str name, bint lower, object rows, object columns, object d
     return made
 
 
-def _tril_indices(row, col, offset=0, *, dtype=None, device=None):
+def _tril_indices(row, col, offset=0, *, dtype=None, device=None):  # no-cython-lint: PyTorch names it row
     """Row and column numbers of the lower triangle of a `row` x `col` matrix, as a tensor of two rows.
 
     Examples
@@ -136,7 +137,7 @@ def _tril_indices(row, col, offset=0, *, dtype=None, device=None):
     return _indices("tril_indices", True, row, col, offset, dtype, device)
 
 
-def _triu_indices(row, col, offset=0, *, dtype=None, device=None):
+def _triu_indices(row, col, offset=0, *, dtype=None, device=None):  # no-cython-lint: PyTorch names it row
     """Row and column numbers of the upper triangle of a `row` x `col` matrix, as a tensor of two rows.
 
     Examples

@@ -4,6 +4,7 @@ Note [Windows].  Every such view is recorded with its geometry relative to a con
 (offset, shape, strides, input shape).  One gradient serves them all: the cotangent is added into zeros through that
 geometry (`_window_backward`), and the gradient of that is the view itself.
 """
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -11,15 +12,15 @@ from ferrox._core.abi cimport FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_MAX_DIMS
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport itemsizes
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, view_again_fn, wants
+from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
 from ferrox._core cimport graph
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport sub
 from ferrox._core.ops.elementwise cimport in_place_operators
 from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_sizes, to_dtype, view_as
-from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_like, new_tensor, new_view, \
-    offset_of, shape_of, shape_tuple, stride_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
+    shape_of, shape_tuple, stride_tuple, strides_of
 
 cdef int _fill = kernel_id("fill")
 cdef int _copy = kernel_id("copy")
@@ -132,7 +133,7 @@ def _select(input, dim, index):
     cdef TensorBase x = <TensorBase?> input
     if x.a.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    return select_dim(x, read_dim(dim, x.a.ndim), index.__index__())
+    return select_dim(x, read_dim(dim, x.a.ndim), PyNumber_Index(index))
 
 cdef Op SELECT = row("select", function=_select, rule=rule(window_vjp), reference="np.take(input, index, dim)",
                      sample="[(t(3, 4), 1, 2), (t(3, 4), 0, -1)]", method=True)
@@ -201,7 +202,8 @@ def _narrow(input, dim, start, length):
         raise RuntimeError(f"start ({first}) + length ({count}) exceeds dimension size ({size}).")
     return narrow_dim(x, d, first, count)
 
-cdef Op NARROW = row("narrow", function=_narrow, composite=True, reference="np.take(input, range(start, start + length), dim)",
+cdef Op NARROW = row("narrow", function=_narrow, composite=True,
+                     reference="np.take(input, range(start, start + length), dim)",
                      sample="t(3, 4), 1, 1, 2", method=True)
 
 
@@ -225,7 +227,8 @@ def _diagonal(input, offset=0, dim1=0, dim2=1):
     cdef int64_t k = offset, row_, column, length
     cdef int a = read_dim(dim1, x.a.ndim), b = read_dim(dim2, x.a.ndim), d, n = 0
     if x.a.ndim < 2 or a == b:
-        raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of {x.a.ndim}")
+        raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of "
+                           f"{x.a.ndim}")
     dense_strides_of(x, dense)
     for d in range(x.a.ndim):
         if d != a and d != b:
@@ -250,7 +253,7 @@ cdef Op DIAGONAL = row("diagonal", function=_diagonal, rule=rule(window_vjp),
 
 
 def _unfold(input, dimension, size, step):
-    """Sliding windows of `size` elements, `step` apart, along one dimension: a view with the window as last dimension."""
+    """Sliding windows of `size` elements, `step` apart, along one dimension: a view, the window its last dimension."""
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
@@ -338,8 +341,8 @@ cdef TensorBase _strided(Op op, TensorBase x, int ndim, int64_t *shape, int64_t 
     if grad_enabled() and needs_grad(x):
         order, dense = _dense_order(x)
         if not dense:
-            raise RuntimeError(f"[{op.name}] the gradient needs an input without gaps; got shape {shape_tuple(&x.a)} with "
-                               f"strides {stride_tuple(&x.a)}: use contiguous() first")
+            raise RuntimeError(f"[{op.name}] the gradient needs an input without gaps; got shape {shape_tuple(&x.a)} "
+                               f"with strides {stride_tuple(&x.a)}: use contiguous() first")
         params = (_recipe(ndim, shape, strides, offset, tuple([x.size(d) for d in order])), order)
     return view_as(op, x, ndim, shape, strides, offset, params)
 

@@ -37,16 +37,12 @@ typedef union fx_scalar {
     int64_t i;
 } fx_scalar;
 
+// clang-format off
 enum fx_status {
-    FX_OK,
-    FX_ERROR_VALUE,
-    FX_ERROR_INDEX,
-    FX_ERROR_TYPE,
-    FX_ERROR_RUNTIME,
-    FX_ERROR_MEMORY,
-    FX_ERROR_LINALG,
+    FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG,
     FX_ERROR_DEVICE /* the backend knows more: errors.device_error makes the exception */
 };
+// clang-format on
 
 typedef struct fx_call {
     fx_array **arrays; /* outputs first; NULL for an optional operand that is absent */
@@ -55,7 +51,7 @@ typedef struct fx_call {
     int dtype;  /* the fx_dtype that the arithmetic is done in; operands of other dtypes are cast on the way */
     const fx_scalar *params;
     int n_params;
-    char message[160]; /* what was wrong, written by a kernel that returns other than FX_OK; without the operator's name */
+    char message[160]; /* what was wrong, where a kernel returns other than FX_OK; without the operator's name */
 } fx_call;
 
 /* Returns an fx_status.  Called without the GIL: must not touch Python. */

@@ -50,9 +50,7 @@ template <class T> struct simd {
     static constexpr int lanes = FX_VECTOR_BYTES / sizeof(T);
 };
 
-template <class T> static inline typename simd<T>::vec load(const T *p) {
-    return *(const typename simd<T>::loose *)p;
-}
+template <class T> static inline typename simd<T>::vec load(const T *p) { return *(const typename simd<T>::loose *)p; }
 template <class T> static inline void store(T *p, typename simd<T>::vec v) { *(typename simd<T>::loose *)p = v; }
 
 /* The first n < lanes elements; the others read as zero and are not touched in memory. */
@@ -154,24 +152,24 @@ static void tile(const block<T> *s, const T *a, const T *b, T *c, const T *d, in
 template <class T>
 using tile_function = void (*)(const block<T> *, const T *, const T *, T *, const T *, int64_t, int64_t, int);
 
-#define FX_ROWS_6(NV, PART)                                                                                            \
-    0, tile<T, 1, NV, PART>, tile<T, 2, NV, PART>, tile<T, 3, NV, PART>, tile<T, 4, NV, PART>, tile<T, 5, NV, PART>,   \
+#define FX_ROWS_6(NV, PART)                                                                                          \
+    0, tile<T, 1, NV, PART>, tile<T, 2, NV, PART>, tile<T, 3, NV, PART>, tile<T, 4, NV, PART>, tile<T, 5, NV, PART>, \
         tile<T, 6, NV, PART>
-#define FX_ROWS_12(NV, PART)                                                                                           \
-    FX_ROWS_6(NV, PART), tile<T, 7, NV, PART>, tile<T, 8, NV, PART>, tile<T, 9, NV, PART>, tile<T, 10, NV, PART>,      \
+#define FX_ROWS_12(NV, PART)                                                                                      \
+    FX_ROWS_6(NV, PART), tile<T, 7, NV, PART>, tile<T, 8, NV, PART>, tile<T, 9, NV, PART>, tile<T, 10, NV, PART>, \
         tile<T, 11, NV, PART>, tile<T, 12, NV, PART>
 
 /* By number of vectors (0: a part of one) and rows. */
 template <class T> struct tiles {
     static constexpr tile_function<T> table[FX_TILE_VECTORS + 1][FX_NARROW_ROWS + 1] = {
-        {FX_ROWS_12(1, true)}, {FX_ROWS_12(1, false)},
+        {FX_ROWS_12(1, true)},  {FX_ROWS_12(1, false)},
 #if FX_TILE_ROWS == 12
         {FX_ROWS_12(2, false)},
 #else
         {FX_ROWS_6(2, false)},
 #endif
 #if FX_TILE_VECTORS == 4
-        {FX_ROWS_6(3, false)}, {FX_ROWS_6(4, false)},
+        {FX_ROWS_6(3, false)},  {FX_ROWS_6(4, false)},
 #endif
     };
 };
@@ -186,10 +184,11 @@ static inline void run_tile(int vectors, int64_t rows, const block<T> *s, const 
 template <class T> static inline void pack_panels(T *to, const T *b, int64_t ldb, int64_t k, int64_t panels) {
     constexpr int L = simd<T>::lanes;
     for (int64_t l = 0; l < k; l++)
-        for (int64_t p = 0; p < panels; p++)
+        for (int64_t p = 0; p < panels; p++) {
             FX_UNROLL
             for (int v = 0; v < FX_TILE_VECTORS; v++)
                 store(to + ((p * k + l) * FX_TILE_VECTORS + v) * L, load(b + l * ldb + (p * FX_TILE_VECTORS + v) * L));
+        }
 }
 
 /* One row of a packed panel: `vectors` vectors of B's row, the last one from column last_c. */
@@ -288,10 +287,12 @@ template <class T, int R> static void copy_columns(T *to, const T *a, int64_t cs
     for (; k > 0; k--, to += R, a += csa) memcpy(to, a, R * sizeof(T));
 }
 template <class T> struct column_copies {
+    // clang-format off
     static constexpr void (*table[FX_NARROW_ROWS + 1])(T *, const T *, int64_t, int64_t) = {
         0, copy_columns<T, 1>, copy_columns<T, 2>, copy_columns<T, 3>, copy_columns<T, 4>, copy_columns<T, 5>,
         copy_columns<T, 6>, copy_columns<T, 7>, copy_columns<T, 8>, copy_columns<T, 9>, copy_columns<T, 10>,
         copy_columns<T, 11>, copy_columns<T, 12>};
+    // clang-format on
 };
 
 /* Tiles of A out of adjacent columns, `count` side by side (the first `extra` a row taller than `low`): tile t holds
@@ -401,8 +402,7 @@ static inline void dot_tiles(const block<T> *s, int64_t m, int64_t n, const T *a
         int64_t i = 0;
         for (; i + 4 <= m; i += 4)
             dot_tile<T, 4, 3>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
-        for (; i < m; i++)
-            dot_tile<T, 1, 3>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
+        for (; i < m; i++) dot_tile<T, 1, 3>(s, a + i * s->rsa, b + j * s->ldb, c + i * s->ldc + j, d + i * s->ldd + j);
     }
     for (; j < n; j++)
         for (int64_t i = 0; i < m; i++)

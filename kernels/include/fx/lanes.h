@@ -9,7 +9,9 @@
 
 namespace fx {
 
-template <class T> struct plain_type { using type = T; };
+template <class T> struct plain_type {
+    using type = T;
+};
 template <class T> using given = typename plain_type<T>::type; /* takes no part in the deduction of T */
 
 enum { LANES = 32, SHORT_LANES = 8, SUM_BLOCK = 4096 };
@@ -159,9 +161,11 @@ inline void gradient_sums(const T *g, const T *x, const T *w, given<T> centre, i
             *product += fold(p);
         }
     };
-    if (w) sums([=](int64_t i) { return g[i] * w[i]; });
-    else sums([=](int64_t i) { return g[i]; });
+    if (w)
+        sums([=](int64_t i) { return g[i] * w[i]; });
+    else
+        sums([=](int64_t i) { return g[i]; });
 }
 
-}  // namespace fx
+} // namespace fx
 #endif

@@ -159,8 +159,8 @@ template <class Op, class T> struct inside {
     typedef typename Op::template within<T> type;
 };
 template <class Op, class T> struct integer_inside {
-    typedef std::conditional_t<!std::is_same<Op, sum>::value, typename Op::template within<T>,
-                               std::conditional_t<sizeof(T) < 4, int32_t, int64_t>> natural;
+    typedef std::conditional_t<sizeof(T) < 4, int32_t, int64_t> summed;
+    typedef std::conditional_t<!std::is_same<Op, sum>::value, typename Op::template within<T>, summed> natural;
     typedef std::conditional_t<std::is_same<Op, product>::value, int64_t, natural> type;
 };
 template <class Op, class T>

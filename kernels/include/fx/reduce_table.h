@@ -3,10 +3,12 @@
 #define FX_REDUCE_TABLE_H
 #include <stddef.h>
 
+// clang-format off
 enum fx_reduction {
     FX_SUM, FX_NANSUM, FX_PROD, FX_AMAX, FX_AMIN, FX_COUNT, FX_SUM_ABS, FX_SUM_SQUARES, FX_MAX_ABS, FX_MIN_ABS,
     FX_SUM_POWERS, FX_ARGMAX, FX_ARGMIN, FX_VAR, FX_LOGSUMEXP, FX_REDUCTIONS
 };
+// clang-format on
 
 typedef struct fx_reduce_entry {
     /* n contiguous items into one state; `done` items are in it already */

@@ -50,10 +50,12 @@ inline void scatter(D *o, const T *x, int64_t stride, int64_t n, F convert) {
 template <class T>
 inline void store_row(const T *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n) {
     switch (dtype) {
-    case FX_F16: scatter((uint16_t *)data + offset, x, stride, n,
-                         [](T v) { return float_to_float16((float)v); }); break;
-    case FX_BF16: scatter((uint16_t *)data + offset, x, stride, n,
-                          [](T v) { return float_to_bfloat16((float)v); }); break;
+    case FX_F16:
+        scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_float16((float)v); });
+        break;
+    case FX_BF16:
+        scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_bfloat16((float)v); });
+        break;
     case FX_F32: scatter((float *)data + offset, x, stride, n, [](T v) { return (float)v; }); break;
     case FX_F64: scatter((double *)data + offset, x, stride, n, [](T v) { return (double)v; }); break;
     }
@@ -83,8 +85,8 @@ inline int64_t offset_of(const fx_array *a, int64_t flat, int skip) {
 template <class T> inline const T *load_flat(const fx_array *a, int64_t start, int64_t n, T *scratch) {
     if (a->flags & FX_CONTIGUOUS) return load_row<T>(a->data, a->dtype, start, 1, n, scratch);
     const int64_t last = a->dims[a->ndim - 1], stride = a->dims[2 * a->ndim - 1];
-    if (last >= n && start % last + n <= last) return load_row<T>(a->data, a->dtype, offset_of(a, start, -1),
-                                                                  stride, n, scratch);
+    if (last >= n && start % last + n <= last)
+        return load_row<T>(a->data, a->dtype, offset_of(a, start, -1), stride, n, scratch);
     for (int64_t done = 0; done < n;) {
         int64_t run = last - (start + done) % last;
         if (run > n - done) run = n - done;

@@ -131,8 +131,7 @@ FX_HD double floor_divide(double x, double y) { return floor_divide_reals(x, y);
 
 /* Integers to integer powers; a negative power is 0 but of 1 and -1. */
 template <class T> FX_HD T pow(T x, T y) {
-    if (y < T(0))
-        return x == T(1) ? T(1) : is_minus_one(x) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
+    if (y < T(0)) return x == T(1) ? T(1) : is_minus_one(x) ? ((y & 1) != 0 ? T(-1) : T(1)) : T(0);
     T r = T(1);
     for (T n = y; n != T(0); n = T(n >> 1)) {
         r = (n & 1) != 0 ? T(r * x) : r;
@@ -180,7 +179,8 @@ template <class T> FX_HD T logaddexp2(T x, T y) {
     return isinf(top) && x == y ? x : top + T(1.44269504088896340736) * log1p(exp2(d));
 }
 template <class T> FX_HD T xlogy(T x, T y) { return isnan(y) ? y : x == T(0) ? T(0) : x * log(y); }
-template <class T> FX_HD T heaviside(T x, T at_zero) { return x == T(0) ? at_zero : T(x > T(0)); } /* 0 of NaN, as PyTorch */
+/* 0 of NaN, as PyTorch. */
+template <class T> FX_HD T heaviside(T x, T at_zero) { return x == T(0) ? at_zero : T(x > T(0)); }
 template <class T> FX_HD T lerp(T x, T y, T weight) {
     return absolute(weight) < T(0.5) ? x + weight * (y - x) : y - (y - x) * (T(1) - weight);
 }
@@ -202,18 +202,15 @@ FX_HD float sinc(float x) { return float(sinc(double(x))); }
 
 /* psi: recurrence up to ten, then the asymptotic series (Abramowitz and Stegun 6.3.18); reflection below zero. */
 FX_HD double digamma(double x) {
-    if (x == 0.0)
-        return copysign(ieee<double>::infinity, -x);
+    if (x == 0.0) return copysign(ieee<double>::infinity, -x);
     double y = 0.0;
     if (x < 0.0) {
-        if (x == floor(x))
-            return not_a_number<double>();
+        if (x == floor(x)) return not_a_number<double>();
         double r = x - round(x); /* the period of tan(pi x), taken off exactly */
         y = -3.14159265358979323846 / small_tan(3.14159265358979323846 * r);
         x = 1.0 - x;
     }
-    for (; x < 10.0; x += 1.0)
-        y -= 1.0 / x;
+    for (; x < 10.0; x += 1.0) y -= 1.0 / x;
     double z = 1.0 / (x * x);
     double series = z * poly(z, 1.0 / 12, -1.0 / 120, 1.0 / 252, -1.0 / 240, 1.0 / 132, -691.0 / 32760, 1.0 / 12);
     return y + (log(x) - 0.5 / x - series);
@@ -229,8 +226,7 @@ FX_HD double trigamma(double x) {
         y = -s * s;
         x = 1.0 - x;
     }
-    for (; x < 10.0; x += 1.0)
-        y += 1.0 / (x * x);
+    for (; x < 10.0; x += 1.0) y += 1.0 / (x * x);
     double z = 1.0 / (x * x);
     double series = poly(z, 1.0 / 6, -1.0 / 30, 1.0 / 42, -1.0 / 30, 5.0 / 66, -691.0 / 2730, 7.0 / 6);
     return sign * (y + (1.0 / x + 0.5 * z + z / x * series));
@@ -245,8 +241,10 @@ FX_HD double hurwitz_zeta(double s, double q) {
     double term = pow(q, -s), z = 1.0 / (q * q), rising = s * term / q;
     sum += term * q / (s - 1.0) + 0.5 * term;
     /* B_2k / (2k)! */
+    // clang-format off
     const double c[] = {1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000.0,
                         1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
+    // clang-format on
     for (int k = 0; k < 8; k++) {
         sum += c[k] * rising;
         rising *= (s + 2 * k + 1) * (s + 2 * k + 2) * z;
@@ -258,7 +256,7 @@ FX_HD double hurwitz_zeta(double s, double q) {
 FX_HD double polygamma(double n, double x) {
     if (n == 1.0) return trigamma(x);
     double factorial = 1.0;
-    for (double k = 2.0; k <= n; k += 1.0) factorial *= k;
+    for (double k = 2.0; k <= n && k <= 171.0; k += 1.0) factorial *= k; /* 171! is infinite */
     double y = factorial * hurwitz_zeta(n + 1.0, x);
     return fmod(n, 2.0) == 0.0 ? -y : y;
 }

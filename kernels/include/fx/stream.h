@@ -65,34 +65,34 @@ static inline void fx_copy_row(void *to, const void *from, size_t bytes) {
 #endif
 
 /* Strides in items.  The constant strides are those that the compiler turns into shuffles. */
-#define FX_MOVES(BITS)                                                                                            \
-    FX_CLONES static void fx_fill##BITS(uint##BITS##_t *d, uint##BITS##_t value, ptrdiff_t n) {                   \
-        for (ptrdiff_t i = 0; i < n; i++) d[i] = value;                                                           \
-    }                                                                                                             \
-    FX_CLONES static void fx_gather##BITS(uint##BITS##_t *restrict d, const uint##BITS##_t *restrict s,           \
-                                          ptrdiff_t stride, ptrdiff_t n) {                                        \
-        ptrdiff_t i = 0;                                                                                          \
-        if (stride == 2) {                                                                                        \
-            for (; i + 1 < n; i++) d[i] = s[2 * i];                                                               \
-        } else if (stride == -1) {                                                                                \
-            for (; i < n; i++) d[i] = s[-i];                                                                      \
-        } else {                                                                                                  \
-            for (; i + 4 <= n; i += 4) {                                                                          \
-                const uint##BITS##_t *t = s + i * stride;                                                         \
-                d[i] = t[0], d[i + 1] = t[stride], d[i + 2] = t[2 * stride], d[i + 3] = t[3 * stride];            \
-            }                                                                                                     \
-        }                                                                                                         \
-        for (; i < n; i++) d[i] = s[i * stride];                                                                  \
-    }                                                                                                             \
-    static void fx_scatter##BITS(uint##BITS##_t *restrict d, ptrdiff_t stride, const uint##BITS##_t *restrict s,  \
-                                 ptrdiff_t from, ptrdiff_t n) {                                                   \
-        ptrdiff_t i = 0;                                                                                          \
-        for (; i + 4 <= n; i += 4) {                                                                              \
-            uint##BITS##_t *t = d + i * stride;                                                                   \
-            const uint##BITS##_t *u = s + i * from;                                                               \
-            t[0] = u[0], t[stride] = u[from], t[2 * stride] = u[2 * from], t[3 * stride] = u[3 * from];           \
-        }                                                                                                         \
-        for (; i < n; i++) d[i * stride] = s[i * from];                                                           \
+#define FX_MOVES(BITS)                                                                                           \
+    FX_CLONES static void fx_fill##BITS(uint##BITS##_t *d, uint##BITS##_t value, ptrdiff_t n) {                  \
+        for (ptrdiff_t i = 0; i < n; i++) d[i] = value;                                                          \
+    }                                                                                                            \
+    FX_CLONES static void fx_gather##BITS(uint##BITS##_t *restrict d, const uint##BITS##_t *restrict s,          \
+                                          ptrdiff_t stride, ptrdiff_t n) {                                       \
+        ptrdiff_t i = 0;                                                                                         \
+        if (stride == 2) {                                                                                       \
+            for (; i + 1 < n; i++) d[i] = s[2 * i];                                                              \
+        } else if (stride == -1) {                                                                               \
+            for (; i < n; i++) d[i] = s[-i];                                                                     \
+        } else {                                                                                                 \
+            for (; i + 4 <= n; i += 4) {                                                                         \
+                const uint##BITS##_t *t = s + i * stride;                                                        \
+                d[i] = t[0], d[i + 1] = t[stride], d[i + 2] = t[2 * stride], d[i + 3] = t[3 * stride];           \
+            }                                                                                                    \
+        }                                                                                                        \
+        for (; i < n; i++) d[i] = s[i * stride];                                                                 \
+    }                                                                                                            \
+    static void fx_scatter##BITS(uint##BITS##_t *restrict d, ptrdiff_t stride, const uint##BITS##_t *restrict s, \
+                                 ptrdiff_t from, ptrdiff_t n) {                                                  \
+        ptrdiff_t i = 0;                                                                                         \
+        for (; i + 4 <= n; i += 4) {                                                                             \
+            uint##BITS##_t *t = d + i * stride;                                                                  \
+            const uint##BITS##_t *u = s + i * from;                                                              \
+            t[0] = u[0], t[stride] = u[from], t[2 * stride] = u[2 * from], t[3 * stride] = u[3 * from];          \
+        }                                                                                                        \
+        for (; i < n; i++) d[i * stride] = s[i * from];                                                          \
     }
 
 FX_MOVES(8)
@@ -105,7 +105,7 @@ FX_MOVES(64)
 #ifdef __SSE2__
 #define FX_LOW(p) _mm_loadl_epi64((const __m128i *)(p))
 #define FX_ALL(p) _mm_loadu_si128((const __m128i *)(p))
-#define FX_TWO_ROWS(o, drs, v)                                                                                     \
+#define FX_TWO_ROWS(o, drs, v) \
     (_mm_storel_epi64((__m128i *)(o), v), _mm_storel_epi64((__m128i *)((o) + (drs)), _mm_unpackhi_epi64(v, v)))
 
 static inline void fx_square8(uint8_t *o, ptrdiff_t drs, const uint8_t *t, ptrdiff_t scs) {
@@ -156,16 +156,16 @@ static inline void fx_square64(uint64_t *o, ptrdiff_t drs, const uint64_t *t, pt
 #define FX_SIDE(n) 1
 #endif
 
-#define FX_TRANSPOSE(BITS, SIDE)                                                                                   \
-    static void fx_transpose##BITS(uint##BITS##_t *d, ptrdiff_t drs, const uint##BITS##_t *s, ptrdiff_t scs,       \
-                                   ptrdiff_t rows, ptrdiff_t cols) {                                               \
-        ptrdiff_t r, c, whole = rows / (SIDE) * (SIDE);                                                            \
-        for (c = 0; c + (SIDE) <= cols; c += (SIDE))                                                               \
-            for (r = 0; r < whole; r += (SIDE)) fx_square##BITS(d + r * drs + c, drs, s + r + c * scs, scs);       \
-        for (; c < cols; c++)                                                                                      \
-            for (r = 0; r < whole; r++) d[r * drs + c] = s[r + c * scs];                                           \
-        for (r = whole; r < rows; r++)                                                                             \
-            for (c = 0; c < cols; c++) d[r * drs + c] = s[r + c * scs];                                            \
+#define FX_TRANSPOSE(BITS, SIDE)                                                                             \
+    static void fx_transpose##BITS(uint##BITS##_t *d, ptrdiff_t drs, const uint##BITS##_t *s, ptrdiff_t scs, \
+                                   ptrdiff_t rows, ptrdiff_t cols) {                                         \
+        ptrdiff_t r, c, whole = rows / (SIDE) * (SIDE);                                                      \
+        for (c = 0; c + (SIDE) <= cols; c += (SIDE))                                                         \
+            for (r = 0; r < whole; r += (SIDE)) fx_square##BITS(d + r * drs + c, drs, s + r + c * scs, scs); \
+        for (; c < cols; c++)                                                                                \
+            for (r = 0; r < whole; r++) d[r * drs + c] = s[r + c * scs];                                     \
+        for (r = whole; r < rows; r++)                                                                       \
+            for (c = 0; c < cols; c++) d[r * drs + c] = s[r + c * scs];                                      \
     }
 
 FX_TRANSPOSE(8, FX_SIDE(8))

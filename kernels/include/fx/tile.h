@@ -53,8 +53,7 @@ inline void tile(const T *a, int64_t rsa, int64_t csa, const T *b, int64_t ldb, 
 
 template <class T>
 inline void small_product(int64_t m, int64_t n, int64_t k, const T *a, int64_t rsa, int64_t csa, const T *b,
-                          int64_t ldb, T *c,
-                          int64_t ldc, bool add) {
+                          int64_t ldb, T *c, int64_t ldc, bool add) {
     for (int64_t j = 0; j < n; j += tile_columns<T>) {
         int64_t i = 0;
         for (; i + 6 <= m; i += 6) tile<T, 6>(a + i * rsa, rsa, csa, b + j, ldb, c + i * ldc + j, ldc, k, add);
