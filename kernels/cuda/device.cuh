@@ -8,7 +8,7 @@
 #define FX_DEVICE_CUH
 #ifndef FX_SIMULATED
 #define FX_EXPORT(name)
-#define FX_DYNAMIC_SHARED(type, name)                        \
+#define FX_DYNAMIC_SHARED(type, name)                                  \
     extern __shared__ __align__(16) unsigned char fx_dynamic_shared[]; \
     type *name = reinterpret_cast<type *>(fx_dynamic_shared)
 #endif

@@ -14,10 +14,10 @@
 namespace fx {
 
 template <class T> struct storage;
-#define FX_STORAGE(type, code, compute_type)       \
-    template <> struct storage<type> {             \
-        static constexpr int dtype = code;         \
-        using compute = compute_type;              \
+#define FX_STORAGE(type, code, compute_type) \
+    template <> struct storage<type> {       \
+        static constexpr int dtype = code;   \
+        using compute = compute_type;        \
     };
 FX_STORAGE(uint8_t, FX_U8, uint8_t)
 FX_STORAGE(int8_t, FX_I8, int8_t)
@@ -43,7 +43,9 @@ template <class T> __device__ __forceinline__ T from_value(uint64_t bits) {
 
 template <int arity> struct call;
 template <> struct call<1> {
-    template <class Op, class T> static __device__ __forceinline__ auto of(const Op &op, T x, T, T) { return op.apply(x); }
+    template <class Op, class T> static __device__ __forceinline__ auto of(const Op &op, T x, T, T) {
+        return op.apply(x);
+    }
 };
 template <> struct call<2> {
     template <class Op, class T> static __device__ __forceinline__ auto of(const Op &op, T x, T y, T) {
@@ -71,8 +73,10 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
     T single[3];
 #pragma unroll
     for (int k = 0; k < arity; k++) {
-        if (a.kind[k + 1] == FX_FROM_ELEMENT) convert_to(&single[k], *static_cast<const S *>(a.data[k + 1]));
-        else single[k] = from_value<T>(a.value[k]);
+        if (a.kind[k + 1] == FX_FROM_ELEMENT)
+            convert_to(&single[k], *static_cast<const S *>(a.data[k + 1]));
+        else
+            single[k] = from_value<T>(a.value[k]);
     }
     const int64_t step = int64_t(gridDim.x) * blockDim.x * width;
 #pragma unroll 1
@@ -97,8 +101,10 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
             T x[3] = {};
 #pragma unroll
             for (int k = 0; k < arity; k++) {
-                if (a.kind[k + 1] == FX_FROM_ARRAY) convert_to(&x[k], in[k].v[j]);
-                else x[k] = single[k];
+                if (a.kind[k + 1] == FX_FROM_ARRAY)
+                    convert_to(&x[k], in[k].v[j]);
+                else
+                    x[k] = single[k];
             }
             convert_to(&out.v[j], call<arity>::of(op, x[0], x[1], x[2]));
         }
@@ -114,18 +120,17 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
 }
 
 /* Casts that are rare stay out of line, so that a kernel does not hold a copy for every operand. */
-#define FX_EACH_DTYPE(M)                                                                                            \
-    M(FX_BOOL, bool)                                                                                                \
-    M(FX_U8, uint8_t) M(FX_I8, int8_t) M(FX_I16, int16_t) M(FX_I32, int32_t) M(FX_I64, int64_t) M(FX_F16, float16)  \
-    M(FX_BF16, bfloat16) M(FX_F32, float) M(FX_F64, double)
+#define FX_EACH_DTYPE(M)                                                                                              \
+    M(FX_BOOL, bool)                                                                                                  \
+    M(FX_U8, uint8_t)                                                                                                 \
+    M(FX_I8, int8_t) M(FX_I16, int16_t) M(FX_I32, int32_t) M(FX_I64, int64_t) M(FX_F16, float16) M(FX_BF16, bfloat16) \
+        M(FX_F32, float) M(FX_F64, double)
 
 template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype) {
     T x{};
     switch (dtype) {
-#define FX_CASE(code, type)                                \
-    case code:                                             \
-        convert_to(&x, *reinterpret_cast<const type *>(p)); \
-        break;
+#define FX_CASE(code, type) \
+    case code: convert_to(&x, *reinterpret_cast<const type *>(p)); break;
         FX_EACH_DTYPE(FX_CASE)
 #undef FX_CASE
     }
@@ -133,24 +138,17 @@ template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype)
 }
 __device__ __noinline__ static int64_t load_by(const char *p, int dtype, int by) {
     switch (by) {
-    case FX_BOOL:
-        return load_cast<bool>(p, dtype);
-    case FX_U8:
-        return load_cast<uint8_t>(p, dtype);
-    case FX_I8:
-        return load_cast<int8_t>(p, dtype);
-    case FX_I16:
-        return load_cast<int16_t>(p, dtype);
-    default:
-        return load_cast<int32_t>(p, dtype);
+    case FX_BOOL: return load_cast<bool>(p, dtype);
+    case FX_U8: return load_cast<uint8_t>(p, dtype);
+    case FX_I8: return load_cast<int8_t>(p, dtype);
+    case FX_I16: return load_cast<int16_t>(p, dtype);
+    default: return load_cast<int32_t>(p, dtype);
     }
 }
 template <class T> __device__ __noinline__ void store_cast(char *p, int dtype, T x) {
     switch (dtype) {
-#define FX_CASE(code, type)                          \
-    case code:                                       \
-        convert_to(reinterpret_cast<type *>(p), x); \
-        break;
+#define FX_CASE(code, type) \
+    case code: convert_to(reinterpret_cast<type *>(p), x); break;
         FX_EACH_DTYPE(FX_CASE)
 #undef FX_CASE
     }
@@ -167,14 +165,20 @@ template <class T> __device__ __forceinline__ T load(const char *p, int dtype, i
 }
 /* What gives bool gives 0 or 1 as uint8_t. */
 template <class T> __device__ __forceinline__ void store(char *p, int dtype, T x) {
-    if (dtype == storage<T>::dtype || (sizeof(T) == 1 && dtype == FX_BOOL)) *reinterpret_cast<T *>(p) = x;
-    else store_cast<T>(p, dtype, x);
+    if (dtype == storage<T>::dtype || (sizeof(T) == 1 && dtype == FX_BOOL))
+        *reinterpret_cast<T *>(p) = x;
+    else
+        store_cast<T>(p, dtype, x);
 }
 template <> __device__ __forceinline__ void store<float>(char *p, int dtype, float x) {
-    if (dtype == FX_F32) *reinterpret_cast<float *>(p) = x;
-    else if (dtype == FX_F16) *reinterpret_cast<uint16_t *>(p) = float_to_float16(x);
-    else if (dtype == FX_BF16) *reinterpret_cast<uint16_t *>(p) = float_to_bfloat16(x);
-    else store_cast<float>(p, dtype, x);
+    if (dtype == FX_F32)
+        *reinterpret_cast<float *>(p) = x;
+    else if (dtype == FX_F16)
+        *reinterpret_cast<uint16_t *>(p) = float_to_float16(x);
+    else if (dtype == FX_BF16)
+        *reinterpret_cast<uint16_t *>(p) = float_to_bfloat16(x);
+    else
+        store_cast<float>(p, dtype, x);
 }
 
 template <class Op, class T, int arity> __device__ __forceinline__ void strided(const fx_strided_args &a) {
@@ -203,29 +207,31 @@ template <class Op, class T, int arity> __device__ __forceinline__ void strided(
 
 } // namespace fx
 
-#define FX_FLAT(name, arity, suffix, type, out)                                                                       \
-    extern "C" __global__ void __launch_bounds__(256) name##_##suffix(const __grid_constant__ fx_flat_args a) {       \
-        fx::flat<fx::name##_op, type, out, arity>(a);                                                                 \
-    }                                                                                                                 \
+#define FX_FLAT(name, arity, suffix, type, out)                                                                 \
+    extern "C" __global__ void __launch_bounds__(256) name##_##suffix(const __grid_constant__ fx_flat_args a) { \
+        fx::flat<fx::name##_op, type, out, arity>(a);                                                           \
+    }                                                                                                           \
     FX_EXPORT(name##_##suffix)
-#define FX_STRIDED(name, arity, suffix, type)                                                                         \
-    extern "C" __global__ void __launch_bounds__(256) name##_##suffix##_strided(const __grid_constant__ fx_strided_args a) { \
-        fx::strided<fx::name##_op, type, arity>(a);                                                                   \
-    }                                                                                                                 \
+#define FX_STRIDED(name, arity, suffix, type)                                  \
+    extern "C" __global__ void __launch_bounds__(256)                          \
+        name##_##suffix##_strided(const __grid_constant__ fx_strided_args a) { \
+        fx::strided<fx::name##_op, type, arity>(a);                            \
+    }                                                                          \
     FX_EXPORT(name##_##suffix##_strided)
-#define FX_BOTH(name, arity, suffix, type, out) FX_FLAT(name, arity, suffix, type, out) FX_STRIDED(name, arity, suffix, type)
+#define FX_BOTH(name, arity, suffix, type, out) \
+    FX_FLAT(name, arity, suffix, type, out) FX_STRIDED(name, arity, suffix, type)
 
 /* `out` is the type of the result in the flat form: FX_SAME or FX_TRUTH. */
 #define FX_SAME(type) type
 #define FX_TRUTH(type) uint8_t
-#define FX_DTYPES_REAL(name, arity, out)                                                                              \
-    FX_BOTH(name, arity, f32, float, out(float))                                                                      \
-    FX_BOTH(name, arity, f64, double, out(double))                                                                    \
-    FX_FLAT(name, arity, f16, fx::float16, out(fx::float16))                                                          \
+#define FX_DTYPES_REAL(name, arity, out)                     \
+    FX_BOTH(name, arity, f32, float, out(float))             \
+    FX_BOTH(name, arity, f64, double, out(double))           \
+    FX_FLAT(name, arity, f16, fx::float16, out(fx::float16)) \
     FX_FLAT(name, arity, bf16, fx::bfloat16, out(fx::bfloat16))
-#define FX_DTYPES_INTEGER(name, arity, out)                                                                           \
-    FX_FLAT(name, arity, u8, uint8_t, out(uint8_t))                                                                   \
-    FX_FLAT(name, arity, i32, int32_t, out(int32_t))                                                                  \
+#define FX_DTYPES_INTEGER(name, arity, out)          \
+    FX_FLAT(name, arity, u8, uint8_t, out(uint8_t))  \
+    FX_FLAT(name, arity, i32, int32_t, out(int32_t)) \
     FX_BOTH(name, arity, i64, int64_t, out(int64_t))
 #define FX_DTYPES_BITS FX_DTYPES_INTEGER
 #define FX_DTYPES_NUMBER(name, arity, out) FX_DTYPES_REAL(name, arity, out) FX_DTYPES_INTEGER(name, arity, out)

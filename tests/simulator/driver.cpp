@@ -185,7 +185,8 @@ struct beginning {
     }
     ~beginning() {
         const uint64_t left = live_allocations();
-        if (left && getenv("FXSIM_LEAKS")) fprintf(stderr, "simulator: %llu allocations leaked\n", (unsigned long long)left);
+        if (left && getenv("FXSIM_LEAKS"))
+            fprintf(stderr, "simulator: %llu allocations leaked\n", (unsigned long long)left);
     }
 } beginning_of_all;
 

@@ -1,6 +1,5 @@
-/* The entry points, one function each, and cuGetProcAddress over them. */
-#include "driver.h"
-#include "simulator.h"
+/* The entry points for devices, streams, events and memory, one function each, and cuGetProcAddress. */
+#include "entries.h"
 #include <dlfcn.h>
 #include <map>
 #include <set>
@@ -10,37 +9,9 @@
 
 using namespace sim;
 
-typedef int CUresult;
-typedef int CUdevice;
-typedef unsigned long long CUdeviceptr;
-typedef void *CUcontext;
-
-enum { DRIVER_VERSION = 13000, OK = 0, INVALID_VALUE = 1, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500,
-       CAPTURE_UNSUPPORTED = 900 };
-
-#define EXPORT extern "C" __attribute__((visibility("default"))) CUresult
-#define ENTER_AS(name, needs_context, when_lost)                    \
-    std::lock_guard hold(lock);                                     \
-    if (const int status = enter(name, needs_context, when_lost)) return status
-#define ENTER ENTER_AS(__func__, true, false)
-#define ENTER_ANYWHERE ENTER_AS(__func__, false, true)
-/* What waits or frees is refused while a capture in global mode is going on. */
-#define REFUSED_IN_CAPTURE \
-    if (captures_globally()) return CAPTURE_UNSUPPORTED
-#define STREAM(handle)                \
-    stream *s = stream_of(handle);    \
-    if (s == nullptr) return INVALID_HANDLE
-
 namespace {
 char contexts[DEVICES]; /* their addresses are the handles */
-struct family {
-    void *library;
-    std::map<std::string, std::unique_ptr<function>> functions;
-};
-std::set<family *> modules;
-std::set<const void *> functions;
 std::set<event *> events;
-const int LIMIT_SHARED = 48 << 10, LIMIT_SHARED_OPTIN = 227 << 10;
 
 const std::map<int, std::pair<const char *, const char *>> errors = {
     {0, {"CUDA_SUCCESS", "no error"}},
@@ -73,10 +44,12 @@ int copy(void *to, const void *from, size_t bytes, stream *s) {
     const auto target = reinterpret_cast<uint64_t>(to), source = reinterpret_cast<uint64_t>(from);
     if (bytes == 0) return OK;
     const bool to_host = owner_of(target) < 0, from_host = owner_of(source) < 0;
-    if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes))) return INVALID_VALUE;
+    if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes)))
+        return INVALID_VALUE;
     std::shared_ptr<std::vector<char>> kept;
     if (from_host && !is_pinned(source, bytes)) {
-        kept = std::make_shared<std::vector<char>>(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
+        kept = std::make_shared<std::vector<char>>(static_cast<const char *>(from),
+                                                   static_cast<const char *>(from) + bytes);
     }
     const piece_ptr work = enqueue(s, [=]() -> int {
         if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes))) {
@@ -102,11 +75,6 @@ template <class T> int fill(CUdeviceptr to, T value, size_t n, void *handle) {
     return OK;
 }
 } // namespace
-
-void sim::launch_record::poison_shared() const {
-    if (target->shared_start) memset(target->shared_start, 0xff, size_t(target->shared_stop - target->shared_start));
-    if (shared) memset(dynamic_shared, 0xff, shared);
-}
 
 EXPORT cuInit(unsigned) {
     ENTER_ANYWHERE;
@@ -159,9 +127,25 @@ EXPORT cuDeviceTotalMem(size_t *bytes, CUdevice device) {
 }
 EXPORT cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
     ENTER_ANYWHERE;
-    static const std::map<int, int> attributes = {
-        {1, 1024}, {8, LIMIT_SHARED}, {10, 32}, {13, 1000000}, {16, 4}, {18, 0}, {33, 1}, {34, 0}, {36, 1000000}, {37, 1024},
-        {38, 4 << 20}, {39, 2048}, {41, 1}, {50, 0}, {75, 9}, {76, 0}, {81, 228 << 10}, {82, 65536}, {97, LIMIT_SHARED_OPTIN}};
+    static const std::map<int, int> attributes = {{1, 1024},
+                                                  {8, LIMIT_SHARED},
+                                                  {10, 32},
+                                                  {13, 1000000},
+                                                  {16, 4},
+                                                  {18, 0},
+                                                  {33, 1},
+                                                  {34, 0},
+                                                  {36, 1000000},
+                                                  {37, 1024},
+                                                  {38, 4 << 20},
+                                                  {39, 2048},
+                                                  {41, 1},
+                                                  {50, 0},
+                                                  {75, 9},
+                                                  {76, 0},
+                                                  {81, 228 << 10},
+                                                  {82, 65536},
+                                                  {97, LIMIT_SHARED_OPTIN}};
     const auto found = attributes.find(attribute);
     if (found == attributes.end()) return INVALID_VALUE;
     *value = found->second;
@@ -230,8 +214,10 @@ EXPORT cuStreamWaitEvent(void *handle, event *mark, unsigned) {
     ENTER;
     STREAM(handle);
     if (!events.count(mark)) return INVALID_HANDLE;
-    if (mark->captured) s->capturing = mark->captured; /* the stream joins the capture */
-    else if (mark->recorded) enqueue(s, nullptr, {mark->recorded});
+    if (mark->captured)
+        s->capturing = mark->captured; /* the stream joins the capture */
+    else if (mark->recorded)
+        enqueue(s, nullptr, {mark->recorded});
     return OK;
 }
 EXPORT cuStreamIsCapturing(void *handle, int *status) {
@@ -396,10 +382,12 @@ EXPORT cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *h
     if (bytes && (owner_of(from) < 0 || owner_of(to) < 0)) return INVALID_VALUE;
     return copy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes, s);
 }
-EXPORT cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext context, size_t bytes, void *handle) {
+EXPORT cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext context, size_t bytes,
+                         void *handle) {
     ENTER;
     STREAM(handle);
-    if (bytes && (owner_of(from) != static_cast<char *>(context) - contexts || owner_of(to) != static_cast<char *>(to_context) - contexts))
+    if (bytes && (owner_of(from) != static_cast<char *>(context) - contexts ||
+                  owner_of(to) != static_cast<char *>(to_context) - contexts))
         return INVALID_VALUE;
     return copy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes, s);
 }
@@ -422,145 +410,25 @@ EXPORT cuPointerGetAttribute(void *data, int attribute, CUdeviceptr memory) {
     const int device = owner_of(memory, nullptr, &inside);
     const bool pinned = is_pinned(memory, 1);
     if (!(device >= 0 && inside) && !pinned) return INVALID_VALUE;
-    if (attribute == 2) *static_cast<unsigned *>(data) = pinned ? 1 : 2;
-    else if (attribute == 9) *static_cast<int *>(data) = pinned ? 0 : device;
-    else return INVALID_VALUE;
+    if (attribute == 2)
+        *static_cast<unsigned *>(data) = pinned ? 1 : 2;
+    else if (attribute == 9)
+        *static_cast<int *>(data) = pinned ? 0 : device;
+    else
+        return INVALID_VALUE;
     return OK;
 }
 
-/* Kernels */
-EXPORT cuModuleLoadData(family **made, const void *image) {
-    ENTER;
-    static const char magic[] = "FXSIM\n";
-    if (memcmp(image, magic, sizeof magic - 1)) return 209;
-    const std::string path = static_cast<const char *>(image) + sizeof magic - 1;
-    /* The twin takes its threads and barriers from here, whichever way this library was loaded. */
+/* Every entry point is a symbol of this library; what is not there is not found. */
+EXPORT cuGetProcAddress_v2(const char *symbol, void **found, int, uint64_t, int *status) {
     Dl_info self;
     dladdr(contexts, &self);
-    dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL);
-    void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) {
-        last_failure = dlerror();
-        return 200;
-    }
-    int count = 0;
-    function fresh{nullptr, current_device_of_thread, LIMIT_SHARED, nullptr, nullptr};
-    reinterpret_cast<void (*)(char **, char **)>(dlsym(library, "sim_shared"))(&fresh.shared_start, &fresh.shared_stop);
-    const kernel *table = reinterpret_cast<table_function>(dlsym(library, "sim_table"))(&count);
-    *made = new family;
-    (*made)->library = library;
-    for (int i = 0; i < count; i++) {
-        fresh.twin = table + i;
-        auto &slot = (*made)->functions[table[i].name];
-        slot = std::make_unique<function>(fresh);
-        functions.insert(slot.get());
-    }
-    modules.insert(*made);
-    return OK;
-}
-EXPORT cuModuleUnload(family *unwanted) {
-    ENTER;
-    if (!modules.erase(unwanted)) return INVALID_HANDLE;
-    wait_for_device(current_device_of_thread);
-    for (auto &[name, f] : unwanted->functions) functions.erase(f.get());
-    delete unwanted;
-    return OK;
-}
-EXPORT cuModuleGetFunction(const function **found, family *within, const char *name) {
-    ENTER;
-    if (!modules.count(within)) return INVALID_HANDLE;
-    const auto at = within->functions.find(name);
-    if (at == within->functions.end()) return NOT_FOUND;
-    *found = at->second.get();
-    return OK;
-}
-EXPORT cuFuncGetAttribute(int *value, int attribute, function *f) {
-    ENTER;
-    if (!functions.count(f)) return INVALID_HANDLE;
-    static const std::map<int, int> attributes = {{0, 1024}, {1, 0}, {3, 0}, {4, 32}};
-    if (attribute == 8) *value = f->dynamic_shared_limit;
-    else if (attributes.count(attribute)) *value = attributes.at(attribute);
-    else return INVALID_VALUE;
-    return OK;
-}
-EXPORT cuFuncSetAttribute(function *f, int attribute, int value) {
-    ENTER;
-    if (!functions.count(f)) return INVALID_HANDLE;
-    if (attribute != 8 || value > LIMIT_SHARED_OPTIN) return INVALID_VALUE;
-    f->dynamic_shared_limit = value;
-    return OK;
-}
-EXPORT cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, function *f, int threads, size_t shared) {
-    ENTER;
-    if (!functions.count(f) || threads <= 0) return INVALID_VALUE;
-    *blocks = std::min(2048 / threads, shared ? int((228 << 10) / shared) : 32);
-    return OK;
-}
-EXPORT cuLaunchKernel(function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                      void *handle, void **args, void **) {
-    ENTER;
-    STREAM(handle);
-    if (!functions.count(f) || f->device != current_device_of_thread) return INVALID_HANDLE;
-    const uint64_t threads = uint64_t(bx) * by * bz;
-    if (!gx || !gy || !gz || !threads || threads > 1024 || bz > 64 || gx > 0x7fffffffu || gy > 65535 || gz > 65535) return INVALID_VALUE;
-    if (shared > unsigned(f->dynamic_shared_limit)) return INVALID_VALUE;
-    auto launch = std::make_shared<launch_record>();
-    launch->target = f;
-    launch->twin = f->twin;
-    launch->grid = {gx, gy, gz};
-    launch->block = {bx, by, bz};
-    launch->shared = shared;
-    for (int i = 0; i < f->twin->n_args; i++) {
-        const char *value = static_cast<const char *>(args[i]);
-        launch->copies.emplace_back(value, value + f->twin->arg_sizes[i]);
-    }
-    for (auto &each : launch->copies) launch->args.push_back(each.data());
-    const piece_ptr work = enqueue(s, [launch]() -> int {
-        failure what;
-        what.why = suspicious_argument(*launch);
-        what.code = what.why.empty() ? 0 : 700;
-        if (what.code == 0) {
-            /* as global memory: it ends at a page without access */
-            static char *room = static_cast<char *>(shared_room());
-            launch->dynamic_shared = room - ((launch->shared + 15) & ~15u);
-            what = run_kernel(*launch);
-        }
-        if (what.code == 0) {
-            what.why = overwritten(*launch);
-            what.code = what.why.empty() ? 0 : 700;
-        }
-        if (what.code) {
-            last_failure = describe_fault(*launch, what);
-            fprintf(stderr, "simulator: %s\n", last_failure.c_str());
-        }
-        return what.code;
-    });
-    if (getenv("CUDA_LAUNCH_BLOCKING") && getenv("CUDA_LAUNCH_BLOCKING")[0] == '1') return wait_for(work);
-    return OK;
-}
-
-#define ENTRY(name) {#name, reinterpret_cast<void *>(&name)}
-EXPORT cuGetProcAddress_v2(const char *symbol, void **found, int, uint64_t, int *status) {
-    static const std::map<std::string, void *> entries = {
-        ENTRY(cuInit), ENTRY(cuDriverGetVersion), ENTRY(cuGetErrorName), ENTRY(cuGetErrorString), ENTRY(cuDeviceGetCount),
-        ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceGetUuid), ENTRY(cuDeviceTotalMem),
-        ENTRY(cuDeviceGetAttribute), ENTRY(cuDeviceCanAccessPeer), ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuCtxSetCurrent),
-        ENTRY(cuCtxGetCurrent), ENTRY(cuCtxSynchronize), ENTRY(cuCtxGetStreamPriorityRange),
-        ENTRY(cuStreamCreateWithPriority), ENTRY(cuStreamDestroy), ENTRY(cuStreamQuery), ENTRY(cuStreamSynchronize),
-        ENTRY(cuStreamWaitEvent), ENTRY(cuStreamIsCapturing), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture),
-        ENTRY(cuGraphInstantiate), ENTRY(cuGraphLaunch), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphDestroy),
-        ENTRY(cuLaunchHostFunc), ENTRY(cuEventCreate), ENTRY(cuEventDestroy), ENTRY(cuEventRecord),
-        ENTRY(cuEventQuery), ENTRY(cuEventSynchronize), ENTRY(cuEventElapsedTime), ENTRY(cuMemGetInfo), ENTRY(cuMemAlloc),
-        ENTRY(cuMemFree), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost), ENTRY(cuMemcpyAsync), ENTRY(cuMemcpyHtoDAsync),
-        ENTRY(cuMemcpyDtoHAsync), ENTRY(cuMemcpyDtoDAsync), ENTRY(cuMemcpyPeerAsync), ENTRY(cuMemsetD8Async),
-        ENTRY(cuMemsetD16Async), ENTRY(cuMemsetD32Async), ENTRY(cuPointerGetAttribute), ENTRY(cuModuleLoadData),
-        ENTRY(cuModuleUnload), ENTRY(cuModuleGetFunction), ENTRY(cuFuncGetAttribute), ENTRY(cuFuncSetAttribute),
-        ENTRY(cuOccupancyMaxActiveBlocksPerMultiprocessor), ENTRY(cuLaunchKernel),
-        {"cuGetProcAddress", reinterpret_cast<void *>(&cuGetProcAddress_v2)}};
-    const auto at = hidden == symbol ? entries.end() : entries.find(symbol);
-    *found = at == entries.end() ? nullptr : at->second;
-    if (status) *status = at == entries.end() ? 1 : 0;
-    return at == entries.end() ? NOT_FOUND : OK;
+    void *library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    const bool itself = !strcmp(symbol, "cuGetProcAddress");
+    *found = hidden == symbol ? nullptr : dlsym(library, itself ? "cuGetProcAddress_v2" : symbol);
+    dlclose(library);
+    if (status) *status = *found ? 0 : 1;
+    return *found ? OK : NOT_FOUND;
 }
 EXPORT cuGetProcAddress(const char *symbol, void **found, int version, uint64_t flags) {
     return cuGetProcAddress_v2(symbol, found, version, flags, nullptr);

@@ -119,7 +119,8 @@ fiber *fresh_fiber() {
     }
     fibers.push_back(std::make_unique<fiber>());
     fiber *f = fibers.back().get();
-    f->stack = static_cast<char *>(mmap(nullptr, STACK + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    f->stack =
+        static_cast<char *>(mmap(nullptr, STACK + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(f->stack, 4096, PROT_NONE); /* an overflow is a fault */
     f->entered = false;
     return f;
@@ -183,9 +184,12 @@ void on_fault(int signal, siginfo_t *info, void *context) {
     explain_host_fault(reinterpret_cast<uint64_t>(info->si_addr));
     /* Not ours: the handler before us, or the default one when the instruction is repeated. */
     const struct sigaction &old = before_us[signal];
-    if (old.sa_flags & SA_SIGINFO) old.sa_sigaction(signal, info, context);
-    else if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) old.sa_handler(signal);
-    else sigaction(signal, &old, nullptr);
+    if (old.sa_flags & SA_SIGINFO)
+        old.sa_sigaction(signal, info, context);
+    else if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN)
+        old.sa_handler(signal);
+    else
+        sigaction(signal, &old, nullptr);
 }
 
 } // namespace
@@ -255,8 +259,8 @@ static void catch_faults() {
 }
 
 failure run_kernel(const launch_record &launch) {
-    static char *alternate = static_cast<char *>(
-        mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    static char *alternate =
+        static_cast<char *>(mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     stack_t stack = {}, stack_before;
     stack.ss_sp = alternate;
     stack.ss_size = 1 << 16;

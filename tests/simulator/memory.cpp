@@ -47,7 +47,8 @@ uint64_t place_for(device_memory &d, uint64_t bytes) {
     for (int round = 0; round < 2; round++) {
         while (d.next + bytes + PAGE <= d.base + RANGE) {
             auto after = d.live.lower_bound(d.next);
-            if (after != d.live.begin() && std::prev(after)->second.mapped + std::prev(after)->second.mapped_bytes > d.next)
+            if (after != d.live.begin() &&
+                std::prev(after)->second.mapped + std::prev(after)->second.mapped_bytes > d.next)
                 after = std::prev(after);
             if (after == d.live.end() || after->second.mapped >= d.next + bytes + PAGE) {
                 const uint64_t found = d.next;
@@ -220,8 +221,8 @@ std::string suspicious_argument(const launch_record &launch) {
 
 std::string describe_fault(const launch_record &launch, const failure &what) {
     std::string text = std::string("kernel ") + launch.twin->name + ", block (" + number(what.block.x) + ", " +
-                       number(what.block.y) + ", " + number(what.block.z) + "), thread (" + number(what.thread.x) + ", " +
-                       number(what.thread.y) + ", " + number(what.thread.z) + "): ";
+                       number(what.block.y) + ", " + number(what.block.z) + "), thread (" + number(what.thread.x) +
+                       ", " + number(what.thread.y) + ", " + number(what.thread.z) + "): ";
     if (!what.why.empty()) return text + what.why;
     allocation a{};
     if (owner_of(what.address, &a) < 0) {
@@ -232,7 +233,8 @@ std::string describe_fault(const launch_record &launch, const failure &what) {
     if (a.bytes == 0) return text + "access to device memory that is not allocated";
     if (what.address >= a.address + a.bytes)
         text += "access " + number(what.address - a.address - a.bytes) + " bytes past the end of an allocation of ";
-    else text += "access " + number(a.address - what.address) + " bytes before the beginning of an allocation of ";
+    else
+        text += "access " + number(a.address - what.address) + " bytes before the beginning of an allocation of ";
     text += number(a.bytes) + " bytes";
     for (size_t i = 0; i < launch.copies.size(); i++)
         for (size_t at = 0; at + 8 <= launch.copies[i].size(); at += 8) {

@@ -55,8 +55,8 @@ template <class... A> struct signature {
 };
 template <class... A> signature<A...> signature_of(void (*)(A...));
 } // namespace sim
-#define FX_EXPORT(name)                                                                                       \
-    [[maybe_unused]] static const bool name##_exported =                                                      \
+#define FX_EXPORT(name)                                  \
+    [[maybe_unused]] static const bool name##_exported = \
         (sim_kernels().push_back(decltype(sim::signature_of(&name))::describe<&name>(#name)), true);
 extern char __start_fx_shared[] __attribute__((weak)), __stop_fx_shared[] __attribute__((weak));
 extern "C" __attribute__((visibility("default"), used)) const sim::kernel *sim_table(int *count) {
@@ -69,10 +69,10 @@ extern "C" __attribute__((visibility("default"), used)) void sim_shared(char **s
 }
 
 /* Vectors. */
-#define FX_SIM_VECTOR(type, name)                             \
-    struct alignas(2 * sizeof(type)) name##2 { type x, y; };    \
-    struct name##3 { type x, y, z; };                          \
-    struct alignas(4 * sizeof(type)) name##4 { type x, y, z, w; }; \
+#define FX_SIM_VECTOR(type, name)                                           \
+    struct alignas(2 * sizeof(type)) name##2 { type x, y; };                \
+    struct name##3 { type x, y, z; };                                       \
+    struct alignas(4 * sizeof(type)) name##4 { type x, y, z, w; };          \
     static inline name##2 make_##name##2(type x, type y) { return {x, y}; } \
     static inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 FX_SIM_VECTOR(float, float)
@@ -80,9 +80,15 @@ FX_SIM_VECTOR(int, int)
 FX_SIM_VECTOR(unsigned, uint)
 FX_SIM_VECTOR(short, short)
 FX_SIM_VECTOR(unsigned short, ushort)
-struct alignas(16) double2 { double x, y; };
-struct alignas(16) longlong2 { long long x, y; };
-struct alignas(16) ulonglong2 { unsigned long long x, y; };
+struct alignas(16) double2 {
+    double x, y;
+};
+struct alignas(16) longlong2 {
+    long long x, y;
+};
+struct alignas(16) ulonglong2 {
+    unsigned long long x, y;
+};
 
 /* Barriers, votes, shuffles. */
 static inline void __syncthreads() { ::sim::barrier(); }
@@ -139,16 +145,16 @@ template <class T> static inline unsigned __match_any_sync(unsigned mask, T x) {
     for (int lane = 0; lane < 32; lane++) same |= (mask >> lane & 1) && all[lane] == mine ? 1u << lane : 0;
     return same;
 }
-#define FX_SIM_REDUCE(name, type, step)                                                   \
-    static inline type __reduce_##name##_sync(unsigned mask, type x) {                     \
-        const uint64_t *all = ::sim::gather(mask, sim_bits(x));                            \
-        type r = x;                                                                        \
-        for (int lane = 0; lane < 32; lane++)                                              \
-            if (lane != ::sim::here.lane && (mask >> lane & 1)) {                          \
-                const type y = sim_from<type>(all[lane]);                                  \
-                r = step;                                                                  \
-            }                                                                              \
-        return r;                                                                          \
+#define FX_SIM_REDUCE(name, type, step)                                \
+    static inline type __reduce_##name##_sync(unsigned mask, type x) { \
+        const uint64_t *all = ::sim::gather(mask, sim_bits(x));        \
+        type r = x;                                                    \
+        for (int lane = 0; lane < 32; lane++)                          \
+            if (lane != ::sim::here.lane && (mask >> lane & 1)) {      \
+                const type y = sim_from<type>(all[lane]);              \
+                r = step;                                              \
+            }                                                          \
+        return r;                                                      \
     }
 FX_SIM_REDUCE(add, unsigned, r + y)
 FX_SIM_REDUCE(add, int, int(unsigned(r) + unsigned(y)))
@@ -156,7 +162,7 @@ FX_SIM_REDUCE(min, unsigned, y < r ? y : r)
 FX_SIM_REDUCE(min, int, y < r ? y : r)
 FX_SIM_REDUCE(max, unsigned, y > r ? y : r)
 FX_SIM_REDUCE(max, int, y > r ? y : r)
-FX_SIM_REDUCE(and, unsigned, r & y)
+FX_SIM_REDUCE(and, unsigned, r &y)
 FX_SIM_REDUCE(or, unsigned, r | y)
 FX_SIM_REDUCE(xor, unsigned, r ^ y)
 /* Every thread's truth goes through a word of shared memory. */
@@ -175,17 +181,17 @@ static inline int __syncthreads_or(int truth) { return __syncthreads_count(truth
 static inline int __syncthreads_and(int truth) { return __syncthreads_count(truth == 0) == 0; }
 
 /* Atomics: threads take turns at barriers only. */
-#define FX_SIM_ATOMIC(name, value)                             \
+#define FX_SIM_ATOMIC(name, value)                                           \
     template <class T> static inline T name(T *p, std::common_type_t<T> x) { \
-        const T old = *p;                                      \
-        *p = T(value);                                         \
-        return old;                                            \
+        const T old = *p;                                                    \
+        *p = T(value);                                                       \
+        return old;                                                          \
     }
 FX_SIM_ATOMIC(atomicAdd, old + x)
 FX_SIM_ATOMIC(atomicSub, old - x)
 FX_SIM_ATOMIC(atomicMin, x < old ? x : old)
 FX_SIM_ATOMIC(atomicMax, x > old ? x : old)
-FX_SIM_ATOMIC(atomicAnd, old & x)
+FX_SIM_ATOMIC(atomicAnd, old &x)
 FX_SIM_ATOMIC(atomicOr, old | x)
 FX_SIM_ATOMIC(atomicXor, old ^ x)
 FX_SIM_ATOMIC(atomicExch, x)
@@ -231,11 +237,11 @@ static inline double __longlong_as_double(long long x) { return sim_from<double>
     static inline type name(type a, type b) { return value; }
 FX_SIM_ROUNDED(__fadd_rn, float, a + b)
 FX_SIM_ROUNDED(__fsub_rn, float, a - b)
-FX_SIM_ROUNDED(__fmul_rn, float, a * b)
+FX_SIM_ROUNDED(__fmul_rn, float, a *b)
 FX_SIM_ROUNDED(__fdiv_rn, float, a / b)
 FX_SIM_ROUNDED(__dadd_rn, double, a + b)
 FX_SIM_ROUNDED(__dsub_rn, double, a - b)
-FX_SIM_ROUNDED(__dmul_rn, double, a * b)
+FX_SIM_ROUNDED(__dmul_rn, double, a *b)
 FX_SIM_ROUNDED(__ddiv_rn, double, a / b)
 FX_SIM_ROUNDED(__fdividef, float, a / b)
 static inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

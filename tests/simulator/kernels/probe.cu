@@ -45,8 +45,10 @@ extern "C" __global__ void warp(int *y) {
     y[8 * t + 5] = int(__match_any_sync(0xffffffffu, lane / 8));
     /* halves of a warp on their own, then all again */
     int half = 0;
-    if (lane < 16) half = __shfl_xor_sync(0x0000ffffu, t, 15) + __shfl_xor_sync(0x0000ffffu, t, 1);
-    else half = -__shfl_xor_sync(0xffff0000u, t, 1);
+    if (lane < 16)
+        half = __shfl_xor_sync(0x0000ffffu, t, 15) + __shfl_xor_sync(0x0000ffffu, t, 1);
+    else
+        half = -__shfl_xor_sync(0xffff0000u, t, 1);
     y[8 * t + 6] = half;
     y[8 * t + 7] = int(__reduce_max_sync(0xffffffffu, unsigned(half + 1000)));
 }
@@ -58,8 +60,10 @@ extern "C" __global__ void diverge(int *y) {
 FX_EXPORT(diverge)
 
 extern "C" __global__ void stuck() {
-    if (threadIdx.x == 0) __syncwarp(0x3u);
-    else __syncthreads();
+    if (threadIdx.x == 0)
+        __syncwarp(0x3u);
+    else
+        __syncthreads();
 }
 FX_EXPORT(stuck)
 
@@ -84,6 +88,7 @@ extern "C" __global__ void where(unsigned *y) {
     const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
     const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
     y[block * (blockDim.x * blockDim.y * blockDim.z) + thread] = blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z +
-                                                                 1000 * threadIdx.x + 10000 * threadIdx.y + 100000 * threadIdx.z;
+                                                                 1000 * threadIdx.x + 10000 * threadIdx.y +
+                                                                 100000 * threadIdx.z;
 }
 FX_EXPORT(where)
