@@ -39,7 +39,7 @@ def why_not():
     >>> fx.cuda.is_available() or len(fx.cuda.why_not()) > 0
     True
     """
-    return _module.why_not() or _context.why_not()
+    return _module.why_not()
 
 
 def init():

@@ -3,7 +3,7 @@
 import pytest
 
 import ferrox as fx
-from ferrox._core.cuda import driver
+from ferrox._core.cuda import driver, families
 
 REASON = "import ferrox as fx; print(fx.cuda.is_available(), fx.cuda.device_count(), fx.cuda.why_not())"
 
@@ -44,6 +44,14 @@ def test_why_not(python, simulator, setting, reason):
     assert said.startswith("False ") and reason in said
     failing = "import ferrox as fx\ntry: fx.zeros(2, device='cuda')\nexcept RuntimeError as error: print(error)"
     assert reason in python(failing, **setting)
+
+
+def test_driver_older_than_the_kernels(python, simulator):
+    if not families.FAMILIES:
+        pytest.skip("this build has no kernels")
+    said = python(REASON, FXSIM_DRIVER_VERSION="12040", FERROX_CUDA_KERNELS="")
+    assert f"it serves CUDA 12.4, and these kernels were built by nvcc {families.NVCC}" in said
+    assert python(REASON, FXSIM_DRIVER_VERSION="12040").startswith("True 2")
 
 
 def test_missing_entry_point_is_named(python, simulator):

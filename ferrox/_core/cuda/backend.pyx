@@ -3,7 +3,7 @@ registers both; it is imported by the first use of a CUDA device (device.pyx), a
 """
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import context, elementwise, module
+from ferrox._core.cuda import elementwise, module
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.driver cimport cu, noted, usable
@@ -49,7 +49,7 @@ def located(device_class device):
 
 
 cdef int _register() except -1:
-    missing = module.why_not() or context.why_not()
+    missing = module.why_not()
     if missing:
         raise RuntimeError(f"[device] {missing}")
     _backend.name = b"cuda"

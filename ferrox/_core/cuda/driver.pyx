@@ -193,7 +193,7 @@ cdef object error(CUresult status, str doing, str kernel=None, object shape=None
         where += f" the kernel {kernel} with grid {grid}, block {block} and {shared} bytes of shared memory"
     said = f"{_text(name) or 'CUDA error ' + str(code)} ({_text(explanation)})"
     if fx_cuda_broken and not first:
-        message = (f"[cuda] the context of this process was lost to an earlier error, {_broken}: "
+        message = (f"[cuda] the context of this process was lost to an earlier error, {_broken or said}: "
                    f"nothing on the GPU can be used any more. Tensors on the CPU are intact: save them and start a new "
                    f"process. Run it with CUDA_LAUNCH_BLOCKING=1, or under compute-sanitizer, to see the cause "
                    f"(now: {where})")

@@ -16,6 +16,7 @@ from ferrox._core.cuda import families as built
 from ferrox._core.cuda.abi cimport CUfunction, CUmodule, CUresult, CUstream
 from ferrox._core.cuda.context cimport bind, device_number, devices
 from ferrox._core.cuda.driver cimport check, cu, error, noted
+from ferrox._core.cuda.context import why_not as device_missing
 from ferrox._core.cuda.driver import version
 from ferrox._core.cuda.stream cimport Stream, current_stream
 
@@ -51,11 +52,19 @@ def folder():
 
 
 def why_not():
-    """Why there are no kernels to run, in one sentence; an empty string when there are."""
-    if built.FAMILIES or os.environ.get("FERROX_CUDA_KERNELS"):
-        return ""
-    return ("This build of Ferrox has no CUDA kernels: nvcc was not found when it was built (`pip install "
-            "nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl`, and build again).")
+    """Why kernels cannot be run, in one sentence; an empty string when they can."""
+    elsewhere = os.environ.get("FERROX_CUDA_KERNELS")
+    if not built.FAMILIES and not elsewhere:
+        return ("This build of Ferrox has no CUDA kernels: nvcc was not found when it was built (`pip install "
+                "nvidia-cuda-nvcc nvidia-nvvm nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl`, and build again).")
+    missing = device_missing()
+    if missing or elsewhere:
+        return missing
+    # Machine code runs on drivers of its own major version and later ones.
+    if version() // 1000 < int(built.NVCC.partition(".")[0]):
+        return (f"The NVIDIA driver is too old: it serves CUDA {version() // 1000}.{version() % 1000 // 10}, and these kernels "
+                f"were built by nvcc {built.NVCC}, so that they need CUDA {built.NVCC.partition('.')[0]}.0 or newer.")
+    return ""
 
 
 cdef cuda_kernel *find_kernel(str family, str name) except NULL:
