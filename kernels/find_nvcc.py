@@ -1,6 +1,7 @@
-"""Print the path of nvcc and its version: from PATH, from CUDA_HOME, or from its PyPI packages; nothing if there is none.
+"""Print the path of nvcc and its version: from PATH, from CUDA_HOME, or from its PyPI packages; nothing if there is
+none.
 
-    find_nvcc.py 12.8       at least this version, else the reason is printed to stderr
+find_nvcc.py 12.8       at least this version, else the reason is printed to stderr
 """
 
 import os

@@ -1,5 +1,6 @@
 """Exceptions: a kernel's status and message become the exception that PyTorch would raise, with the operator's name."""
-from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_INDEX, FX_ERROR_LINALG, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE
+from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_INDEX, FX_ERROR_LINALG, FX_ERROR_MEMORY, FX_ERROR_TYPE, \
+    FX_ERROR_VALUE
 
 
 class OutOfMemoryError(RuntimeError):

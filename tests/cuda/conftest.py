@@ -1,7 +1,7 @@
 """What the tests of the CUDA wing run on: the GPU where there is one, the simulated driver otherwise.
 
-The simulated driver takes libcuda's place in this process, and has to do so before anything asks for a GPU; that is why it
-is loaded when this file is.  FERROX_TEST_GPU=simulator chooses it in any case.
+The simulated driver takes libcuda's place in this process, and has to do so before anything asks for a GPU; that is why
+it is loaded when this file is.  FERROX_TEST_GPU=simulator chooses it in any case.
 """
 
 import contextlib
@@ -20,7 +20,10 @@ KERNELS = sorted((HERE.parent / "simulator/kernels").glob("*.cu"))
 
 def has_device():
     """Asked in a process of its own: a driver that fails to initialise stays so."""
-    ask = "import ctypes; d = ctypes.CDLL('libcuda.so.1'); n = ctypes.c_int(); d.cuInit(0); d.cuDeviceGetCount(ctypes.byref(n)); print(n.value)"
+    ask = (
+        "import ctypes; driver = ctypes.CDLL('libcuda.so.1'); n = ctypes.c_int(); driver.cuInit(0)\n"
+        "driver.cuDeviceGetCount(ctypes.byref(n)); print(n.value)"
+    )
     said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
     return said.returncode == 0 and int(said.stdout) > 0
 
@@ -74,14 +77,16 @@ def simulator():
 
 @pytest.fixture
 def python(tmp_path):
-    """Run a program in a process of its own, with the same driver; returns what it printed, without the last newline."""
+    """Run a program in a process of its own, with the same driver; returns what it printed, less the last newline."""
 
     def run(program, simulated=SIMULATED, fails=False, **environment):
         env = {**os.environ, **environment}
         if simulated:
             folder = build_simulator.driver().parent
             env["LD_LIBRARY_PATH"] = f"{folder}:{env.get('LD_LIBRARY_PATH', '')}"
-        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+        )
         assert (done.returncode != 0) == fails, done.stderr
         return done.stdout.rstrip("\n")
 

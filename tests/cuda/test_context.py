@@ -62,9 +62,8 @@ def test_current_device():
 
 
 def test_device_is_restored_after_an_error():
-    with pytest.raises(KeyError):
-        with fx.cuda.device(fx.cuda.device_count() - 1):
-            raise KeyError
+    with pytest.raises(KeyError), fx.cuda.device(fx.cuda.device_count() - 1):
+        raise KeyError
     assert fx.cuda.current_device() == 0
 
 

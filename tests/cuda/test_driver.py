@@ -34,9 +34,15 @@ def test_without_driver(python, simulator):
 @pytest.mark.parametrize(
     "setting, reason",
     [
-        ({"FXSIM_DRIVER_VERSION": "11040"}, "The NVIDIA driver is too old: it serves CUDA 11.4, and Ferrox needs CUDA 12.0"),
+        (
+            {"FXSIM_DRIVER_VERSION": "11040"},
+            "The NVIDIA driver is too old: it serves CUDA 11.4, and Ferrox needs CUDA 12.0",
+        ),
         ({"FXSIM_DEVICES": "0"}, "The machine has no CUDA device"),
-        ({"FXSIM_CAPABILITY": "7"}, "Device 0 (Ferrox simulator 0) has compute capability 7.0: Ferrox needs 8.0 or higher."),
+        (
+            {"FXSIM_CAPABILITY": "7"},
+            "Device 0 (Ferrox simulator 0) has compute capability 7.0: Ferrox needs 8.0 or higher.",
+        ),
     ],
 )
 def test_why_not(python, simulator, setting, reason):
@@ -64,10 +70,16 @@ def test_missing_entry_point_is_named(python, simulator):
 
 def test_error_has_name_and_explanation(simulator):
     simulator.fxsim_inject(b"cuMemGetInfo", 1, 999)
-    with pytest.raises(fx.cuda.CudaError, match="CUDA_ERROR_UNKNOWN .unknown error. reading the free memory") as caught:
+    with pytest.raises(
+        fx.cuda.CudaError, match=r"CUDA_ERROR_UNKNOWN .unknown error. reading the free memory"
+    ) as caught:
         fx.cuda.mem_get_info()
     assert isinstance(caught.value, RuntimeError)
-    assert (caught.value.code, caught.value.name, caught.value.explanation) == (999, "CUDA_ERROR_UNKNOWN", "unknown error")
+    assert (caught.value.code, caught.value.name, caught.value.explanation) == (
+        999,
+        "CUDA_ERROR_UNKNOWN",
+        "unknown error",
+    )
     assert caught.value.kernel is None and caught.value.launch is None
     fx.cuda.mem_get_info()
 
@@ -76,7 +88,9 @@ def test_launch_error_has_kernel_and_shape(simulator):
     x = fx.ones(1000, device="cuda")
     fx.cuda.synchronize()
     simulator.fxsim_inject(b"cuLaunchKernel", 1, 701)
-    with pytest.raises(fx.cuda.CudaError, match=r"\[exp\] CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES .* the kernel exp_f32 with grid") as caught:
+    with pytest.raises(
+        fx.cuda.CudaError, match=r"\[exp\] CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES .* the kernel exp_f32 with grid"
+    ) as caught:
         x.exp()
     assert caught.value.kernel == "exp_f32" and caught.value.launch == ((1, 1, 1), (256, 1, 1), 0)
     assert x.exp()[0].item() == pytest.approx(2.718281828)
@@ -88,7 +102,8 @@ d = ctypes.CDLL("libcuda.so.1")
 x = fx.ones(4, device="cuda")
 kept = x.cpu()
 d.fxsim_inject(b"cuLaunchKernel", 1, 700)
-for attempt in (lambda: x + 1, lambda: x * 2, lambda: x.cpu(), fx.cuda.synchronize, lambda: fx.cuda.Stream().synchronize()):
+side = fx.cuda.Stream()
+for attempt in (lambda: x + 1, lambda: x * 2, lambda: x.cpu(), fx.cuda.synchronize, side.synchronize):
     try:
         attempt()
     except fx.cuda.CudaError as error:

@@ -3,10 +3,10 @@
 import ctypes
 
 import pytest
-from ferrox._core.cuda.module import attributes, launch_kernel
 
 import ferrox as fx
 from ferrox._core.cuda import families
+from ferrox._core.cuda.module import attributes, launch_kernel
 
 
 def pointer(tensor, offset=0):
@@ -56,7 +56,9 @@ def test_grid_and_block(probe, grid, block):
 
 
 def test_missing_kernel():
-    with pytest.raises(fx.cuda.CudaError, match="CUDA_ERROR_NOT_FOUND .* looking for the kernel nothing in 'elementwise_unary'"):
+    with pytest.raises(
+        fx.cuda.CudaError, match=r"CUDA_ERROR_NOT_FOUND .* looking for the kernel nothing in 'elementwise_unary'"
+    ):
         launch_kernel("elementwise_unary", "nothing", 1, 1, [])
 
 
@@ -87,7 +89,9 @@ def test_no_image_for_the_architecture(python, simulator):
 def test_a_build_without_kernels_says_so(python):
     if families.FAMILIES:
         pytest.skip("this build has kernels")
-    assert "nvcc was not found when it was built" in python("import ferrox as fx; print(fx.cuda.why_not())", FERROX_CUDA_KERNELS="")
+    assert "nvcc was not found when it was built" in python(
+        "import ferrox as fx; print(fx.cuda.why_not())", FERROX_CUDA_KERNELS=""
+    )
 
 
 @pytest.mark.parametrize("grid, block", [((0,), (32,)), ((1,), (2048,)), ((1,), (0,)), ((1, 1 << 17), (1,))])

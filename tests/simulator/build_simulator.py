@@ -1,4 +1,5 @@
-"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build_simulator.py` prints where they are.
+"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build_simulator.py` prints where
+they are.
 
 What was built is kept by a hash of the sources, compiler and flags in $FERROX_SIMULATOR_CACHE (default: a folder of the
 user's cache), so that a second run builds nothing and several processes may ask at once.
@@ -17,7 +18,8 @@ CXX = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-fPIC", "-Wall", "-Wno-clobbered", "-U_FORTIFY_SOURCE"]
 # Wrapping integers and no fused operations, as the CPU's loops.
 TWIN = ["-O1", "-fwrapv", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno", "-shared", "-x", "c++",
-        "-I", str(HERE), "-I", str(ROOT / "kernels/include"), "-I", str(ROOT / "kernels/cuda"), "-include", str(HERE / "shim.h")]  # fmt: skip
+        "-I", str(HERE), "-I", str(ROOT / "kernels/include"), "-I", str(ROOT / "kernels/cuda"),
+        "-include", str(HERE / "shim.h")]  # fmt: skip
 
 
 def cache():
@@ -65,7 +67,12 @@ def driver():
 
 
 def headers():
-    return [HERE / "shim.h", HERE / "machine.h", *sorted((ROOT / "kernels").rglob("*.h")), *sorted((ROOT / "kernels").rglob("*.cuh"))]
+    return [
+        HERE / "shim.h",
+        HERE / "machine.h",
+        *sorted((ROOT / "kernels").rglob("*.h")),
+        *sorted((ROOT / "kernels").rglob("*.cuh")),
+    ]
 
 
 def twin(source):
@@ -75,13 +82,16 @@ def twin(source):
 
 
 def kernels(extra=()):
-    """A folder for FERROX_CUDA_KERNELS: for every family of kernels/cuda, and `extra` files, an image that names its twin."""
+    """A folder for FERROX_CUDA_KERNELS: for every file of kernels/cuda, and the `extra` ones, the name of its twin."""
     sources = [*sorted((ROOT / "kernels/cuda").glob("*.cu")), *map(Path, extra)]
     folder = cache() / ("kernels-" + key([*sources, *headers()]))
     folder.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for source, library in zip(sources, pool.map(twin, sources), strict=True):
-            once(folder / (source.stem + ".fatbin"), lambda fresh, library=library: fresh.write_bytes(b"FXSIM\n" + bytes(library) + b"\0"))
+            once(
+                folder / (source.stem + ".fatbin"),
+                lambda fresh, library=library: fresh.write_bytes(b"FXSIM\n" + bytes(library) + b"\0"),
+            )
     return folder
 
 

@@ -53,8 +53,8 @@ cdef struct cuda_driver:
     CUresult (*cuMemcpyHtoDAsync)(CUdeviceptr to, const void *source, size_t bytes, CUstream stream) noexcept nogil
     CUresult (*cuMemcpyDtoHAsync)(void *to, CUdeviceptr source, size_t bytes, CUstream stream) noexcept nogil
     CUresult (*cuMemcpyDtoDAsync)(CUdeviceptr to, CUdeviceptr source, size_t bytes, CUstream stream) noexcept nogil
-    CUresult (*cuMemcpyPeerAsync)(CUdeviceptr to, CUcontext to_context, CUdeviceptr source, CUcontext context, size_t bytes,
-                                  CUstream stream) noexcept nogil
+    CUresult (*cuMemcpyPeerAsync)(CUdeviceptr to, CUcontext to_context, CUdeviceptr source, CUcontext context,
+                                  size_t bytes, CUstream stream) noexcept nogil
     CUresult (*cuMemsetD8Async)(CUdeviceptr to, unsigned char value, size_t n, CUstream stream) noexcept nogil
     CUresult (*cuMemsetD16Async)(CUdeviceptr to, unsigned short value, size_t n, CUstream stream) noexcept nogil
     CUresult (*cuMemsetD32Async)(CUdeviceptr to, unsigned int value, size_t n, CUstream stream) noexcept nogil
@@ -64,9 +64,9 @@ cdef struct cuda_driver:
     CUresult (*cuModuleGetFunction)(CUfunction *function, CUmodule module, const char *name) noexcept nogil
     CUresult (*cuFuncGetAttribute)(int *value, int attribute, CUfunction function) noexcept nogil
     CUresult (*cuFuncSetAttribute)(CUfunction function, int attribute, int value) noexcept nogil
-    CUresult (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *blocks, CUfunction f, int threads, size_t s) noexcept nogil
-    CUresult (*cuLaunchKernel)(CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by,
-                               unsigned int bz, unsigned int shared, CUstream stream, void **args, void **extra) noexcept nogil
+    CUresult (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *n, CUfunction f, int threads, size_t s) noexcept nogil
+    CUresult (*cuLaunchKernel)(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                               unsigned bz, unsigned shared, CUstream stream, void **args, void **extra) noexcept nogil
     CUresult (*cuGraphInstantiate)(CUgraphExec *executable, CUgraph graph, unsigned long long flags) noexcept nogil
     CUresult (*cuGraphLaunch)(CUgraphExec executable, CUstream stream) noexcept nogil
     CUresult (*cuGraphExecDestroy)(CUgraphExec executable) noexcept nogil

@@ -1,5 +1,6 @@
 """The CUDA backend: its memory, and the modules that provide its kernels.  Importing this module opens the driver and
-registers both; it is imported by the first use of a CUDA device (device.pyx), and raises RuntimeError where there is none.
+registers both; it is imported by the first use of a CUDA device (device.pyx), and raises RuntimeError where there is
+none.
 """
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend

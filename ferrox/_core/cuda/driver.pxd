@@ -17,7 +17,7 @@ cdef enum:
 cdef cuda_driver cu
 
 cdef int open_driver() except -1
-# CUDA_FORKED, CUDA_BROKEN or CUDA_UNAVAILABLE when the driver must not be called (memory is then not freed), 0 otherwise.
+# CUDA_FORKED, CUDA_BROKEN or CUDA_UNAVAILABLE when the driver must not be called (memory is then not freed), else 0.
 cdef CUresult usable() noexcept nogil
 # Every status goes through one of these: `check` raises, `noted` only remembers what Note [Sticky errors] is about.
 cdef int check(CUresult status, str doing) except -1

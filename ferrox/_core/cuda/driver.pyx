@@ -1,15 +1,15 @@
 """The CUDA driver's entry points, taken once through cuda-python, and its errors.
 
 `open_driver` imports `cuda.bindings` (which finds and loads libcuda) and asks cuGetProcAddress for every entry of the
-table `cu` by the binary interface of CUDA 12.0, whatever the version of the bindings.  From then on the driver is called
-through C pointers, without Python and without the GIL.
+table `cu` by the binary interface of CUDA 12.0, whatever the version of the bindings.  From then on the driver is
+called through C pointers, without Python and without the GIL.
 
-Note [Sticky errors].  An error inside a kernel (an address out of range, a trap, an ECC error) destroys the context: every
-later call of the driver fails with the same code, far from the cause.  The first one is remembered here with what was
-being done; afterwards every call says so and what to do, and nothing is given back to the driver any more.
+Note [Sticky errors].  An error inside a kernel (an address out of range, a trap, an ECC error) destroys the context:
+every later call of the driver fails with the same code, far from the cause.  The first one is remembered here with what
+was being done; afterwards every call says so and what to do, and nothing is given back to the driver any more.
 
-Note [Fork].  CUDA does not survive a fork.  A handler in the child marks the driver unusable: using it is an error there,
-and memory that the child drops is left alone.
+Note [Fork].  CUDA does not survive a fork.  A handler in the child marks the driver unusable: using it is an error
+there, and memory that the child drops is left alone.
 """
 from ferrox._core.cuda.abi cimport CUresult, cuda_driver
 
@@ -32,9 +32,9 @@ ENTRIES = (
     "cuStreamQuery", "cuStreamSynchronize", "cuStreamWaitEvent", "cuStreamIsCapturing", "cuStreamBeginCapture",
     "cuStreamEndCapture", "cuLaunchHostFunc", "cuEventCreate", "cuEventDestroy", "cuEventRecord", "cuEventQuery",
     "cuEventSynchronize", "cuEventElapsedTime", "cuMemGetInfo", "cuMemAlloc", "cuMemFree", "cuMemHostAlloc",
-    "cuMemFreeHost", "cuMemcpyAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync", "cuMemcpyPeerAsync",
-    "cuMemsetD8Async", "cuMemsetD16Async", "cuMemsetD32Async", "cuPointerGetAttribute", "cuModuleLoadData",
-    "cuModuleUnload", "cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute",
+    "cuMemFreeHost", "cuMemcpyAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
+    "cuMemcpyPeerAsync", "cuMemsetD8Async", "cuMemsetD16Async", "cuMemsetD32Async", "cuPointerGetAttribute",
+    "cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute",
     "cuOccupancyMaxActiveBlocksPerMultiprocessor", "cuLaunchKernel", "cuGraphInstantiate", "cuGraphLaunch",
     "cuGraphExecDestroy", "cuGraphDestroy",
 )
@@ -71,6 +71,11 @@ class CudaError(RuntimeError):
         self.launch = launch
 
 
+def cuda_name(int number):
+    """"12.4" of 12040."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def _open():
     """Fill the table; returns a sentence when that is impossible."""
     global _version
@@ -89,8 +94,8 @@ def _open():
     except Exception:    # of several types by the version of the bindings
         return "There is no NVIDIA driver: cuda-bindings does not find libcuda."
     if status != 0 or _version < INTERFACE:
-        return (f"The NVIDIA driver is too old: it serves CUDA {_version // 1000}.{_version % 1000 // 10}, "
-                f"and Ferrox needs CUDA {INTERFACE // 1000}.0 or newer (driver 525 or newer).")
+        return (f"The NVIDIA driver is too old: it serves CUDA {cuda_name(_version)}, and Ferrox needs "
+                f"CUDA {cuda_name(INTERFACE)} or newer (driver 525 or newer).")
     try:
         status = driver.cuInit(0)[0]
     except Exception as failed:
@@ -105,7 +110,7 @@ def _open():
         except Exception as failed:
             return f"The NVIDIA driver does not hand out its entry points: {failed}"
         if int(found[0]) != 0 or not int(found[1]):
-            return f"The NVIDIA driver (CUDA {_version // 1000}.{_version % 1000 // 10}) lacks {name}: install a newer one."
+            return f"The NVIDIA driver (CUDA {cuda_name(_version)}) lacks {name}: install a newer one."
         slot[<int> index] = <void *> <size_t> int(found[1])
     if cu.cuDeviceGetCount(&count) or count == 0:
         return "The machine has no CUDA device, or CUDA_VISIBLE_DEVICES hides all of them."
@@ -202,9 +207,9 @@ cdef object error(CUresult status, str doing, str kernel=None, object shape=None
         if _is_sticky(code):
             noted(code)
             _broken = f"{said} {where}"
-            message += (". The context of this process is lost: nothing on the GPU can be used any more; tensors on the "
-                        "CPU are intact. A kernel fails after its launch, so that the cause may lie before: run with "
-                        "CUDA_LAUNCH_BLOCKING=1, or under compute-sanitizer")
+            message += (". The context of this process is lost: nothing on the GPU can be used any more; tensors on "
+                        "the CPU are intact. A kernel fails after its launch, so that the cause may lie before: run "
+                        "with CUDA_LAUNCH_BLOCKING=1, or under compute-sanitizer")
     return CudaError(message, code, _text(name), _text(explanation), kernel, shape)
 
 

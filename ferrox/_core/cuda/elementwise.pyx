@@ -1,16 +1,16 @@
 # distutils: language = c++
 """The one driver of every elementwise kernel on the GPU.
 
-Arrays and params as the CPU's (cpu/elementwise.pyx): out, then one to three inputs; params 0 to 3 as doubles.  Dimensions
-are put into the order of the output's strides and merged where all operands allow it.  What is then one row without gaps,
-of one dtype, aligned to 16 bytes, takes the flat form; everything else takes the strided one, integers narrower than int64
-in int64 arithmetic.  An integer division by zero gives 0: looking first would wait for the device.
+Arrays and params as the CPU's (cpu/elementwise.pyx): out, then one to three inputs; params 0 to 3 as doubles.
+Dimensions are put into the order of the output's strides and merged where all operands allow it.  What is then one row
+without gaps, of one dtype, aligned to 16 bytes, takes the flat form; everything else takes the strided one, integers
+narrower than int64 in int64 arithmetic.  An integer division by zero gives 0: looking first would wait for the device.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
+    FX_F32, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
@@ -125,6 +125,7 @@ cdef struct entry:
     bint to_bool
 
 cdef entry entries[MAX_KERNELS]
+cdef const char *_ELSEWHERE = b"Expected all tensors to be on the same device, but found at least two devices,"
 cdef int _positive = kernel_id("positive")
 cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef double[6] lowest = [0, 0, -128, -32768, -2147483648.0, -9223372036854775808.0]
@@ -197,16 +198,14 @@ cdef int _gather(fx_call *call, operands *o) noexcept nogil:
         if x.flags & FX_HOST_SCALAR or x.device_type != FX_CUDA:
             if k == 0 or x.numel != 1 or (x.ndim and not x.flags & FX_HOST_SCALAR):
                 snprintf(call.message, sizeof(call.message),
-                         b"Expected all tensors to be on the same device, but found at least two devices, cuda:%d and cpu!",
-                         call.arrays[0].device_index)
+                         b"%s cuda:%d and cpu!", _ELSEWHERE, out.device_index)
                 return FX_ERROR_RUNTIME
             o.kind[k] = FX_FROM_VALUE
             o.data[k] = NULL
             o.value[k - 1] = fx_value(x.data, x.dtype, call.dtype)
         elif x.device_index != out.device_index:
             snprintf(call.message, sizeof(call.message),
-                     b"Expected all tensors to be on the same device, but found at least two devices, cuda:%d and cuda:%d!",
-                     out.device_index, x.device_index)
+                     b"%s cuda:%d and cuda:%d!", _ELSEWHERE, out.device_index, x.device_index)
             return FX_ERROR_RUNTIME
         elif k and x.numel == 1:
             o.kind[k] = FX_FROM_ELEMENT
@@ -234,7 +233,8 @@ cdef bint _is_flat(operands *o, int dtype, int out_dtype) noexcept nogil:
             continue
         if k and o.dtype[k] != dtype:
             return False
-        if o.kind[k] == FX_FROM_ARRAY and (<size_t> o.data[k] & 15 or (o.ndim and o.stride[0][k] != item_size[o.dtype[k]])):
+        if o.kind[k] == FX_FROM_ARRAY and \
+                (<size_t> o.data[k] & 15 or (o.ndim and o.stride[0][k] != item_size[o.dtype[k]])):
             return False
     return True
 
@@ -341,8 +341,8 @@ cdef int copy(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x = call.arrays[1]
     cdef CUresult status
-    if out.dtype == x.dtype and x.device_type == FX_CUDA and x.device_index == out.device_index and x.numel == out.numel \
-            and out.flags & x.flags & FX_CONTIGUOUS:
+    if out.dtype == x.dtype and x.device_type == FX_CUDA and x.device_index == out.device_index \
+            and x.numel == out.numel and out.flags & x.flags & FX_CONTIGUOUS:
         status = bind(out.device_index)
         if status == 0 and out.numel:
             status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data,
@@ -357,8 +357,8 @@ cdef int copy(fx_call *call) noexcept nogil:
     return elementwise(call)
 
 
-cdef dict _suffixes = {<int> FX_BOOL: "u8", <int> FX_U8: "u8", <int> FX_I32: "i32", <int> FX_I64: "i64", <int> FX_F16: "f16",
-                       <int> FX_BF16: "bf16", <int> FX_F32: "f32", <int> FX_F64: "f64"}
+cdef dict _suffixes = {<int> FX_BOOL: "u8", <int> FX_U8: "u8", <int> FX_I32: "i32", <int> FX_I64: "i64",
+                       <int> FX_F16: "f16", <int> FX_BF16: "bf16", <int> FX_F32: "f32", <int> FX_F64: "f64"}
 
 
 cdef int _enter(str name, str kernel, int arity, bint to_bool, int dtype) except -1:

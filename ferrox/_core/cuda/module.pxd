@@ -16,7 +16,8 @@ cdef struct launch_shape:
 # The one record of a kernel, made at the first mention; neither file nor driver is touched yet.
 cdef cuda_kernel *find_kernel(str family, str name) except NULL
 # Loads the kernel's family on the device if need be.  Every failure is remembered for `launch_error`.
-cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const launch_shape *shape, void **args) noexcept nogil
+cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const launch_shape *shape,
+                     void **args) noexcept nogil
 cdef inline launch_shape flat_shape(unsigned int blocks, unsigned int threads) noexcept nogil:
     cdef launch_shape shape
     shape.grid[0] = blocks

@@ -1,8 +1,8 @@
 """Kernels: loaded by the family on first use, launched without the GIL.
 
-A family is one file of kernels/cuda/, compiled into a fatbin beside this module: machine code for several architectures,
-and PTX, which the driver compiles for an architecture that came later.  FERROX_CUDA_KERNELS names another folder to take
-the fatbins from.
+A family is one file of kernels/cuda/, compiled into a fatbin beside this module: machine code for several
+architectures, and PTX, which the driver compiles for an architecture that came later.  FERROX_CUDA_KERNELS names
+another folder to take the fatbins from.
 """
 import os
 import threading
@@ -17,12 +17,17 @@ from ferrox._core.cuda.abi cimport CUfunction, CUmodule, CUresult, CUstream
 from ferrox._core.cuda.context cimport bind, device_number, devices
 from ferrox._core.cuda.driver cimport check, cu, error, noted
 from ferrox._core.cuda.context import why_not as device_missing
-from ferrox._core.cuda.driver import version
+from ferrox._core.cuda.driver import cuda_name, version
 from ferrox._core.cuda.stream cimport Stream, current_stream
 
 cdef extern from *:
     """
-    typedef struct { int status; const char *doing; void *kernel; unsigned int grid[3], block[3], shared; } fx_launch_failure;
+    typedef struct {
+        int status;
+        const char *doing;
+        void *kernel;
+        unsigned int grid[3], block[3], shared;
+    } fx_launch_failure;
     static __thread fx_launch_failure fx_failure;
     """
     ctypedef struct fx_launch_failure:
@@ -62,8 +67,8 @@ def why_not():
         return missing
     # Machine code runs on drivers of its own major version and later ones.
     if version() // 1000 < int(built.NVCC.partition(".")[0]):
-        return (f"The NVIDIA driver is too old: it serves CUDA {version() // 1000}.{version() % 1000 // 10}, and these kernels "
-                f"were built by nvcc {built.NVCC}, so that they need CUDA {built.NVCC.partition('.')[0]}.0 or newer.")
+        return (f"The NVIDIA driver is too old: it serves CUDA {cuda_name(version())}, and these kernels were built by "
+                f"nvcc {built.NVCC}, so that they need CUDA {built.NVCC.partition('.')[0]}.0 or newer.")
     return ""
 
 
@@ -98,15 +103,17 @@ cdef CUmodule _load_family(int family, int device) except NULL:
             with open(path, "rb") as file:
                 data = file.read()
         except FileNotFoundError:
-            raise RuntimeError(f"[cuda] the kernels {name!r} are not installed ({path}). {why_not()}".rstrip()) from None
+            missing = f"[cuda] the kernels {name!r} are not installed ({path}). {why_not()}"
+            raise RuntimeError(missing.rstrip()) from None
         image = data
         with nogil:
             status = cu.cuModuleLoadData(&module, image)
         if status in (200, 209, 218, 222):
             failure = error(status, f"loading the kernels {name!r}")
-            failure.args = (f"{failure}: they hold nothing that the driver (CUDA {version() // 1000}.{version() % 1000 // 10}) "
-                            f"can run on compute capability {devices[device].major}.{devices[device].minor}; they were built "
-                            f"for {', '.join(built.ARCHITECTURES) or 'nothing'} by nvcc {built.NVCC or '(none)'}",)
+            capability = f"{devices[device].major}.{devices[device].minor}"
+            failure.args = (f"{failure}: they hold nothing that the driver (CUDA {cuda_name(version())}) can run on "
+                            f"compute capability {capability}; they were built for "
+                            f"{', '.join(built.ARCHITECTURES) or 'nothing'} by nvcc {built.NVCC or '(none)'}",)
             raise failure
         check(status, f"loading the kernels {name!r}")
         _modules[family, device] = <size_t> module
@@ -139,7 +146,8 @@ cdef CUresult _fail(CUresult status, cuda_kernel *kernel, const launch_shape *sh
     return status
 
 
-cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const launch_shape *shape, void **args) noexcept nogil:
+cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const launch_shape *shape,
+                     void **args) noexcept nogil:
     cdef CUresult status = bind(device)
     cdef CUfunction function = kernel.function[device]
     if status:
@@ -182,7 +190,8 @@ cdef object launch_error():
         return failure
     name = "" if kernel == NULL else kernel.name.decode()
     f = fx_failure
-    return error(f.status, "launching", name, ((f.grid[0], f.grid[1], f.grid[2]), (f.block[0], f.block[1], f.block[2]), f.shared))
+    shape = (f.grid[0], f.grid[1], f.grid[2]), (f.block[0], f.block[1], f.block[2]), f.shared
+    return error(f.status, "launching", name, shape)
 
 
 def _device_error(operator):
@@ -228,7 +237,7 @@ def launch_kernel(str family, str name, grid, block, args, unsigned int shared=0
 
 
 def attributes(str family, str name, int threads=256, unsigned int shared=0, device=None):
-    """What a kernel takes on a device: registers, bytes of local and static shared memory, blocks per multiprocessor."""
+    """Registers, bytes of local and static shared memory, and blocks per multiprocessor of a kernel, as a dict."""
     cdef int index = device_number(device, "attributes"), value = 0
     cdef cuda_kernel *kernel = find_kernel(family, name)
     cdef CUfunction function
@@ -243,6 +252,7 @@ def attributes(str family, str name, int threads=256, unsigned int shared=0, dev
     for key, attribute in (("shared", 1), ("local", 3), ("registers", 4), ("max_threads", 0)):
         check(cu.cuFuncGetAttribute(&value, attribute, function), "reading the attributes of a kernel")
         found[key] = value
-    check(cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(&value, function, threads, shared), "asking for a kernel's occupancy")
+    cdef CUresult status = cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(&value, function, threads, shared)
+    check(status, "asking for a kernel's occupancy")
     found["blocks_per_multiprocessor"] = value
     return found

@@ -204,7 +204,8 @@ cdef class Event:
             check(cu.cuEventCreate(&self.handle, self.flags), "creating an event")
             self.device_index = device
         elif self.device_index != device:
-            raise RuntimeError(f"[Event.record] the event belongs to cuda:{self.device_index}, the stream to cuda:{device}")
+            raise RuntimeError(f"[Event.record] the event belongs to cuda:{self.device_index}, "
+                               f"the stream to cuda:{device}")
         check(cu.cuEventRecord(self.handle, stream.handle), "recording an event")
 
     def wait(self, Stream stream=None):
