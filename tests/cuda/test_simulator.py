@@ -90,7 +90,7 @@ except fx.cuda.CudaError as error:
         ("'poke', 1, 1, [y, ctypes.c_uint64(0), LL(0), LL(0)]", "access to address 0, which is no device memory"),
         ("'poke', 1, 1, [y, LL(id(fx)), LL(0), LL(0)]", "argument 1 points to pageable memory of the host"),
         ("'poke', 1, 1, [y, x, LL(0), LL(0)], device=1", "argument 0 points to memory of device 0"),
-        ("'scale', 1, 32, [y, x, ctypes.c_float(1), ctypes.c_int(17)]", "scale, block (0, 0, 0), thread (16, 0, 0): access"),
+        ("'scale', 1, 32, [y, x, ctypes.c_float(1), ctypes.c_int(17)]", "scale, block (0, 0, 0), thread (16, 0, 0)"),
         ("'diverge', 1, 32, [y]", "a warp exchange waits for a lane that has ended"),
         ("'stuck', 1, 32, []", "deadlock: 31 threads wait at a barrier, 1 in a warp exchange, 0 have ended"),
         ("'dynamic', 1, 32, [y, ctypes.c_int(16), ctypes.c_int(1)], shared=64", "which is no device memory"),

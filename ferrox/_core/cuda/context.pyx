@@ -22,8 +22,9 @@ cdef int _count = 0
 cdef dict _attributes = {
     "max_threads_per_block": 1, "shared_memory_per_block": 8, "warp_size": 10, "clock_rate": 13,
     "multi_processor_count": 16, "is_integrated": 18, "pci_bus_id": 33, "pci_device_id": 34, "memory_clock_rate": 36,
-    "memory_bus_width": 37, "L2_cache_size": 38, "max_threads_per_multi_processor": 39, "pci_domain_id": 50, "major": 75, "minor": 76,
-    "shared_memory_per_multiprocessor": 81, "regs_per_multiprocessor": 82, "shared_memory_per_block_optin": 97,
+    "memory_bus_width": 37, "L2_cache_size": 38, "max_threads_per_multi_processor": 39, "pci_domain_id": 50,
+    "major": 75, "minor": 76, "shared_memory_per_multiprocessor": 81, "regs_per_multiprocessor": 82,
+    "shared_memory_per_block_optin": 97,
 }
 
 
