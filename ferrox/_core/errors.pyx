@@ -11,12 +11,12 @@ class LinAlgError(RuntimeError):
     """A matrix was singular, or an iteration did not converge."""
 
 
-device_error = None     # set by a backend: the exception of this thread's last failure, given the operator's name
+_device_error = None     # set by a backend: the exception of this thread's last failure, given the operator's name
 
 
 cdef int raise_status(int status, str name, const char *message) except -1:
     if status == FX_ERROR_DEVICE:
-        raise device_error(name)
+        raise _device_error(name)
     text = f"[{name}] {message.decode('utf-8', 'replace')}"
     if status == FX_ERROR_INDEX:
         raise IndexError(text)

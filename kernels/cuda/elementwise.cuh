@@ -120,11 +120,11 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
 }
 
 /* Casts that are rare stay out of line, so that a kernel does not hold a copy for every operand. */
-#define FX_EACH_DTYPE(M)                                                                                              \
-    M(FX_BOOL, bool)                                                                                                  \
-    M(FX_U8, uint8_t)                                                                                                 \
-    M(FX_I8, int8_t) M(FX_I16, int16_t) M(FX_I32, int32_t) M(FX_I64, int64_t) M(FX_F16, float16) M(FX_BF16, bfloat16) \
-        M(FX_F32, float) M(FX_F64, double)
+// clang-format off
+#define FX_EACH_DTYPE(M) \
+    M(FX_BOOL, bool) M(FX_U8, uint8_t) M(FX_I8, int8_t) M(FX_I16, int16_t) M(FX_I32, int32_t) M(FX_I64, int64_t) \
+    M(FX_F16, float16) M(FX_BF16, bfloat16) M(FX_F32, float) M(FX_F64, double)
+// clang-format on
 
 template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype) {
     T x{};

@@ -200,7 +200,7 @@ def _device_error(operator):
     return failure
 
 
-errors.device_error = _device_error
+errors._device_error = _device_error
 
 
 def launch_kernel(str family, str name, grid, block, args, unsigned int shared=0, Stream stream=None, device=None):
