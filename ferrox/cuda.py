@@ -1,14 +1,33 @@
-"""GPUs, as far as this build can use them."""
-from ferrox._core.backend import kernels as _kernels
+"""GPUs: devices, streams, events, memory.  PyTorch's names.
 
-__all__ = ["device_count", "is_available", "is_initialized", "manual_seed", "manual_seed_all", "synchronize", "why_not"]
+Nothing of CUDA is imported or initialised before it is asked for; `why_not` says what is missing.
+"""
+from typing import NamedTuple
 
-_CUDA = 1
+from ferrox._core.cuda import context as _context
+from ferrox._core.cuda import driver as _driver
+from ferrox._core.cuda import module as _module
+from ferrox._core.cuda.driver import CudaError
+from ferrox._core.cuda.stream import (
+    Event,
+    Stream,
+    external_stream,
+    get_current_stream,
+    get_default_stream,
+    set_stream,
+)
+
+__all__ = [
+    "CudaError", "DeviceProperties", "Event", "ExternalStream", "Stream", "can_device_access_peer", "current_device",
+    "current_stream", "default_stream", "device", "device_count", "get_device_capability", "get_device_name",
+    "get_device_properties", "init", "is_available", "is_initialized", "manual_seed", "manual_seed_all", "mem_get_info",
+    "set_device", "set_stream", "stream", "synchronize", "why_not",
+]
 
 
 def is_available():
     """Whether tensors can be put on a GPU."""
-    return bool(_kernels(_CUDA))
+    return not why_not()
 
 
 def why_not():
@@ -20,24 +39,142 @@ def why_not():
     >>> fx.cuda.is_available() or len(fx.cuda.why_not()) > 0
     True
     """
-    if is_available():
-        return ""
-    return "This build of Ferrox has no CUDA backend: it computes on the CPU."
+    return _module.why_not()
 
 
-def device_count():
-    """Number of GPUs that can be used."""
-    return 0
+def init():
+    """Open the driver; RuntimeError with the reason where that is impossible.  Called by whatever needs it."""
+    reason = why_not()
+    if reason:
+        raise RuntimeError(f"[cuda] {reason}")
 
 
 def is_initialized():
-    """Whether a GPU is in use."""
-    return False
+    """Whether the driver has been opened in this process."""
+    return _driver.is_open()
+
+
+def device_count():
+    """Number of GPUs; 0 where the driver cannot be used."""
+    return _context.device_count()
+
+
+class DeviceProperties(NamedTuple):
+    """What `get_device_properties` returns; sizes in bytes, clocks in kHz."""
+
+    name: str
+    major: int
+    minor: int
+    total_memory: int
+    multi_processor_count: int
+    warp_size: int
+    max_threads_per_block: int
+    max_threads_per_multi_processor: int
+    shared_memory_per_block: int
+    shared_memory_per_block_optin: int
+    shared_memory_per_multiprocessor: int
+    regs_per_multiprocessor: int
+    L2_cache_size: int
+    clock_rate: int
+    memory_clock_rate: int
+    memory_bus_width: int
+    is_integrated: int
+    pci_domain_id: int
+    pci_bus_id: int
+    pci_device_id: int
+    uuid: str
+
+
+def get_device_properties(device=None):
+    """Name, memory, compute capability and limits of a GPU."""
+    return DeviceProperties(**_context.properties(_context.index_of(device, "get_device_properties")))
+
+
+def get_device_name(device=None):
+    """The name of a GPU."""
+    return get_device_properties(device).name
+
+
+def get_device_capability(device=None):
+    """The compute capability of a GPU, as ``(major, minor)``."""
+    found = get_device_properties(device)
+    return found.major, found.minor
+
+
+def can_device_access_peer(device, peer_device):
+    """Whether a GPU can reach the memory of another directly."""
+    return _context.can_access_peer(_context.index_of(device, "can_device_access_peer"),
+                                    _context.index_of(peer_device, "can_device_access_peer"))
+
+
+def current_device():
+    """The number of this thread's GPU: that of ``device="cuda"``."""
+    return _context.get_current_device()
+
+
+def set_device(device):
+    """Make a GPU this thread's."""
+    _context.set_current_device(_context.index_of(device, "set_device"))
+
+
+class device:
+    """Make a GPU this thread's within a ``with`` block; None changes nothing."""
+
+    def __init__(self, device):
+        self.index = None if device is None else _context.index_of(device, "device")
+
+    def __enter__(self):
+        self.before = current_device()
+        if self.index is not None:
+            _context.set_current_device(self.index)
+        return self
+
+    def __exit__(self, *exception):
+        _context.set_current_device(self.before)
+
+
+def current_stream(device=None):
+    """This thread's stream on a GPU."""
+    return get_current_stream(device)
+
+
+def default_stream(device=None):
+    """The stream that every thread begins with on a GPU."""
+    return get_default_stream(device)
+
+
+class stream:
+    """Make a stream, and its GPU, this thread's within a ``with`` block; None changes nothing."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __enter__(self):
+        if self.stream is not None:
+            self.device = device(self.stream.device_index)
+            self.device.__enter__()
+            self.before = set_stream(self.stream)
+        return self.stream
+
+    def __exit__(self, *exception):
+        if self.stream is not None:
+            set_stream(self.before)
+            self.device.__exit__()
+
+
+def ExternalStream(stream_ptr, device=None):
+    """A stream that another library made, from its handle; it must outlive its use here."""
+    return external_stream(stream_ptr, device)
 
 
 def synchronize(device=None):
-    """Wait for the work on a GPU; RuntimeError where there is none."""
-    raise RuntimeError(f"[synchronize] {why_not()}")
+    """Wait for all work on a GPU, of every stream."""
+    _context.synchronize(_context.index_of(device, "synchronize"))
+
+
+def mem_get_info(device=None):
+    """Free and total bytes of a GPU's memory, as the driver sees them."""
+    return _context.memory_info(_context.index_of(device, "mem_get_info"))
 
 
 def manual_seed(seed):

@@ -30,6 +30,7 @@ cdef extern from "fx/abi.h" nogil:
         FX_ERROR_RUNTIME
         FX_ERROR_MEMORY
         FX_ERROR_LINALG
+        FX_ERROR_DEVICE
     ctypedef struct fx_array:
         void *data
         int64_t *dims

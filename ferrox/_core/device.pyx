@@ -1,6 +1,5 @@
 """Devices: "cpu", "cuda", "cuda:1"."""
 from ferrox._core.abi cimport FX_CPU
-from ferrox._core.backend cimport backends
 
 cdef tuple _types = ("cpu", "cuda")
 cdef dict _made = {}
@@ -77,6 +76,18 @@ cdef device device_object(int type_code, int index):
     return <device> found
 
 
+_locate = None      # of the CUDA backend: gives a device its number
+
+
+cdef device _located(device made):
+    global _locate
+    if _locate is None:
+        from importlib import import_module
+
+        _locate = import_module("ferrox._core.cuda.backend").located
+    return <device> _locate(made)
+
+
 cdef device as_device(object value):
     """A device from None (the CPU), a name, or a device; RuntimeError when its backend is not there."""
     if value is None:
@@ -88,6 +99,4 @@ cdef device as_device(object value):
         made = device("cuda", value)
     else:
         made = device(value)
-    if backends[made.type_code] == NULL:
-        raise RuntimeError(f"[device] no backend for {made.type!r} is loaded: this build of Ferrox computes on the CPU")
-    return made
+    return made if made.type_code == FX_CPU else _located(made)

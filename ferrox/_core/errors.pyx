@@ -1,5 +1,6 @@
 """Exceptions: a kernel's status and message become the exception that PyTorch would raise, with the operator's name."""
-from ferrox._core.abi cimport FX_ERROR_INDEX, FX_ERROR_LINALG, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE
+from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_INDEX, FX_ERROR_LINALG, FX_ERROR_MEMORY, FX_ERROR_TYPE, \
+    FX_ERROR_VALUE
 
 
 class OutOfMemoryError(RuntimeError):
@@ -10,7 +11,12 @@ class LinAlgError(RuntimeError):
     """A matrix was singular, or an iteration did not converge."""
 
 
+_device_error = None     # set by a backend: the exception of this thread's last failure, given the operator's name
+
+
 cdef int raise_status(int status, str name, const char *message) except -1:
+    if status == FX_ERROR_DEVICE:
+        raise _device_error(name)
     text = f"[{name}] {message.decode('utf-8', 'replace')}"
     if status == FX_ERROR_INDEX:
         raise IndexError(text)

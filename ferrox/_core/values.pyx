@@ -12,12 +12,13 @@ from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, \
-    FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_DEVICE, FX_F16, FX_F32, FX_F64, \
+    FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
 from ferrox._core.backend cimport backends, kernel_id
 from ferrox._core.device cimport device_object
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, itemsizes, promotions
+from ferrox._core.errors cimport raise_status
 from ferrox._core.tensor cimport TensorBase, new_like, new_tensor
 
 cdef int _copy = kernel_id("copy")
@@ -62,6 +63,8 @@ cdef TensorBase moved(TensorBase x, int device_type, int device_index):
     by = x.a.device_type if x.a.device_type != FX_CPU else device_type
     status = backends[by].copy(out.a.data, x.a.data, <size_t> (x.a.numel * itemsizes[x.a.dtype]),
                                x.a.device_index if x.a.device_type != FX_CPU else device_index)
+    if status == FX_ERROR_DEVICE:
+        raise_status(status, "to", b"")
     if status != FX_OK:
         raise RuntimeError(f"[to] the copy from {device_object(x.a.device_type, x.a.device_index)} to "
                            f"{device_object(device_type, device_index)} failed")

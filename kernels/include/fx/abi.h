@@ -39,7 +39,8 @@ typedef union fx_scalar {
 
 // clang-format off
 enum fx_status {
-    FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG
+    FX_OK, FX_ERROR_VALUE, FX_ERROR_INDEX, FX_ERROR_TYPE, FX_ERROR_RUNTIME, FX_ERROR_MEMORY, FX_ERROR_LINALG,
+    FX_ERROR_DEVICE /* the backend knows more: errors.pyx: _device_error makes the exception */
 };
 // clang-format on
 

@@ -1,6 +1,6 @@
 /* float16 and bfloat16 as 16 bits, to float and back: round to nearest even, branch-free, subnormals, infinities and
- * NaN kept. Integer arithmetic and one float addition only: any compiler vectorises it, and host and device give the
- * same bits. */
+ * NaN kept. On the host integer arithmetic and one float addition only, which any compiler vectorises; on the GPU one
+ * instruction. Both give the same bits, but for those of a NaN. */
 #ifndef FX_HALF_H
 #define FX_HALF_H
 #include "bits.h"
@@ -8,14 +8,25 @@
 namespace fx {
 
 FX_HD float float16_to_float(uint16_t h) {
+#ifdef __CUDA_ARCH__
+    float converted;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(converted) : "h"(h));
+    return converted;
+#else
     uint32_t sign = uint32_t(h & 0x8000u) << 16, rest = uint32_t(h & 0x7fffu) << 13;
     /* 2^112 moves the exponent from bias 15 to bias 127, and normalises the subnormals; it cannot reach infinity. */
     float y = bit_cast<float>(rest) * 0x1p112f;
     uint32_t special = bit_cast<uint32_t>(y) | 0x7f800000u;
     return bit_cast<float>((rest >= 0x0f800000u ? special : bit_cast<uint32_t>(y)) | sign);
+#endif
 }
 
 FX_HD uint16_t float_to_float16(float x) {
+#ifdef __CUDA_ARCH__
+    uint16_t converted;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(converted) : "f"(x));
+    return converted;
+#else
     uint32_t u = bit_cast<uint32_t>(x), a = u & 0x7fffffffu;
     /* Subnormal results: adding 1/2 leaves them, rounded by the addition, in the low bits. */
     uint32_t small = bit_cast<uint32_t>(bit_cast<float>(a) + 0.5f) - 0x3f000000u;
@@ -24,13 +35,20 @@ FX_HD uint16_t float_to_float16(float x) {
     y = a >= 0x477ff000u ? 0x7c00u : y; /* 65520 and up round to infinity */
     y = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : y;
     return uint16_t(y | ((u >> 16) & 0x8000u));
+#endif
 }
 
 FX_HD float bfloat16_to_float(uint16_t h) { return bit_cast<float>(uint32_t(h) << 16); }
 
 FX_HD uint16_t float_to_bfloat16(float x) {
+#ifdef __CUDA_ARCH__
+    uint16_t converted;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(converted) : "f"(x));
+    return converted;
+#else
     uint32_t u = bit_cast<uint32_t>(x), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     return uint16_t((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
+#endif
 }
 
 /* Storage types: they convert and do nothing else; arithmetic is done in float. */

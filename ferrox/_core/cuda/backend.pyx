@@ -1,0 +1,65 @@
+"""The CUDA backend: its memory, and the modules that provide its kernels.  Importing this module opens the driver and
+registers both; it is imported by the first use of a CUDA device (device.pyx), and raises RuntimeError where there is
+none.
+"""
+from ferrox._core.abi cimport FX_CUDA, fx_backend
+from ferrox._core.backend cimport provide_backend
+from ferrox._core.cuda import elementwise, module
+from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
+from ferrox._core.cuda.context cimport bind, device_number
+from ferrox._core.cuda.driver cimport cu, noted, usable
+from ferrox._core.cuda.module cimport driver_call
+from ferrox._core.cuda.stream cimport current_stream
+from ferrox._core.device cimport device as device_class, device_object
+
+cdef fx_backend _backend
+
+
+cdef void *_allocate(size_t bytes, int device) noexcept nogil:
+    cdef CUdeviceptr block = 0
+    if bind(device) or noted(cu.cuMemAlloc(&block, bytes)):
+        return NULL
+    return <void *> block
+
+
+cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
+    if usable() == 0 and bind(device) == 0:
+        noted(cu.cuMemFree(<CUdeviceptr> block))
+
+
+cdef int _copy(void *to, const void *source, size_t bytes, int device) noexcept nogil:
+    """Any direction; done when it returns."""
+    cdef CUresult status = bind(device)
+    if status == 0 and bytes:
+        status = cu.cuMemcpyAsync(<CUdeviceptr> to, <CUdeviceptr> source, bytes, current_stream(device))
+    if status == 0:
+        status = cu.cuStreamSynchronize(current_stream(device))
+    return driver_call(status, b"copying")
+
+
+cdef int _synchronise(int device) noexcept nogil:
+    cdef CUresult status = bind(device)
+    if status == 0:
+        status = cu.cuCtxSynchronize()
+    return driver_call(status, b"waiting for a device")
+
+
+def located(device_class device):
+    """The device with its number: that of this thread for "cuda"; RuntimeError for one that is not there."""
+    return device_object(FX_CUDA, device_number(device, "device"))
+
+
+cdef int _register() except -1:
+    missing = module.why_not()
+    if missing:
+        raise RuntimeError(f"[device] {missing}")
+    _backend.name = b"cuda"
+    _backend.allocate = _allocate
+    _backend.release = _release
+    _backend.copy = _copy
+    _backend.synchronise = _synchronise
+    elementwise.register()
+    return provide_backend(FX_CUDA, &_backend)
+
+
+_register()
