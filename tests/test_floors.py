@@ -20,6 +20,7 @@ FLOORS = (
         "ferrox._core.threads",
         "ferrox._core.device",
         "ferrox._core.cpu",
+        "ferrox._core.cuda",
     ),
     ("ferrox._core",),
     ("ferrox._core.ops",),
