@@ -93,7 +93,8 @@ class Model:
     def fit(self, size, kind, stream, pool):
         wanted = (kind, stream, pool)
         fitting = [
-            b for b in reversed(self.free) if b.size >= size and (b.segment.kind, b.segment.stream, b.segment.pool) == wanted
+            b for b in reversed(self.free)
+            if b.size >= size and (b.segment.kind, b.segment.stream, b.segment.pool) == wanted
         ]
         return min(fitting, key=lambda b: b.size, default=None)
 
@@ -254,7 +255,8 @@ class Model:
 
     def snapshot(self):
         return [
-            (s.address, s.size, s.kind, s.stream, s.pool, [(b.address, b.size, b.requested, b.state, b.tag) for b in s.blocks])
+            (s.address, s.size, s.kind, s.stream, s.pool,
+             [(b.address, b.size, b.requested, b.state, b.tag) for b in s.blocks])
             for s in self.segments
         ]
 
@@ -342,7 +344,7 @@ def training_trace(seed=7, steps=5):
             if chance.random() < 0.3:
                 free(allocate(chance.randrange(1, 6 * MIB), tag="workspace"))
         cotangent = allocate(4, tag="loss")
-        for (rows, columns), (product, output) in zip(reversed(layers), reversed(saved)):
+        for (rows, columns), (product, output) in zip(reversed(layers), reversed(saved), strict=True):
             free(output)
             fresh = allocate(4 * batch * rows, tag="matmul_backward")
             weight, bias = allocate(4 * rows * columns, tag="gradient"), allocate(4 * columns, tag="gradient")
@@ -361,7 +363,8 @@ def training_trace(seed=7, steps=5):
             model.finish(0)
             lines.append("finish 0")
         lines.append(
-            "check " + " ".join(f"{key}={model.stats[key]}" for key in ("reserved_bytes.all.current", "allocated_bytes.all.peak"))
+            "check " + " ".join(
+                f"{key}={model.stats[key]}" for key in ("reserved_bytes.all.current", "allocated_bytes.all.peak"))
         )
     for name in list(live):
         free(name)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from allocator_model import FIRST_ADDRESS, MIB, Model, Names, Refused, check_sound, number, parse, training_trace
-from ferrox._core.cuda.memory import CachingAllocator
-from ferrox._core.cuda.mock_source import MockSource, churn
-from ferrox._core.errors import OutOfMemoryError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferrox._core.cuda import report
+from ferrox._core.cuda.memory import CachingAllocator
+from ferrox._core.cuda.mock_source import MockSource, churn
+from ferrox._core.errors import OutOfMemoryError
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.txt"))
 TRACES = [path for path in TRACES if path.name != "README.txt"]
@@ -183,7 +183,9 @@ def test_training_trace_is_reproducible():
     assert training_trace() == (Path(__file__).parent / "traces" / "training.txt").read_text()
 
 
-SIZES = st.one_of(st.integers(0, 4096), st.integers(0, 2 * MIB), st.integers(MIB - 513, MIB + 513), st.integers(MIB, 24 * MIB))
+SIZES = st.one_of(
+    st.integers(0, 4096), st.integers(0, 2 * MIB), st.integers(MIB - 513, MIB + 513), st.integers(MIB, 24 * MIB)
+)
 STREAM = st.integers(0, 2)
 OPERATION = st.one_of(
     st.tuples(st.just("alloc"), SIZES, STREAM),
@@ -270,8 +272,8 @@ def test_long_random_sequence(seed):
         stream, index = chance.randrange(2), chance.randrange(1000)
         operations += chance.choices(
             [
-                ("alloc", size, stream), ("free", index), ("record", index, stream), ("finish", stream, chance.randrange(3)),
-                ("empty",), ("begin", 1, None), ("end", 0), ("refuse", 2),
+                ("alloc", size, stream), ("free", index), ("record", index, stream),
+                ("finish", stream, chance.randrange(3)), ("empty",), ("begin", 1, None), ("end", 0), ("refuse", 2),
             ],
             [60, 35, 15, 10, 1, 1, 3, 1],
         )  # fmt: skip
@@ -336,8 +338,8 @@ def test_out_of_memory_message():
     assert str(caught.value).split("\n  ") == [
         "out of mock memory: requested 45 MiB, for which a segment of 46 MiB was refused (limit 80 MiB)",
         "device: 58 MiB free of 100 MiB",
-        "this process: 42 MiB in 3 segments, of which 24 MiB in use, 18 MiB free in 4 blocks; largest free block 8 MiB, "
-        "fragmentation 56 %",
+        "this process: 42 MiB in 3 segments, of which 24 MiB in use, 18 MiB free in 4 blocks; "
+        "largest free block 8 MiB, fragmentation 56 %",
         "biggest owners: matmul 16 MiB in 4 (largest 4 MiB), conv2d 8 MiB in 2 (largest 4 MiB), "
         "(no label) 1 KiB in 1 (largest 1 KiB)",
     ]
@@ -482,7 +484,8 @@ def test_snapshot_has_the_keys_of_pytorch():
         "tag": "relu",
         "frames": [],
     }
-    assert (free["address"], free["size"], free["state"], free["tag"]) == (address + 1024, 2 * MIB - 1024, "inactive", None)
+    got = free["address"], free["size"], free["state"], free["tag"]
+    assert got == (address + 1024, 2 * MIB - 1024, "inactive", None)
 
 
 def test_summary():
@@ -565,7 +568,8 @@ def test_threads(latency):
     watcher.join()
     assert [lost for lost, _ in found] == [0, 0, 0, 0]
     stats = allocator.memory_stats()
-    assert stats["allocation.all.current"] == 0 and stats["allocation.all.allocated"] == stats["allocation.all.freed"] > 30000
+    assert stats["allocation.all.current"] == 0
+    assert stats["allocation.all.allocated"] == stats["allocation.all.freed"] > 30000
     assert stats["num_ooms"] == sum(refused for _, refused in found)
     allocator.empty_cache()
     assert source.given == 0 and source.events == 0

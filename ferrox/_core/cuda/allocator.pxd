@@ -6,7 +6,8 @@ from ferrox._core.cuda.heap cimport fx_allocator
 
 # Streams are identities: a handle must not come to mean another stream while memory is cached for it.
 # A tag (who asks: an operator's name, a user's label) is a C string that lives as long as the allocator, or NULL.
-# Statuses are those of kernels/include/fx/abi.h, HOST_MEMORY, and the source's own.  Any thread may call, without the GIL.
+# Statuses are those of kernels/include/fx/abi.h, HOST_MEMORY, and the source's own.  Any thread may call, without the
+# GIL.
 cdef fx_allocator *allocator_new(const fx_memory_source *source) noexcept nogil
 cdef void allocator_destroy(fx_allocator *a) noexcept nogil
 # `why` may be NULL; it is filled on failure, and its snapshot is then the caller's to free (heap.free_snapshot).

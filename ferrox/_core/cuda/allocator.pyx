@@ -1,27 +1,28 @@
 """The caching allocator.
 
-Policy.  Numbers, and the names of statistics, are those of PyTorch's CUDACachingAllocator, so that what is known of the one
-holds for the other.
+Policy.  Numbers, and the names of statistics, are those of PyTorch's CUDACachingAllocator, so that what is known of the
+one holds for the other.
 
-Sizes.  A request is rounded up to a multiple of 512 bytes (0 bytes to 512).  Up to 1 MiB it is small, above it large; the
-two never share a segment.  A small segment has 2 MiB.  A large one has 20 MiB when the rounded request is below 10 MiB,
-else the request rounded up to 2 MiB.
+Sizes.  A request is rounded up to a multiple of 512 bytes (0 bytes to 512).  Up to 1 MiB it is small, above it large;
+the two never share a segment.  A small segment has 2 MiB.  A large one has 20 MiB when the rounded request is below 10
+MiB, else the request rounded up to 2 MiB.
 
-Arenas.  A block freed on a stream can be given out again on the same stream at once, for the stream's order protects it.
-So there is a set of free blocks for each stream (and kind, and private pool), and a request is served only from its own.
+Arenas.  A block freed on a stream can be given out again on the same stream at once, for the stream's order protects
+it.  So there is a set of free blocks for each stream (and kind, and private pool), and a request is served only from its
+own.
 
 Giving out.  The smallest free block that is large enough; among equals the one freed last (Note [Bins], segments.pyx).
 It is split when the rest is worth having: at least 512 bytes in a small segment, more than 1 MiB in a large one.  The
-request gets the lower part, the rest is a free block, as if freed just now.  When no block fits, a segment is taken from
-the source and treated in the same way.
+request gets the lower part, the rest is a free block, as if freed just now.  When no block fits, a segment is taken
+from the source and treated in the same way.
 
 Freeing.  A freed block is joined with its free neighbours and becomes the newest block of its size.
 
-Other streams.  `record_stream` notes that another stream uses a block.  When such a block is freed, an event is recorded
-on each of these streams, in the order in which they were noted, and the block is held: neither in use nor free, until all
-events are done.  At the start of every request the streams are visited in the order in which `record_stream` first named
-them; on each the oldest events that are done are struck off, up to the first that is not.  An event that could not be
-recorded is tried again then.
+Other streams.  `record_stream` notes that another stream uses a block.  When such a block is freed, an event is
+recorded on each of these streams, in the order in which they were noted, and the block is held: neither in use nor
+free, until all events are done.  At the start of every request the streams are visited in the order in which
+`record_stream` first named them; on each the oldest events that are done are struck off, up to the first that is not.
+An event that could not be recorded is tried again then.
 
 Refusals.  When the source refuses, or the limit would be passed (then the source is not asked):
 1. if blocks are held, their events are waited for, and the request is served from the free blocks if one fits now;
@@ -30,28 +31,29 @@ Refusals.  When the source refuses, or the limit would be passed (then the sourc
 A source's failure other than running out of memory is handed to the caller at once.
 
 Private pools, for captured graphs.  While a capture is under way, requests on its stream (or on all, if none is named)
-use arenas of its pool; of several captures the one begun last counts.  Blocks go back to where they came from.  A pool is
-used by its captures and by the graphs that they made: `begin_allocate_to_pool` adds a user, `end_allocate_to_pool` ends
-the capture only, `release_pool` takes a user away.  A pool without users serves nobody, and its segments go back to the
-source like others.  A graph's replays use the pool's memory at addresses fixed at capture, therefore segments of a pool
-with users stay.  While any capture is under way events are neither recorded nor queried and nothing goes back to the
-source (none of which a capturing stream would survive): a block with other users is held, and a refusal is final.
+use arenas of its pool; of several captures the one begun last counts.  Blocks go back to where they came from.  A pool
+is used by its captures and by the graphs that they made: `begin_allocate_to_pool` adds a user, `end_allocate_to_pool`
+ends the capture only, `release_pool` takes a user away.  A pool without users serves nobody, and its segments go back
+to the source like others.  A graph's replays use the pool's memory at addresses fixed at capture, therefore segments of
+a pool with users stay.  While any capture is under way events are neither recorded nor queried and nothing goes back to
+the source (none of which a capturing stream would survive): a block with other users is held, and a refusal is final.
 
 Limit.  `limit` bounds the bytes of all segments together.
 
 Statistics.  "allocated" is what was given out and not freed, "active" that and what is held, "inactive_split" the free
 blocks in segments with several blocks, "reserved" all segments; bytes are rounded ones, except in "requested_bytes".
 
-One mutex guards everything; no function needs the GIL or asks for it.  A request that finds a block costs no call of the
-source, and none of the driver unless blocks are held.  Memory itself is never touched.
+One mutex guards everything; no function needs the GIL or asks for it.  A request that finds a block costs no call of
+the source, and none of the driver unless blocks are held.  Memory itself is never touched.
 """
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from ferrox._core.abi cimport FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_OK
 from ferrox._core.cuda.contract cimport (
-    ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, HOST_MEMORY, INACTIVE_SPLIT, INACTIVE_SPLIT_BYTES, REQUESTED_BYTES,
-    STATISTICS, UNLIMITED, fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistic, fx_statistics)
+    ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, HOST_MEMORY, INACTIVE_SPLIT, INACTIVE_SPLIT_BYTES,
+    REQUESTED_BYTES, STATISTICS, UNLIMITED, fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistic,
+    fx_statistics)
 from ferrox._core.cuda.heap cimport (
     arena_of, capture, copy_state, count, drop_pools, drop_segment, free_block, fx_allocator, give_back, hold, note_use,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, settle, take_segment)
@@ -254,7 +256,7 @@ cdef int allocator_record_stream(fx_allocator *a, void *pointer, void *stream) n
 
 
 cdef size_t allocator_empty_cache(fx_allocator *a) noexcept nogil:
-    """Wait for held blocks and return what is free to the source; the bytes returned, 0 while a capture is under way."""
+    """Wait for held blocks, return what is free to the source; the bytes returned, 0 while a capture is under way."""
     cdef size_t returned = 0
     pthread_mutex_lock(&a.mutex)
     if a.captures == NULL:

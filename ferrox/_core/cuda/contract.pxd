@@ -10,12 +10,13 @@ cdef struct fx_memory_source:
     void *context           # passed to each
     const char *name        # "cuda:0"; for messages
     int device
-    # A segment, aligned to 512 bytes.  FX_OK, FX_ERROR_MEMORY, or another positive status, which goes to the caller as it is.
+    # A segment, aligned to 512 bytes.  FX_OK, FX_ERROR_MEMORY, or another positive status, which goes to the caller as
+    # it is.
     int (*allocate)(void *context, size_t nbytes, void **pointer) noexcept nogil
     void (*release)(void *context, void *pointer, size_t nbytes) noexcept nogil
     # Memory of the device, free and in all: 0 when known.  May be NULL.
     int (*info)(void *context, size_t *free_bytes, size_t *total_bytes) noexcept nogil
-    void *(*event_record)(void *context, void *stream) noexcept nogil       # NULL when it failed; it is tried again later
+    void *(*event_record)(void *context, void *stream) noexcept nogil  # NULL when it failed; it is tried again later
     int (*event_query)(void *context, void *event) noexcept nogil           # 1 done, 0 not yet, negative failed
     int (*event_wait)(void *context, void *event) noexcept nogil            # 0 when done.  May be NULL
     void (*event_destroy)(void *context, void *event) noexcept nogil

@@ -1,7 +1,7 @@
 """The caching allocator as a Python object: what `ferrox.cuda` shows of it, and its errors.
 
-The policy stands in allocator.pyx.  Python objects are made from copies, after the mutex is released: making them may run
-the garbage collector, which may free tensors, which would wait for the mutex for ever.
+The policy stands in allocator.pyx.  Python objects are made from copies, after the mutex is released: making them may
+run the garbage collector, which may free tensors, which would wait for the mutex for ever.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -10,9 +10,9 @@ from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_ERROR_MEMORY, FX_OK
 from ferrox._core.cuda.allocator cimport (
-    allocator_allocate, allocator_begin_pool, allocator_destroy, allocator_empty_cache, allocator_end_pool, allocator_limit,
-    allocator_new, allocator_record_stream, allocator_release, allocator_release_pool, allocator_reset, allocator_set_limit,
-    allocator_snapshot, allocator_statistics)
+    allocator_allocate, allocator_begin_pool, allocator_destroy, allocator_empty_cache, allocator_end_pool,
+    allocator_limit, allocator_new, allocator_record_stream, allocator_release, allocator_release_pool, allocator_reset,
+    allocator_set_limit, allocator_snapshot, allocator_statistics)
 from ferrox._core.cuda.contract cimport (
     HOST_MEMORY, STATISTICS, UNLIMITED, block_copy, fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistics,
     segment_copy)

@@ -113,7 +113,8 @@ cdef class MockSource:
     capacity : int
         Bytes that it has.
     host : bool
-        Whether segments are memory of the host, or addresses only, which rise by multiples of 2 MiB and never come again.
+        Whether segments are memory of the host, or addresses only, which rise by multiples of 2 MiB and never come
+        again.
     latency : int
         Queries until an event is done; negative: events are done when `finish` or a wait says so.
     """

@@ -67,7 +67,9 @@ def out_of_memory(name, requested, segment_bytes, limit, device, capturing, segm
     )
     rows = owners(segments)
     if rows:
-        told = [f"{tag} {size(total)} in {count} (largest {size(largest)})" for tag, total, count, largest in rows[:OWNERS]]
+        told = [
+            f"{tag} {size(total)} in {count} (largest {size(largest)})" for tag, total, count, largest in rows[:OWNERS]
+        ]
         rest = f" and {len(rows) - OWNERS} more" if len(rows) > OWNERS else ""
         lines.append("biggest owners: " + ", ".join(told) + rest)
     if capturing:

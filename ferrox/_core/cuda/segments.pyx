@@ -1,13 +1,13 @@
 """The structures under the caching allocator; its policy stands in allocator.pyx.
 
-Note [Bins].  Best fit wants "the smallest free block of at least n bytes" in a few nanoseconds.  Every size is a multiple
-of 512 bytes, so up to 2 MiB each size has a bin of its own, and the first bin that is not empty at or above the wanted one
-is the best fit, exactly: three words of a two-level bitmap are read, and no blocks are compared.  That is all of the small
-pool.  Above 2 MiB there are 64 bins to a doubling; a bin spans at most 1.6 % of the size, and is kept sorted, so that the
-first block in it that is large enough is the best.  Insertion walks past the smaller blocks of its own bin: few, for a
-large block is at least a mebibyte of a device's memory, and a program has few sizes so close.  Against a balanced tree
-keyed by (size, address) this reads fewer cache lines, needs no rebalancing, and gives equal sizes newest first, which is
-the block likeliest to be in the device's cache.
+Note [Bins].  Best fit wants "the smallest free block of at least n bytes" in a few nanoseconds.  Every size is a
+multiple of 512 bytes, so up to 2 MiB each size has a bin of its own, and the first bin that is not empty at or above
+the wanted one is the best fit, exactly: three words of a two-level bitmap are read, and no blocks are compared.  That
+is all of the small pool.  Above 2 MiB there are 64 bins to a doubling; a bin spans at most 1.6 % of the size, and is
+kept sorted, so that the first block in it that is large enough is the best.  Insertion walks past the smaller blocks of
+its own bin: few, for a large block is at least a mebibyte of a device's memory, and a program has few sizes so close.
+Against a balanced tree keyed by (size, address) this reads fewer cache lines, needs no rebalancing, and gives equal
+sizes newest first, which is the block likeliest to be in the device's cache.
 
 Records of blocks are taken from the host's heap in slabs and recycled, and room for all that one operation may need is
 reserved before it begins: splitting, freeing and merging cannot fail.
