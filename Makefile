@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 EPOCHS ?=
+# Build options, such as OPTIONS="-Dlevels=v3 -Darchs=90".
+OPTIONS ?=
 # Where the commands run from: with `ferrox/` of this folder out of the way, Python imports what pip installed.
 AWAY := cd $(VENV) &&
 ROOT := $(CURDIR)
@@ -47,7 +49,7 @@ $(BIN)/python:
 # with the extras of each command.
 $(WHEELS)/.built: $(SOURCES) | $(BIN)/python
 	rm -rf $(WHEELS)
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEELS) $(ROOT)
+	$(BIN)/python -m pip wheel --quiet --no-deps $(OPTIONS:%=-Csetup-args=%) --wheel-dir $(WHEELS) $(ROOT)
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
 	touch $@
 

@@ -8,8 +8,8 @@ the two never share a segment.  A small segment has 2 MiB.  A large one has 20 M
 MiB, else the request rounded up to 2 MiB.
 
 Arenas.  A block freed on a stream can be given out again on the same stream at once, for the stream's order protects
-it.  So there is a set of free blocks for each stream (and kind, and private pool), and a request is served only from its
-own.
+it.  So there is a set of free blocks for each stream (and kind, and private pool), and a request is served only from
+its own.
 
 Giving out.  The smallest free block that is large enough; among equals the one freed last (Note [Bins], segments.pyx).
 It is split when the rest is worth having: at least 512 bytes in a small segment, more than 1 MiB in a large one.  The
