@@ -4,13 +4,15 @@ import gc
 import os
 import time
 
-from harness import agree, cycle, duration, interleave, load, progress, table, timings
+from harness import agree, duration, interleave, load, passes, progress, table, timings
+
+PAIRS = 8
 
 
-def pairs(make, numpy, shape, grad=False, count=8):
+def pairs(make, numpy, shape, grad=False):
     """Fresh inputs, the same for every system."""
     stream = numpy.random.default_rng(0)
-    made = [tuple(make(stream.standard_normal(shape).astype("float32")) for _ in range(2)) for _ in range(count)]
+    made = [tuple(make(stream.standard_normal(shape).astype("float32")) for _ in range(2)) for _ in range(PAIRS)]
     return [tuple(each.requires_grad_() for each in pair) for pair in made] if grad else made
 
 
@@ -21,26 +23,24 @@ def overhead(settings):
 
     torch, jax = load("torch"), load("jax")
     works = [
-        ("a + b, 1 element, no grad", (1,), False, lambda a, b: a + b),
-        ("a + b, 1 element, recorded", (1,), True, lambda a, b: a + b),
-        ("a @ b, 8x8, recorded", (8, 8), True, lambda a, b: a @ b),
-        ("relu, 8x8, recorded", (8, 8), True, lambda a, b: a.relu()),
-        ("sum, 8x8, recorded", (8, 8), True, lambda a, b: a.sum()),
-        ("add, 1000 elements, no grad", (1000,), False, lambda a, b: a + b),
-        ("relu, 1000 elements, no grad", (1000,), False, lambda a, b: a.relu()),
+        ("a + b, 1 element, no grad", (1,), False, "a + b"),
+        ("a + b, 1 element, recorded", (1,), True, "a + b"),
+        ("a @ b, 8x8, recorded", (8, 8), True, "a @ b"),
+        ("relu, 8x8, recorded", (8, 8), True, "a.relu()"),
+        ("sum, 8x8, recorded", (8, 8), True, "a.sum()"),
+        ("add, 1000 elements, no grad", (1000,), False, "a + b"),
+        ("relu, 1000 elements, no grad", (1000,), False, "a.relu()"),
     ]
     measured = []
     for label, shape, grad, work in works:
-        systems = {"Ferrox": cycle(work, pairs(fx.from_numpy, np, shape, grad))}
+        systems = {"Ferrox": passes(work, pairs(fx.from_numpy, np, shape, grad))}
         if torch:
-            systems["PyTorch"] = cycle(work, pairs(torch.from_numpy, np, shape, grad))
-        if not grad and not label.startswith("relu"):
-            systems["NumPy"] = cycle(work, pairs(np.asarray, np, shape))
+            systems["PyTorch"] = passes(work, pairs(torch.from_numpy, np, shape, grad))
+        if work == "a + b" and not grad:
+            systems["NumPy"] = passes(work, pairs(np.asarray, np, shape))
             if jax:
-                jitted = jax.jit(work)
-                systems["JAX"] = cycle(
-                    lambda a, b, f=jitted: f(a, b).block_until_ready(), pairs(jax.numpy.asarray, np, shape)
-                )
+                inputs = pairs(jax.numpy.asarray, np, shape)
+                systems["JAX"] = passes("add(a, b).block_until_ready()", inputs, add=jax.jit(lambda a, b: a + b))
         for each in systems.values():
             each()
         agree(
@@ -50,7 +50,8 @@ def overhead(settings):
                 for name, each in systems.items()
             },
         )
-        measured.append((label, interleave(systems, settings, label)))
+        medians = interleave(systems, settings, label)
+        measured.append((label, {name: seconds / PAIRS for name, seconds in medians.items()}))
     return timings("Overhead of one call (JAX: jit)", measured)
 
 
