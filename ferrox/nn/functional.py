@@ -1,6 +1,6 @@
 """Functions of neural networks, under PyTorch's names.
 
-Operators of the engine are taken over by the loop at the end; the others are compositions of them.
+Operators of the engine are taken over at the end; the others are compositions of them.
 """
 
 # ruff: noqa: F401
@@ -23,86 +23,15 @@ from ferrox.nn._losses import (
     triplet_margin_with_distance_loss,
 )
 
-# Taken from the engine where it has them; a name it lacks and that is not composed here stays absent.
+# Operators of the engine that are functions of torch.nn.functional too.
 _ENGINE = [
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "prelu",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "silu",
-    "mish",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-    "logsigmoid",
-    "tanhshrink",
-    "softshrink",
-    "hardshrink",
-    "threshold",
-    "sigmoid",
-    "tanh",
-    "softmax",
-    "log_softmax",
-    "linear",
-    "embedding",
-    "embedding_bag",
-    "layer_norm",
-    "batch_norm",
-    "dropout",
-    "scaled_dot_product_attention",
-    "cross_entropy",
-    "nll_loss",
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "max_pool1d",
-    "max_pool2d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "interpolate",
-    "pad",
-    "pixel_shuffle",
-    "fold",
-    "unfold",
-    "multi_head_attention_forward",
-    "relu_",
-    "glu",
-    "softmin",
-    "normalize",
-    "one_hot",
-    "group_norm",
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "softsign",
+    "hardtanh", "hardsigmoid", "hardswish", "logsigmoid", "tanhshrink", "softshrink", "hardshrink", "threshold",
+    "sigmoid", "tanh", "softmax", "log_softmax", "linear", "embedding", "layer_norm", "batch_norm", "dropout",
+    "scaled_dot_product_attention", "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss",
+    "huber_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "pad", "softmin", "one_hot",
     "rms_norm",
-    "instance_norm",
 ]
-
-
-def _from_engine(name):
-    """Return the engine's operator `name`, or None where it has none."""
-    operator = _operators().get(name)
-    return operator if operator is not None and operator.row.get("public", True) else None
-
-
-def softmin(input, dim=None, _stacklevel=3, dtype=None):
-    """Return the softmax of ``-input`` along `dim`."""
-    return softmax(-input, dim=dim, dtype=dtype)  # noqa: F821
 
 
 def glu(input, dim=-1):
@@ -139,34 +68,6 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     """
     result = input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
     return result if out is None else out.copy_(result)
-
-
-def one_hot(tensor, num_classes=-1):
-    """Return int64 vectors with a one at each index of `tensor`, along a new last dimension.
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> fx.nn.functional.one_hot(fx.tensor([0, 2]), 3).tolist()
-    [[1, 0, 0], [0, 0, 1]]
-    """
-    if tensor.dtype != fx.int64:
-        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    if tensor.numel() == 0:
-        if num_classes <= 0:
-            raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return fx.zeros(*tensor.shape, num_classes, dtype=fx.int64, device=tensor.device)
-    if int(tensor.min()) < 0:
-        raise RuntimeError("Class values must be non-negative.")
-    largest = int(tensor.max())
-    if num_classes == -1:
-        num_classes = largest + 1
-    elif num_classes < 1:
-        raise RuntimeError("num_classes should be positive")
-    elif largest >= num_classes:
-        raise RuntimeError("Class values must be smaller than num_classes.")
-    classes = fx.arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(fx.int64)
 
 
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
@@ -264,31 +165,6 @@ def _per_channel(output, weight, bias):
     return output if bias is None else output + bias.reshape(shape)
 
 
-def rms_norm(input, normalized_shape, weight=None, eps=None):
-    """Divide `input` by the root of its mean square over the last ``len(normalized_shape)`` dimensions.
-
-    Notes
-    -----
-    `eps` defaults to the machine epsilon of the input's dtype.
-    B. Zhang, R. Sennrich, "Root mean square layer normalization", NeurIPS 2019.
-    """
-    normalized_shape = tuple(normalized_shape)
-    count = len(normalized_shape)
-    if count == 0 or tuple(input.shape[-count:]) != normalized_shape:
-        raise RuntimeError(
-            f"Given normalized_shape={list(normalized_shape)}, expected input with shape [*, "
-            f"{', '.join(map(str, normalized_shape))}], but got input of size{list(input.shape)}"
-        )
-    # Half precisions are squared and averaged in float32, as the fused kernels do.
-    values = input.float() if input.dtype in (fx.float16, fx.bfloat16) else input
-    if eps is None:
-        eps = fx.finfo(values.dtype).eps
-    output = values * (values.square().mean(tuple(range(-count, 0)), keepdim=True) + eps).rsqrt()
-    if weight is not None:
-        output = output * weight
-    return output.to(input.dtype)
-
-
 # ---- dropout
 
 
@@ -380,10 +256,6 @@ def _alpha_dropout_of(input, p, training, inplace, empty):
     return _alpha_dropout(input, keep, p, inplace)
 
 
-for _name in _ENGINE:
-    _function = _from_engine(_name)
-    if _function is not None:
-        globals()[_name] = _function
-del _name, _function
+globals().update({name: _operators()[name] for name in _ENGINE})
 
 __all__ = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))
