@@ -1,0 +1,6 @@
+# What kernels found wrong with the values they were given.  See fault.pyx and fx/fault.h.
+
+# The device's record as kernels see it, to be passed to them; NULL when there is none, and nothing is then reported.
+cdef void *fault_record(int device) noexcept nogil
+# After a wait for the device: raises what its kernels have reported since the last time.
+cdef int raise_fault(int device) except -1
