@@ -38,6 +38,7 @@ cdef int check_leaf(TensorBase target) except -1
 cdef int take_history(TensorBase target, TensorBase source) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
+cdef int check_out(Op op, TensorBase result, object out) except -1
 cdef TensorBase deliver(Op op, TensorBase result, object out)
 cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)

@@ -338,18 +338,25 @@ cdef int _fit_out(Op op, TensorBase out, int ndim, const int64_t *shape, int dty
     return check_writable(out, op.name)
 
 
+cdef int check_out(Op op, TensorBase result, object out) except -1:
+    """Whether `result` may be written into `out`, which is resized when it is empty."""
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if grad_enabled() and (needs_grad(result) or needs_grad(<TensorBase> out)):
+        _no_gradient_with_out(op)
+    if not result.a.device_type == (<TensorBase> out).a.device_type:
+        _check_devices(op.name, result, <TensorBase> out)
+    return _fit_out(op, <TensorBase> out, result.a.ndim, result.a.dims, result.a.dtype)
+
+
 cdef TensorBase deliver(Op op, TensorBase result, object out):
     """`result`, or `out` when given, filled with it."""
     cdef fx_array *arrays[2]
     cdef TensorBase target
     if out is None:
         return result
-    if not isinstance(out, TensorBase):
-        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    check_out(op, result, out)
     target = <TensorBase> out
-    if grad_enabled() and (needs_grad(result) or needs_grad(target)):
-        _no_gradient_with_out(op)
-    _fit_out(op, target, result.a.ndim, result.a.dims, result.a.dtype)
     arrays[0] = &target.a
     arrays[1] = &result.a
     launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
