@@ -25,7 +25,7 @@ namespace reduce {
 typedef ptrdiff_t size;
 
 /* A row is summed in pieces of SPAN items, columns in pieces of DEPTH rows; what leaves a piece is double or int64. */
-enum { SPAN = 4096, DEPTH = 32, STRIP = 256, WIDE_STRIP = 1024, LANE_BYTES = 256 };
+enum { SPAN = 16384, DEPTH = 32, STRIP = 256, WIDE_STRIP = 1024, LANE_BYTES = 256 };
 
 #if defined(__AVX512F__)
 enum { WIDTH = 64 };
