@@ -179,11 +179,11 @@ template <class Op, class T> static void row(void *state, const void *from, size
 
 /* x ** p, which only vectorises in loops of its own. */
 template <class T> static void row_powers(void *state, const void *from, size n, size, const double *p) {
-    enum { LANES = 32 };
+    enum { LANES = 32, PART = 4096 };
     const T *x = (const T *)from;
     double lane[LANES], power[LANES], total[LANES];
-    for (size i = 0; i < n; i += SPAN) {
-        size m = n - i < SPAN ? n - i : SPAN, j = 0;
+    for (size i = 0; i < n; i += PART) {
+        size m = n - i < PART ? n - i : PART, j = 0;
         for (int k = 0; k < LANES; k++) lane[k] = 0;
         for (; j + LANES <= m; j += LANES) {
             for (int k = 0; k < LANES; k++) power[k] = fx::pow(absolute(double(x[i + j + k])), p[0]);
