@@ -14,7 +14,7 @@ from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, rec
 from ferrox._core.interchange cimport numpy_array, to_numpy
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
-from ferrox._core.ops.elementwise cimport as_operand, assign
+from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, track
 from ferrox._core.values cimport element, fill, moved, nested
@@ -91,6 +91,12 @@ cdef TensorBase _moved(TensorBase x, int device_type, int device_index):
         inputs[0] = <PyObject *> x
         record(MOVE, inputs, 1, out, (x.a.device_type, x.a.device_index))
     return out
+
+
+cdef TensorBase _on_device_of(TensorBase x, TensorBase like):
+    return _moved(x, like.a.device_type, like.a.device_index)
+
+in_place_operators.on_device_of = _on_device_of
 
 
 cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy):

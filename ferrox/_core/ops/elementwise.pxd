@@ -15,11 +15,12 @@ cdef enum:
     SIGNED = 4      # the promoted dtype; no operand may be bool
     ALIKE = 5       # tensors of one dtype only
 
-# What in-place changes of views need of the shape operators; they fill it in.
+# What in-place changes of views and operands on several devices need of operators above; they fill it in.
 cdef struct view_operators:
     TensorBase (*conform)(TensorBase result, TensorBase target)
     TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
     TensorBase (*view_again)(TensorBase base, TensorBase geometry)
+    TensorBase (*on_device_of)(TensorBase x, TensorBase like)
 
 cdef view_operators in_place_operators
 
@@ -31,6 +32,7 @@ cdef TensorBase apply2(Op op, object x, object y)
 cdef TensorBase apply2p(Op op, object x, object y, double p0, double p1, double p2, object kept)
 cdef TensorBase apply3(Op op, object x, object y, object z)
 cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept)
+cdef TensorBase common_device(str name, PyObject **inputs, int n, list held)
 cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
 cdef int rebase(TensorBase target, TensorBase result) except -1
