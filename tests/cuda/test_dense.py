@@ -104,10 +104,10 @@ def test_scratch_is_given_back():
 def test_no_memory_for_scratch(simulator):
     import ctypes
 
-    x = fx.zeros(2000, 2000, device="cuda").t()
-    out = fx.zeros(2000, 2000, device="cuda")
+    x = fx.zeros(4000, 4000, device="cuda").t()
+    out = fx.zeros(4000, 4000, device="cuda")
     device_memory.allocator(0).empty_cache()
-    simulator.fxsim_limit(0, ctypes.c_uint64(36 << 20))
+    simulator.fxsim_limit(0, ctypes.c_uint64(1 << 20))  # below what is in use
     with pytest.raises(MemoryError):
         probe(out, None, x)
     assert out[0, 0].item() == 0

@@ -20,7 +20,7 @@ cdef struct view_operators:
     TensorBase (*conform)(TensorBase result, TensorBase target)
     TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
     TensorBase (*view_again)(TensorBase base, TensorBase geometry)
-    TensorBase (*on_device_of)(TensorBase x, TensorBase like)
+    TensorBase (*common_device)(str name, PyObject **inputs, int n, list held)
 
 cdef view_operators in_place_operators
 
@@ -32,7 +32,6 @@ cdef TensorBase apply2(Op op, object x, object y)
 cdef TensorBase apply2p(Op op, object x, object y, double p0, double p1, double p2, object kept)
 cdef TensorBase apply3(Op op, object x, object y, object z)
 cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept)
-cdef TensorBase common_device(str name, PyObject **inputs, int n, list held)
 cdef object apply_in_place(Op op, PyObject **inputs, int n)
 cdef object assign(Op op, TensorBase target, TensorBase result)
 cdef int rebase(TensorBase target, TensorBase result) except -1
@@ -40,6 +39,7 @@ cdef int check_leaf(TensorBase target) except -1
 cdef int take_history(TensorBase target, TensorBase source) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
+cdef int check_out(Op op, TensorBase result, object out) except -1
 cdef TensorBase deliver(Op op, TensorBase result, object out)
 cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)

@@ -200,32 +200,6 @@ cdef int _check_devices(str name, TensorBase a, TensorBase b) except -1:
                        f"{a.device} and {b.device}!")
 
 
-cdef TensorBase common_device(str name, PyObject **inputs, int n, list held):
-    """The first tensor on a GPU, when others are on the CPU: those may be single values without dimensions.
-
-    The kernels read such a value from the host.  One that requires a gradient is replaced by a recorded copy on the
-    GPU, put into `held`, so that its gradient comes back to where it is.
-    """
-    cdef TensorBase like = None, t
-    cdef int i
-    for i in range(n):
-        if like is None and isinstance(<object> inputs[i], TensorBase) \
-                and (<TensorBase> inputs[i]).a.device_type != FX_CPU:
-            like = <TensorBase> inputs[i]
-    for i in range(n):
-        if not isinstance(<object> inputs[i], TensorBase):
-            continue
-        t = <TensorBase> inputs[i]
-        if t.a.device_type == FX_CPU:
-            if t.a.ndim:
-                _check_devices(name, like, t)
-            if needs_grad(t) and grad_enabled():
-                t = in_place_operators.on_device_of(t, like)
-                held.append(t)
-                inputs[i] = <PyObject *> t
-    return like
-
-
 cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params,
                       object kept):
     """Compute an elementwise operator over tensors and Python numbers.
@@ -271,7 +245,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
         raise TypeError(f"[{op.name}] expected a tensor, got only numbers")
     if devices == 3:
         held = [] if held is None else held
-        first = common_device(op.name, inputs, n, held)
+        first = in_place_operators.common_device(op.name, inputs, n, held)
         for i in range(n):
             if isinstance(<object> inputs[i], TensorBase):
                 arrays[i + 1] = &(<TensorBase> inputs[i]).a
@@ -371,18 +345,25 @@ cdef int _fit_out(Op op, TensorBase out, int ndim, const int64_t *shape, int dty
     return check_writable(out, op.name)
 
 
+cdef int check_out(Op op, TensorBase result, object out) except -1:
+    """Whether `result` may be written into `out`, which is resized when it is empty."""
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if grad_enabled() and (needs_grad(result) or needs_grad(<TensorBase> out)):
+        _no_gradient_with_out(op)
+    if not result.a.device_type == (<TensorBase> out).a.device_type:
+        _check_devices(op.name, result, <TensorBase> out)
+    return _fit_out(op, <TensorBase> out, result.a.ndim, result.a.dims, result.a.dtype)
+
+
 cdef TensorBase deliver(Op op, TensorBase result, object out):
     """`result`, or `out` when given, filled with it."""
     cdef fx_array *arrays[2]
     cdef TensorBase target
     if out is None:
         return result
-    if not isinstance(out, TensorBase):
-        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    check_out(op, result, out)
     target = <TensorBase> out
-    if grad_enabled() and (needs_grad(result) or needs_grad(target)):
-        _no_gradient_with_out(op)
-    _fit_out(op, target, result.a.ndim, result.a.dims, result.a.dtype)
     arrays[0] = &target.a
     arrays[1] = &result.a
     launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)

@@ -10,8 +10,8 @@ from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, w
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
-from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, common_device, \
-    deliver, fill_scalar, is_number, promoted
+from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
+    in_place_operators, is_number, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_tuple
@@ -203,7 +203,7 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
         if isinstance(<object> inputs[i], TensorBase):
             devices |= 1 << (<TensorBase> inputs[i]).a.device_type
     if devices == 3:
-        like = common_device(op.name, inputs, 3, held)
+        like = in_place_operators.common_device(op.name, inputs, 3, held)
     for i in range(3):
         if not isinstance(<object> inputs[places[i]], TensorBase):
             fill_scalar(&scalars[i], &rooms[i], <object> inputs[places[i]], dtype, op.name)
@@ -229,7 +229,7 @@ cdef object where_vjp(Node n, object g):
     return (None, where(condition, g, 0) if wants(n, 1) else None, where(condition, 0, g) if wants(n, 2) else None)
 
 
-def _where(condition, input=None, other=None, *, out=None):
+def _where(condition, input=None, other=None):
     """Elements of `input` where `condition` holds, of `other` elsewhere.
 
     Parameters
@@ -239,8 +239,6 @@ def _where(condition, input=None, other=None, *, out=None):
     input, other : Tensor or number, optional
         Broadcast against each other and the condition.  Without both, the result is
         ``nonzero(condition, as_tuple=True)``: the indices where the condition holds.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -258,14 +256,14 @@ def _where(condition, input=None, other=None, *, out=None):
         return operators()["nonzero"](condition, as_tuple=True)
     if input is None or other is None:
         raise TypeError("[where] expected both input and other, or neither")
-    return deliver(WHERE, where(condition, input, other), out)
+    return where(condition, input, other)
 
 
 def _where_method(self, condition, other):
     """Elements of this tensor where `condition` holds, of `other` elsewhere; see `ferrox.where`."""
     return where(condition, self, other)
 
-cdef Op WHERE = row("where", function=_where, inputs=3, rule=rule(where_vjp), needs=("", "0", "0"),
+cdef Op WHERE = row("where", function=_where, out=True, inputs=3, rule=rule(where_vjp), needs=("", "0", "0"),
                     reference="np.where(x, input, other)", sample="b(3, 4), t(3, 1), t(4)", method=_where_method)
 
 
