@@ -10,6 +10,7 @@ from ferrox._core.cuda import device_memory as _device_memory
 from ferrox._core.cuda import driver as _driver
 from ferrox._core.cuda import fault as _fault
 from ferrox._core.cuda import module as _module
+from ferrox._core.cuda import pinned as _pinned
 from ferrox._core.cuda.driver import CudaError
 from ferrox._core.cuda.stream import (
     Event,
@@ -260,10 +261,11 @@ def memory_snapshot(device=None):
 
 
 def empty_cache():
-    """Give the cached memory of all GPUs back to the driver; waits for what other streams still use."""
+    """Give the cached memory of all GPUs, and pinned memory, back to the driver; waits for what streams still use."""
     if is_initialized():
         for index in range(device_count()):
             _allocator(index, "empty_cache").empty_cache()
+        _pinned.empty_pinned()
 
 
 def set_per_process_memory_fraction(fraction, device=None):
