@@ -157,6 +157,10 @@ EXPORT cuDeviceCanAccessPeer(int *can, CUdevice, CUdevice) {
     *can = 0;
     return OK;
 }
+EXPORT cuCtxEnablePeerAccess(CUcontext, unsigned) {
+    ENTER;
+    return 217; /* CUDA_ERROR_PEER_ACCESS_UNSUPPORTED */
+}
 EXPORT cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     ENTER_AS("cuDevicePrimaryCtxRetain", false, false);
     *context = &contexts[device];
@@ -352,6 +356,11 @@ EXPORT cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     REFUSED_IN_CAPTURE;
     if (bytes == 0) return INVALID_VALUE;
     return pin_host(bytes, memory) ? OK : 2;
+}
+EXPORT cuMemHostGetDevicePointer(CUdeviceptr *there, void *memory, unsigned flags) {
+    ENTER;
+    *there = reinterpret_cast<uint64_t>(memory);
+    return flags == 0 && is_pinned(*there, 1) ? OK : INVALID_VALUE;
 }
 EXPORT cuMemFreeHost(void *memory) {
     ENTER;

@@ -15,11 +15,12 @@ cdef enum:
     SIGNED = 4      # the promoted dtype; no operand may be bool
     ALIKE = 5       # tensors of one dtype only
 
-# What in-place changes of views need of the shape operators; they fill it in.
+# What in-place changes of views and operands on several devices need of operators above; they fill it in.
 cdef struct view_operators:
     TensorBase (*conform)(TensorBase result, TensorBase target)
     TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
     TensorBase (*view_again)(TensorBase base, TensorBase geometry)
+    TensorBase (*common_device)(str name, PyObject **inputs, int n, list held)
 
 cdef view_operators in_place_operators
 
