@@ -72,6 +72,7 @@ cdef int _register() except -1:
     _backend.synchronise = _synchronise
     device_memory.open_memory()
     elementwise.register()
+    from ferrox._core.cuda import loss, norm, reduce, scan, softmax
     return provide_backend(FX_CUDA, &_backend)
 
 

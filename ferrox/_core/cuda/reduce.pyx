@@ -36,7 +36,7 @@ cdef extern from "fx/reduce_args.h" nogil:
         int32_t group, last, finish
         uint8_t out_dtype, second_dtype, root, unused
 
-cdef enum reduction:
+cdef enum:
     SUM, NANSUM, PROD, AMAX, AMIN, COUNT, SUM_ABS, SUM_SQUARES, MAX_ABS, MIN_ABS, SUM_POWERS, ARGMAX, ARGMIN, VAR, \
         LOGSUMEXP, REDUCTIONS
 
