@@ -62,7 +62,9 @@ struct exchange_from {
 };
 template <class T> __device__ __forceinline__ T shuffle_xor(T x, int by) { return exchanged(x, exchange_xor{by}); }
 template <class T> __device__ __forceinline__ T shuffle_up(T x, int by) { return exchanged(x, exchange_up{by}); }
-template <class T> __device__ __forceinline__ T shuffle_from(T x, int lane) { return exchanged(x, exchange_from{lane}); }
+template <class T> __device__ __forceinline__ T shuffle_from(T x, int lane) {
+    return exchanged(x, exchange_from{lane});
+}
 
 /* The width is a power of two, at most 32; it may differ between warps only. */
 template <class T, class F> __device__ __forceinline__ T group_reduce(T x, F f, int width) {

@@ -1,7 +1,7 @@
 /* Cross-entropy and negative log-likelihood over classes, per sample, and their gradients.
  *
- * x is [outer, n classes, inner]; sample number outer * inner + its place inside.  A target that is no class is reported
- * and counts as ignored.
+ * x is [outer, n classes, inner]; samples are numbered along outer, then inner.  A target that is no class is
+ * reported and counts as ignored.
  */
 #include "fault.cuh"
 #include "fx/rows_args.h"
@@ -167,7 +167,8 @@ template <class S> __device__ __forceinline__ void cross_entropy_backward_column
 /* One thread for each sample. */
 template <class Each> __device__ __forceinline__ void each_sample(const fx_loss_args &a, const Each &each) {
     const int64_t samples = a.outer * a.inner;
-    for (int64_t r = int64_t(blockIdx.x) * FX_THREADS + threadIdx.x; r < samples; r += int64_t(gridDim.x) * FX_THREADS) {
+    for (int64_t r = int64_t(blockIdx.x) * FX_THREADS + threadIdx.x; r < samples;
+         r += int64_t(gridDim.x) * FX_THREADS) {
         const int64_t k = target_of(a, r, true), outer = r / a.inner;
         each(r, k, (outer * a.n + k) * a.inner + (r - outer * a.inner));
     }
@@ -175,11 +176,12 @@ template <class Each> __device__ __forceinline__ void each_sample(const fx_loss_
 
 } // namespace fx
 
-#define FX_LOSS(suffix, type, name, slots)                                                                         \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS) name##_##suffix(const __grid_constant__ fx_loss_args a) { \
-        __shared__ __align__(16) unsigned char shared[24 * slots];                                                 \
-        fx::name<type>(a, shared);                                                                                 \
-    }                                                                                                              \
+#define FX_LOSS(suffix, type, name, slots)                         \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)       \
+        name##_##suffix(const __grid_constant__ fx_loss_args a) {  \
+        __shared__ __align__(16) unsigned char shared[24 * slots]; \
+        fx::name<type>(a, shared);                                 \
+    }                                                              \
     FX_EXPORT(name##_##suffix)
 FX_EACH_REAL(FX_LOSS, cross_entropy_rows, FX_SLOTS)
 FX_EACH_REAL(FX_LOSS, cross_entropy_columns, FX_THREADS)
@@ -199,7 +201,8 @@ FX_EXPORT(nll)
 extern "C" __global__ void __launch_bounds__(FX_THREADS) nll_backward(const __grid_constant__ fx_loss_args a) {
     fx::each_sample(a, [&](int64_t r, int64_t k, int64_t at) {
         if (k >= 0)
-            fx::store_by(a.out, at, a.out_dtype, -fx::load_by_dtype<double>(a.g, r, a.g_dtype) * fx::class_weight(a, k));
+            fx::store_by(a.out, at, a.out_dtype,
+                         -fx::load_by_dtype<double>(a.g, r, a.g_dtype) * fx::class_weight(a, k));
     });
 }
 FX_EXPORT(nll_backward)

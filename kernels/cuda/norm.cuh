@@ -41,10 +41,11 @@ __device__ __forceinline__ void merge_gradients(const fx_norm_args &a, int by_rs
 
 } // namespace fx
 
-#define FX_NORM(suffix, type, name, slots)                                                                         \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS) name##_##suffix(const __grid_constant__ fx_norm_args a) { \
-        __shared__ __align__(16) unsigned char shared[24 * slots];                                                 \
-        fx::name<type>(a, shared);                                                                                 \
-    }                                                                                                              \
+#define FX_NORM(suffix, type, name, slots)                         \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)       \
+        name##_##suffix(const __grid_constant__ fx_norm_args a) {  \
+        __shared__ __align__(16) unsigned char shared[24 * slots]; \
+        fx::name<type>(a, shared);                                 \
+    }                                                              \
     FX_EXPORT(name##_##suffix)
 #endif

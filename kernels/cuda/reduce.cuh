@@ -1,7 +1,8 @@
 /* Reductions of a contiguous array [outer, n, inner] over n; see fx/reduce_args.h.
  *
  * An operator is a struct of: state<T>, start<T>(), merge(state, state), put(args, at, state), and
- *     fold<W>(state, x, m, first, step, args)   the first m of N items; item j has the index first + j / W * step + j % W
+ *     fold<W>(state, x, m, first, step, args)   the first m of N items; item j has the index
+ *                                               first + j / W * step + j % W
  * T is the dtype of the arithmetic.  Trees depend on the sizes alone: item i of a row goes to the same thread and place
  * whether it is loaded alone (a row that is not aligned) or in a pack.
  */
@@ -145,33 +146,33 @@ template <class Op, class T> __device__ __forceinline__ void reduce_states(const
 
 } // namespace fx
 
-#define FX_REDUCE_ITEMS(suffix, type, name, Op)                                                                      \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS)                                                         \
-        name##_##suffix##_rows(const __grid_constant__ fx_reduce_args a) {                                           \
-        __shared__ __align__(16) unsigned char shared[FX_SLOTS * sizeof(fx::Op::state<fx::computed<type>>)];         \
-        fx::reduce_rows<fx::Op, type>(a, shared);                                                                    \
-    }                                                                                                                \
-    FX_EXPORT(name##_##suffix##_rows)                                                                                \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS)                                                         \
-        name##_##suffix##_columns(const __grid_constant__ fx_reduce_args a) {                                        \
-        __shared__ __align__(16) unsigned char shared[4 * FX_THREADS * sizeof(fx::Op::state<fx::computed<type>>)];   \
-        fx::reduce_columns<fx::Op, type>(a, shared);                                                                 \
-    }                                                                                                                \
+#define FX_REDUCE_ITEMS(suffix, type, name, Op)                                                                    \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)                                                       \
+        name##_##suffix##_rows(const __grid_constant__ fx_reduce_args a) {                                         \
+        __shared__ __align__(16) unsigned char shared[FX_SLOTS * sizeof(fx::Op::state<fx::computed<type>>)];       \
+        fx::reduce_rows<fx::Op, type>(a, shared);                                                                  \
+    }                                                                                                              \
+    FX_EXPORT(name##_##suffix##_rows)                                                                              \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)                                                       \
+        name##_##suffix##_columns(const __grid_constant__ fx_reduce_args a) {                                      \
+        __shared__ __align__(16) unsigned char shared[4 * FX_THREADS * sizeof(fx::Op::state<fx::computed<type>>)]; \
+        fx::reduce_columns<fx::Op, type>(a, shared);                                                               \
+    }                                                                                                              \
     FX_EXPORT(name##_##suffix##_columns)
-#define FX_REDUCE_STATES(suffix, type, name, Op)                                           \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS)                               \
-        name##_##suffix##_states(const __grid_constant__ fx_reduce_args a) {               \
+#define FX_REDUCE_STATES(suffix, type, name, Op)                                                 \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)                                     \
+        name##_##suffix##_states(const __grid_constant__ fx_reduce_args a) {                     \
         __shared__ __align__(16) unsigned char shared[FX_THREADS * sizeof(fx::Op::state<type>)]; \
-        fx::reduce_states<fx::Op, type>(a, shared);                                        \
-    }                                                                                      \
+        fx::reduce_states<fx::Op, type>(a, shared);                                              \
+    }                                                                                            \
     FX_EXPORT(name##_##suffix##_states)
 
-#define FX_REDUCE_REAL(name, Op)                  \
-    FX_EACH_REAL(FX_REDUCE_ITEMS, name, Op)       \
-    FX_REDUCE_STATES(f32, float, name, Op)        \
+#define FX_REDUCE_REAL(name, Op)            \
+    FX_EACH_REAL(FX_REDUCE_ITEMS, name, Op) \
+    FX_REDUCE_STATES(f32, float, name, Op)  \
     FX_REDUCE_STATES(f64, double, name, Op)
-#define FX_REDUCE_NUMBER(name, Op)                \
-    FX_REDUCE_REAL(name, Op)                      \
-    FX_EACH_INTEGER(FX_REDUCE_ITEMS, name, Op)    \
+#define FX_REDUCE_NUMBER(name, Op)             \
+    FX_REDUCE_REAL(name, Op)                   \
+    FX_EACH_INTEGER(FX_REDUCE_ITEMS, name, Op) \
     FX_REDUCE_STATES(i64, int64_t, name, Op)
 #endif

@@ -140,13 +140,17 @@ __device__ __forceinline__ void store_block(const T (&y)[16], S *p, int64_t firs
     }
 }
 
-/* The sum of 16 values, pairwise. */
-template <int N, class A> __device__ __forceinline__ A tree_sum(A (&v)[N]) {
+/* The sum of a power of two of values, pairwise.  (A loop over the levels would not be unrolled, and the values kept in
+ * memory.) */
+template <int N, class A> __device__ __forceinline__ A tree_sum(const A (&v)[N]) {
+    if constexpr (N == 1) {
+        return v[0];
+    } else {
+        A half[N / 2];
 #pragma unroll
-    for (int half = N / 2; half; half /= 2)
-#pragma unroll
-        for (int j = 0; j < half; j++) v[j] += v[j + half];
-    return v[0];
+        for (int j = 0; j < N / 2; j++) half[j] = v[j] + v[j + N / 2];
+        return tree_sum(half);
+    }
 }
 
 /* Over the `group` threads of a row; every one of them gets the result. */
@@ -291,10 +295,10 @@ template <> constexpr int dtype_of<float> = FX_F32;
 
 /* M(suffix, type) for the dtypes of storage; bool is stored as uint8_t. */
 // clang-format off
-#define FX_EACH_REAL(M, ...) \
+#define FX_EACH_REAL(M, ...)                                                                       \
     M(f16, fx::float16, __VA_ARGS__) M(bf16, fx::bfloat16, __VA_ARGS__) M(f32, float, __VA_ARGS__) \
     M(f64, double, __VA_ARGS__)
-#define FX_EACH_INTEGER(M, ...) \
+#define FX_EACH_INTEGER(M, ...)                                                                                      \
     M(u8, uint8_t, __VA_ARGS__) M(i8, int8_t, __VA_ARGS__) M(i16, int16_t, __VA_ARGS__) M(i32, int32_t, __VA_ARGS__) \
     M(i64, int64_t, __VA_ARGS__)
 // clang-format on

@@ -76,7 +76,8 @@ template <class Op, class S> __device__ __forceinline__ void scan_rows(const fx_
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int64_t t = first + j;
-                if (t < last) Op::template put<S>(a, start + (a.reverse ? a.n - 1 - t : t), Op::merge(before, s[j]), t);
+                const int64_t at = start + (a.reverse ? a.n - 1 - t : t);
+                if (t < last) Op::template put<S>(a, at, Op::merge(before, s[j]), t);
             }
         }
         if (a.totals && live && lane == 0) states[task] = carry;
@@ -130,7 +131,8 @@ template <class S, class V> __device__ __forceinline__ void put_at(void *p, int6
 template <bool product> struct accumulate {
     template <class T> using state = total<T>;
     template <class T> static __device__ __forceinline__ total<T> start() { return product; }
-    template <class S> static __device__ __forceinline__ total<computed<S>> lift(const fx_scan_args &a, int64_t at, int64_t) {
+    template <class S>
+    static __device__ __forceinline__ total<computed<S>> lift(const fx_scan_args &a, int64_t at, int64_t) {
         return total<computed<S>>(item_at<S>(a.x, at));
     }
     template <class V> static __device__ __forceinline__ V merge(V x, V y) { return product ? x * y : x + y; }
@@ -186,7 +188,9 @@ struct log_accumulate {
         s.sum = double(fx::exp(s.top - shift(s.top)));
         return s;
     }
-    template <class V> static __device__ __forceinline__ V merge(const V &x, const V &y) { return log_sum::merge(x, y); }
+    template <class V> static __device__ __forceinline__ V merge(const V &x, const V &y) {
+        return log_sum::merge(x, y);
+    }
     template <class S, class V>
     static __device__ __forceinline__ void put(const fx_scan_args &a, int64_t at, const V &s, int64_t) {
         put_at<S>(a.out, at, fx::log(s.sum) + double(shift(s.top)));
@@ -200,7 +204,8 @@ struct linear_step {
 struct recurrence {
     template <class T> using state = linear_step;
     template <class T> static __device__ __forceinline__ linear_step start() { return {1, 0}; }
-    template <class S> static __device__ __forceinline__ linear_step lift(const fx_scan_args &a, int64_t at, int64_t t) {
+    template <class S>
+    static __device__ __forceinline__ linear_step lift(const fx_scan_args &a, int64_t at, int64_t t) {
         return {t ? double(item_at<S>(a.a, at)) : 0.0, double(item_at<S>(a.x, at))};
     }
     static __device__ __forceinline__ double times(double factor, double x) { return x == 0 ? 0 : factor * x; }
@@ -232,14 +237,15 @@ using running_min = extreme<false>;
         fx::scan_columns<fx::Op, type>(a, nullptr);                                                          \
     }                                                                                                        \
     FX_EXPORT(name##_##suffix##_columns)
-#define FX_SCAN_CARRY(suffix, type, name, Op)                                                                          \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS) name##_##suffix##_carry(const __grid_constant__ fx_scan_args a) { \
-        fx::scan_carry<fx::Op, type>(a);                                                                               \
-    }                                                                                                                  \
+#define FX_SCAN_CARRY(suffix, type, name, Op)                             \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)              \
+        name##_##suffix##_carry(const __grid_constant__ fx_scan_args a) { \
+        fx::scan_carry<fx::Op, type>(a);                                  \
+    }                                                                     \
     FX_EXPORT(name##_##suffix##_carry)
-#define FX_SCAN_REAL(name, Op)              \
-    FX_EACH_REAL(FX_SCAN_ITEMS, name, Op)   \
-    FX_SCAN_CARRY(f32, float, name, Op)     \
+#define FX_SCAN_REAL(name, Op)            \
+    FX_EACH_REAL(FX_SCAN_ITEMS, name, Op) \
+    FX_SCAN_CARRY(f32, float, name, Op)   \
     FX_SCAN_CARRY(f64, double, name, Op)
 #define FX_SCAN_NUMBER(name, Op)             \
     FX_SCAN_REAL(name, Op)                   \

@@ -156,7 +156,9 @@ template <class S> __device__ __forceinline__ void softmax_backward_columns(cons
     S *o = static_cast<S *>(a.out);
     each_column(
         a.outer, a.n, a.inner, a.n, a.group, 0.0, static_cast<double *>(shared),
-        [&](double &s, int64_t at, int64_t, int64_t) { s += double(a.log ? to<T>(g[at]) : to<T>(g[at]) * to<T>(y[at])); },
+        [&](double &s, int64_t at, int64_t, int64_t) {
+            s += double(a.log ? to<T>(g[at]) : to<T>(g[at]) * to<T>(y[at]));
+        },
         add_values(),
         [&](double s, const column_share &c) {
             for (int64_t r = c.first; r < a.n; r += c.step) {
@@ -168,11 +170,12 @@ template <class S> __device__ __forceinline__ void softmax_backward_columns(cons
 
 } // namespace fx
 
-#define FX_SOFTMAX(suffix, type, name, slots)                                                                         \
-    extern "C" __global__ void __launch_bounds__(FX_THREADS) name##_##suffix(const __grid_constant__ fx_softmax_args a) { \
-        __shared__ __align__(16) unsigned char shared[16 * slots];                                                    \
-        fx::name<type>(a, shared);                                                                                    \
-    }                                                                                                                 \
+#define FX_SOFTMAX(suffix, type, name, slots)                        \
+    extern "C" __global__ void __launch_bounds__(FX_THREADS)         \
+        name##_##suffix(const __grid_constant__ fx_softmax_args a) { \
+        __shared__ __align__(16) unsigned char shared[16 * slots];   \
+        fx::name<type>(a, shared);                                   \
+    }                                                                \
     FX_EXPORT(name##_##suffix)
 FX_EACH_REAL(FX_SOFTMAX, softmax_rows, FX_SLOTS)
 FX_EACH_REAL(FX_SOFTMAX, softmax_long, FX_SLOTS)

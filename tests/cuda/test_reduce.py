@@ -250,10 +250,7 @@ def test_layouts(dtype):
     for order in itertools.permutations(range(3)):
         for cut in (slice(None), slice(1, 6, 2), slice(3, None), slice(None, None, -1)):
             t, w = there.permute(*order), v.transpose(order)
-            if cut.step == -1:
-                t = t.flip(1)
-            else:
-                t = t[:, cut]
+            t = t.flip(1) if cut.step == -1 else t[:, cut]
             w = w[:, cut]
             for dims in masks(shape):
                 np.testing.assert_array_equal(exact(t.amax(dim=dims)), w.max(axis=dims))
@@ -292,9 +289,9 @@ def test_dtype_of_the_sum():
 
 
 @pytest.mark.parametrize("call", [
-    lambda x: x.sum((0, 2)), lambda x: x.mean(1), lambda x: x.amax((0, 1)), lambda x: x.prod(2), lambda x: x.std((1, 2)),
-    lambda x: fx.logsumexp(x, 1), lambda x: x.norm(2, (0, 1)), lambda x: x.norm(3, 1), lambda x: x.max(1)[0],
-    lambda x: x.var(), lambda x: x.min(),
+    lambda x: x.sum((0, 2)), lambda x: x.mean(1), lambda x: x.amax((0, 1)), lambda x: x.prod(2),
+    lambda x: x.std((1, 2)), lambda x: fx.logsumexp(x, 1), lambda x: x.norm(2, (0, 1)), lambda x: x.norm(3, 1),
+    lambda x: x.max(1)[0], lambda x: x.var(), lambda x: x.min(),
 ])  # fmt: skip
 def test_gradients(call):
     values = np.random.default_rng(14).standard_normal((4, 5, 6))

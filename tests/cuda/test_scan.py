@@ -10,7 +10,8 @@ from ferrox._core.backend import run_kernel
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # Rows for a part of a warp, a warp, a block; cut rows; columns; cut columns.
-SHAPES = [(), (1,), (5,), (0,), (3, 0, 2), (4, 9), (3, 130), (2, 1100), (9001,), (2, 3, 4), (200, 3), (5, 40, 2), (1, 300)]
+SHAPES = [(), (1,), (5,), (0,), (3, 0, 2), (4, 9), (3, 130), (2, 1100), (9001,), (2, 3, 4), (200, 3), (5, 40, 2),
+          (1, 300)]  # fmt: skip
 LIMIT = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 3e-7, "float64": 1e-12}
 
 
@@ -165,5 +166,6 @@ def test_layouts():
     x = np.random.default_rng(7).standard_normal((4, 6, 5)).astype("f4")
     there = fx.tensor(x).cuda()
     for dim in range(3):
-        np.testing.assert_allclose(exact(there.permute(2, 0, 1)[1:, :, ::2].cumsum(dim)),
-                                   x.transpose(2, 0, 1)[1:, :, ::2].cumsum(dim, dtype="f8"), rtol=1e-6, atol=1e-6)  # fmt: skip
+        expected = x.transpose(2, 0, 1)[1:, :, ::2].cumsum(dim, dtype="f8")
+        got = there.permute(2, 0, 1)[1:, :, ::2].cumsum(dim)
+        np.testing.assert_allclose(exact(got), expected, rtol=1e-6, atol=1e-6)

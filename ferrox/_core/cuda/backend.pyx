@@ -6,6 +6,7 @@ from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
 from ferrox._core.cuda import device_memory, elementwise, module
+from ferrox._core.cuda import loss, norm, reduce, scan, softmax  # noqa: F401
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take
@@ -72,7 +73,6 @@ cdef int _register() except -1:
     _backend.synchronise = _synchronise
     device_memory.open_memory()
     elementwise.register()
-    from ferrox._core.cuda import loss, norm, reduce, scan, softmax
     return provide_backend(FX_CUDA, &_backend)
 
 

@@ -14,7 +14,8 @@ from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, driver_call, find_kernel
-from ferrox._core.cuda.rows cimport THREADS, ceiling, data_of, dtype_or, fx_loss_args, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows cimport THREADS, ceiling, data_of, dtype_or, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows_args cimport fx_loss_args
 from ferrox._core.cuda.stream cimport current_stream
 
 cdef cuda_kernel *kernels[4][10]    # forward: rows, columns; backward: rows, columns

@@ -10,10 +10,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, \
+    FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
-from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
@@ -239,7 +238,7 @@ cdef int _reduce(fx_call *call) noexcept nogil:
     cdef fx_array *second = call.arrays[1] if call.n_out > 1 else NULL
     cdef fx_array *x = call.arrays[call.n_out]
     cdef double p
-    cdef int d, finish, kind = _kind(call, &p, &finish)
+    cdef int finish, kind = _kind(call, &p, &finish)
     a.in_ = x.data
     a.out = out.data
     a.second = second.data if second != NULL else NULL
@@ -259,6 +258,10 @@ cdef int _reduce(fx_call *call) noexcept nogil:
     return _passes(&l, &a, &families[kind], x.dtype, out.device_index)
 
 
+cdef inline bint _is_beside(fx_array *x, fx_array *out) noexcept nogil:
+    return x.device_type == FX_CUDA and x.device_index == out.device_index and not x.flags & FX_HOST_SCALAR
+
+
 cdef int reduce_(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x = call.arrays[call.n_out]
@@ -270,10 +273,10 @@ cdef int reduce_(fx_call *call) noexcept nogil:
         return FX_ERROR_TYPE
     if out.numel == 0:
         return FX_OK
-    if x.dtype == stored and x.device_type == FX_CUDA and x.device_index == out.device_index \
-            and not x.flags & FX_HOST_SCALAR and out.flags & 1 \
+    if not x.flags & FX_CONTIGUOUS and _is_beside(x, out) and x.dtype == stored and out.flags & FX_CONTIGUOUS \
+            and (call.n_out == 1 or call.arrays[1] == NULL or call.arrays[1].flags & FX_CONTIGUOUS) \
             and _arrange(&l, x, call.params[0].i, kind == ARGMAX or kind == ARGMIN):
-        return _reduce(call)
+        return _reduce(call)    # dense in another order of its dimensions
     call.dtype = stored
     return dense(call, _reduce, 0, <unsigned long long> 1 << call.n_out if x.dtype != stored else 0)
 

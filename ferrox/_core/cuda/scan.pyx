@@ -13,7 +13,8 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERR
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
-from ferrox._core.cuda.rows cimport ENOUGH, PLENTY, THREADS, ceiling, fx_scan_args, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows cimport ENOUGH, PLENTY, THREADS, ceiling, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows_args cimport fx_scan_args
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 
 cdef enum:

@@ -7,7 +7,8 @@ from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, F
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
-from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, fx_softmax_args, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows_args cimport fx_softmax_args
 
 cdef cuda_kernel *kernels[2][3][10]     # forward or backward; rows, long, columns; by dtype
 cdef int _log[2]
