@@ -10,7 +10,7 @@ template <class T> __device__ __forceinline__ void prefix_by_warp(const fx_prefi
         T sum = 0;
         for (int64_t first = 0; first < a.n; first += 32) {
             const int64_t i = first + lane_of();
-            const T mine = i < a.n ? counts[i] : T(0), inclusive = warp_inclusive(mine);
+            const T mine = i < a.n ? counts[i] : T(0), inclusive = warp_scan(mine, add_values{});
             if (i < a.n) counts[i] = sum + inclusive - mine;
             sum += __shfl_sync(0xffffffffu, inclusive, 31);
         }
@@ -20,7 +20,7 @@ template <class T> __device__ __forceinline__ void prefix_by_warp(const fx_prefi
 
 template <class T> __device__ __forceinline__ void prefix_by_block(const fx_prefix_args &a) {
     constexpr int each = 4;
-    __shared__ T room[WARPS];
+    __shared__ T slots[FX_SLOTS];
     for (int64_t s = blockIdx.x; s < a.sequences; s += gridDim.x) {
         T *counts = static_cast<T *>(a.counts) + s * a.n;
         T sum = 0, all;
@@ -32,7 +32,7 @@ template <class T> __device__ __forceinline__ void prefix_by_block(const fx_pref
                 mine[j] = i + j < a.n ? counts[i + j] : T(0);
                 together += mine[j];
             }
-            T before = sum + block_exclusive(together, room, &all);
+            T before = sum + block_exclusive(together, slots, &all);
 #pragma unroll
             for (int j = 0; j < each; j++) {
                 if (i + j < a.n) counts[i + j] = before;

@@ -58,7 +58,7 @@ template <class K> __device__ __forceinline__ void radix_deal(const fx_radix_arg
     __shared__ uint32_t ranks[WARPS][DIGITS]; /* of the next pair of a warp and digit, from the digit's first */
     __shared__ uint32_t starts[DIGITS];       /* of a digit in the tile */
     __shared__ uint32_t moves[DIGITS];        /* from the place in the tile to that in the row, modulo 2^32 */
-    __shared__ uint32_t room[WARPS];
+    __shared__ uint32_t slots[FX_SLOTS];
     const int digits = 1 << a.bits, warp = threadIdx.x / 32;
     for (int64_t work = blockIdx.x; work < a.rows * a.tiles; work += gridDim.x) {
         const int64_t row = work / a.tiles, tile = work % a.tiles, first = tile * radix<K>::tile;
@@ -93,9 +93,9 @@ template <class K> __device__ __forceinline__ void radix_deal(const fx_radix_arg
             ranks[w][threadIdx.x] = sum;
             sum += count;
         }
-        const uint32_t start = block_exclusive(sum, room, &all);
+        const uint32_t start = block_exclusive(sum, slots, &all);
         if (threadIdx.x < digits) total = a.totals[row * digits + threadIdx.x];
-        uint32_t to = block_exclusive(total, room, &all);
+        uint32_t to = block_exclusive(total, slots, &all);
         if (threadIdx.x < digits) to += a.counts[(row * digits + threadIdx.x) * a.tiles + tile];
         starts[threadIdx.x] = start;
         moves[threadIdx.x] = to - start;

@@ -5,7 +5,7 @@
  */
 #ifndef FX_SCAN_CUH
 #define FX_SCAN_CUH
-#include "device.cuh"
+#include "block.cuh"
 #include "fx/order_args.h"
 
 namespace fx {
@@ -15,31 +15,11 @@ enum { THREADS = 256, WARPS = THREADS / 32, TILE_ROUNDS = FX_TILE / THREADS };
 __device__ __forceinline__ unsigned lane_of() { return threadIdx.x & 31; }
 __device__ __forceinline__ unsigned lower_lanes() { return (1u << lane_of()) - 1; }
 
-/* The sum of this lane's value and those below. */
-template <class T> __device__ __forceinline__ T warp_inclusive(T x) {
-#pragma unroll
-    for (int by = 1; by < 32; by *= 2) {
-        const T below = __shfl_up_sync(0xffffffffu, x, by);
-        if (lane_of() >= unsigned(by)) x += below;
-    }
-    return x;
-}
-
-/* The sum of the values of the threads before, and of all; `room` is shared, free again when this returns. */
-template <class T> __device__ __forceinline__ T block_exclusive(T x, T (&room)[WARPS], T *total) {
-    const T inclusive = warp_inclusive(x);
-    const int warp = threadIdx.x / 32;
-    if (lane_of() == 31) room[warp] = inclusive;
-    __syncthreads();
-    T before = 0, all = 0;
-#pragma unroll
-    for (int w = 0; w < WARPS; w++) {
-        before += w < warp ? room[w] : T(0);
-        all += room[w];
-    }
-    __syncthreads();
-    *total = all;
-    return before + inclusive - x;
+/* The sum of the values of the threads before, and of all; `slots` may be used again at once. */
+template <class T> __device__ __forceinline__ T block_exclusive(T x, T (&slots)[FX_SLOTS], T *total) {
+    const T inclusive = block_scan(x, add_values{}, slots);
+    *total = slots[32];
+    return inclusive - x;
 }
 
 /* Where this thread's element of a round stands in its tile. */
@@ -49,21 +29,21 @@ __device__ __forceinline__ int tile_place(int round) {
 
 /* How many elements of the tile that begins at `first` satisfy is(i), i < n: the same for all threads. */
 template <class Is>
-__device__ __forceinline__ uint32_t tile_count(int64_t first, int64_t n, const Is &is, uint32_t (&room)[WARPS]) {
+__device__ __forceinline__ uint32_t tile_count(int64_t first, int64_t n, const Is &is, uint32_t (&slots)[FX_SLOTS]) {
     uint32_t mine = 0, total;
 #pragma unroll
     for (int round = 0; round < TILE_ROUNDS; round++) {
         const int64_t i = first + tile_place(round);
         mine += i < n && is(i) ? 1 : 0;
     }
-    block_exclusive(mine, room, &total);
+    block_exclusive(mine, slots, &total);
     return total;
 }
 
 /* each(i, is(i), rank) for all elements of the tile; rank: `before`, and how many before i in the tile satisfy it. */
 template <class Is, class Each>
 __device__ __forceinline__ void tile_each(int64_t first, int64_t n, int64_t before, const Is &is, const Each &each,
-                                          uint32_t (&room)[WARPS]) {
+                                          uint32_t (&slots)[FX_SLOTS]) {
     uint32_t votes[TILE_ROUNDS], mine = 0;
 #pragma unroll
     for (int round = 0; round < TILE_ROUNDS; round++) {
@@ -72,11 +52,11 @@ __device__ __forceinline__ void tile_each(int64_t first, int64_t n, int64_t befo
         mine += __popc(votes[round]);
     }
     const int warp = threadIdx.x / 32;
-    if (lane_of() == 0) room[warp] = mine;
+    __syncthreads(); /* an earlier call's slots have been read */
+    if (lane_of() == 0) slots[warp] = mine;
     __syncthreads();
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) before += w < warp ? room[w] : 0;
-    __syncthreads();
+    for (int w = 0; w < WARPS; w++) before += w < warp ? slots[w] : 0;
 #pragma unroll
     for (int round = 0; round < TILE_ROUNDS; round++) {
         const int64_t i = first + tile_place(round);
