@@ -40,7 +40,8 @@ __device__ __forceinline__ uint32_t tile_count(int64_t first, int64_t n, const I
     return total;
 }
 
-/* each(i, is(i), rank) for all elements of the tile; rank: `before`, and how many before i in the tile satisfy it. */
+/* each(i, is(i), rank, round) for all elements of the tile; rank: `before`, and how many before i in the tile satisfy
+ * it. */
 template <class Is, class Each>
 __device__ __forceinline__ void tile_each(int64_t first, int64_t n, int64_t before, const Is &is, const Each &each,
                                           uint32_t (&slots)[FX_SLOTS]) {
@@ -60,7 +61,8 @@ __device__ __forceinline__ void tile_each(int64_t first, int64_t n, int64_t befo
 #pragma unroll
     for (int round = 0; round < TILE_ROUNDS; round++) {
         const int64_t i = first + tile_place(round);
-        if (i < n) each(i, (votes[round] >> lane_of() & 1) != 0, before + __popc(votes[round] & lower_lanes()));
+        if (i < n) each(i, (votes[round] >> lane_of() & 1) != 0, before + __popc(votes[round] & lower_lanes()),
+                        round);
         before += __popc(votes[round]);
     }
 }

@@ -226,7 +226,7 @@ cdef int _cat_one(fx_array *out, fx_array *x, int dim, int64_t offset) noexcept 
 
 cdef int _cat_many(fx_cat_args *args, int n, int device) noexcept nogil:
     """The inputs gathered so far, in bytes; as words that divide all of them."""
-    cdef uint64_t low = <uint64_t> args.out | <uint64_t> args.row | 16
+    cdef uint64_t low = <uint64_t> args.out | <uint64_t> args.row
     cdef int64_t most = 0, blocks
     cdef int i, width = 16
     cdef launch_shape shape
