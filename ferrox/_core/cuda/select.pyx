@@ -10,9 +10,9 @@ from libc.stdio cimport snprintf
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, \
     FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport provide
-from ferrox._core.cuda.accumulate cimport add_at
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.fault cimport fault_record
+from ferrox._core.cuda.indexed cimport add_at
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport FX_TILE, blocks_for, launch_blocks, launch_elements, prefix_sums, refused, \
     set_bytes
@@ -204,8 +204,9 @@ cdef int masked_scatter(fx_call *call) noexcept nogil:
     cdef fx_array *x = call.arrays[0]
     cdef fx_array mask = call.arrays[1][0]
     cdef fx_array *arrays[3]
+    cdef fx_array **given = call.arrays
     cdef int64_t dims[2 * FX_MAX_DIMS]
-    cdef int d, at
+    cdef int d, at, status
     if mask.ndim == x.ndim and mask.numel == x.numel:
         return dense(call, _masked_scatter, 1, 0)
     for d in range(x.ndim):     # broadcast
@@ -220,7 +221,9 @@ cdef int masked_scatter(fx_call *call) noexcept nogil:
     arrays[1] = &mask
     arrays[2] = call.arrays[2]
     call.arrays = arrays
-    return dense(call, _masked_scatter, 1, 0)
+    status = dense(call, _masked_scatter, 1, 0)
+    call.arrays = given
+    return status
 
 
 # --- counting
