@@ -100,7 +100,7 @@ cdef inline uint64_t _kept_bits(int dtype) noexcept nogil:
 
 cdef int _count(fx_mask_args *args, const fx_array *tested, int64_t *total) noexcept nogil:
     """Fills in what concerns the tested array and counts its true elements; args.before is to be freed, if not NULL."""
-    cdef int status, device = tested.device_index
+    cdef int status, d, device = tested.device_index
     args.x = tested.data
     args.mask = <const uint8_t *> tested.data
     args.out = NULL
@@ -112,8 +112,8 @@ cdef int _count(fx_mask_args *args, const fx_array *tested, int64_t *total) noex
     args.limit = 0
     args.kernel = 0
     args.ndim = 0
-    for status in range(FX_NONZERO_DIMS):
-        args.size[status] = 1
+    for d in range(FX_NONZERO_DIMS):
+        args.size[d] = 1
     args.before = <int64_t *> scratch(device, <size_t> (args.tiles + 1) * 8)
     if args.before == NULL:
         return FX_ERROR_MEMORY
