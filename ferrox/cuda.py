@@ -283,7 +283,7 @@ def get_per_process_memory_fraction(device=None):
 
 
 def _generator(device=None):
-    return _default_generator("cuda", _context.index_of(device, "generator"))
+    return _default_generator(f"cuda:{_context.index_of(device, 'generator')}")
 
 
 def manual_seed(seed):
