@@ -128,9 +128,9 @@ __device__ __forceinline__ void add_terms(const fx_accumulate_args &a, const run
 
 /* Sums of chunks `apart` one from another, from s on, are added; those of the run only, `most` at most. */
 template <class A, class K>
-__device__ __forceinline__ void add_chunks(const fx_accumulate_args &a, const run_keys<K> &keys, const A *from, int64_t s,
-                                           int64_t run, int64_t apart, int64_t most, const elements &e, A *sums,
-                                           bool fresh) {
+__device__ __forceinline__ void add_chunks(const fx_accumulate_args &a, const run_keys<K> &keys, const A *from,
+                                           int64_t s, int64_t run, int64_t apart, int64_t most, const elements &e,
+                                           A *sums, bool fresh) {
     const K key = keys.keys[s];
     for (int64_t c = 0, t = s; c < most && keys.holds(t, key); c++, t += apart) {
         const int64_t slot = 2 * (t / apart) + (t == run);
@@ -227,10 +227,10 @@ template <class S> __device__ __forceinline__ void finish_any(const fx_accumulat
 
 } // namespace fx
 
-#define FX_KERNEL(name, body)                                                                                    \
+#define FX_KERNEL(name, body)                                                                                         \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ fx_accumulate_args a) { body(a); } \
     FX_EXPORT(name)
-#define FX_DTYPE(suffix, type)                           \
+#define FX_DTYPE(suffix, type)                               \
     FX_KERNEL(sum_chunks_##suffix, fx::sum_chunks_any<type>) \
     FX_KERNEL(accumulate_##suffix, fx::finish_any<type>)
 FX_DTYPE(u8, uint8_t)

@@ -67,13 +67,15 @@ template <class W, class K> __device__ __forceinline__ void index_write_sorted(c
 
 } // namespace fx
 
-#define FX_KERNEL(name, ...)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ fx_index_args a) { __VA_ARGS__(a); } \
+#define FX_KERNEL(name, ...)                                                                          \
+    extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ fx_index_args a) { \
+        __VA_ARGS__(a);                                                                               \
+    }                                                                                                 \
     FX_EXPORT(name)
-#define FX_WORDS(size, word)                                                     \
-    FX_KERNEL(index_read_##size, fx::index_read<word>)                           \
-    FX_KERNEL(index_write_##size, fx::index_write<word, false>)                  \
-    FX_KERNEL(index_write_owned_##size, fx::index_write<word, true>)             \
+#define FX_WORDS(size, word)                                                       \
+    FX_KERNEL(index_read_##size, fx::index_read<word>)                             \
+    FX_KERNEL(index_write_##size, fx::index_write<word, false>)                    \
+    FX_KERNEL(index_write_owned_##size, fx::index_write<word, true>)               \
     FX_KERNEL(index_write_sorted32_##size, fx::index_write_sorted<word, uint32_t>) \
     FX_KERNEL(index_write_sorted64_##size, fx::index_write_sorted<word, uint64_t>)
 FX_WORDS(1, uint8_t)

@@ -89,9 +89,10 @@ template <class W> __device__ __forceinline__ void triangle(const fx_triangle_ar
 
 /* Strict operations, so that the values are those of the CPU. */
 __device__ __forceinline__ void range(const fx_range_args &a) {
-    const int size = a.dtype <= FX_I8 ? 1 : a.dtype == FX_I16 || a.dtype == FX_F16 || a.dtype == FX_BF16 ? 2
-                     : a.dtype == FX_I32 || a.dtype == FX_F32                                          ? 4
-                                                                                                       : 8;
+    const int size = a.dtype <= FX_I8                                               ? 1
+                     : a.dtype == FX_I16 || a.dtype == FX_F16 || a.dtype == FX_BF16 ? 2
+                     : a.dtype == FX_I32 || a.dtype == FX_F32                       ? 4
+                                                                                    : 8;
     for (int64_t i = first_element(); i < a.n; i += all_threads()) {
         if (a.form == 0)
             store(a.out + i * size, a.dtype, int64_t(uint64_t(a.first) + uint64_t(i) * uint64_t(a.by)));
@@ -104,13 +105,13 @@ __device__ __forceinline__ void range(const fx_range_args &a) {
 
 } // namespace fx
 
-#define FX_KERNEL(name, type, body)                                                              \
+#define FX_KERNEL(name, type, body)                                                                     \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ type a) { body(a); } \
     FX_EXPORT(name)
-#define FX_WORDS(name, type, body)                 \
-    FX_KERNEL(name##_1, type, body<uint8_t>)       \
-    FX_KERNEL(name##_2, type, body<uint16_t>)      \
-    FX_KERNEL(name##_4, type, body<uint32_t>)      \
+#define FX_WORDS(name, type, body)            \
+    FX_KERNEL(name##_1, type, body<uint8_t>)  \
+    FX_KERNEL(name##_2, type, body<uint16_t>) \
+    FX_KERNEL(name##_4, type, body<uint32_t>) \
     FX_KERNEL(name##_8, type, body<uint64_t>)
 FX_WORDS(where, fx_where_args, fx::where)
 FX_WORDS(cat, fx_cat_args, fx::cat)

@@ -69,16 +69,16 @@ template <class K> __device__ __forceinline__ void sort_short(const fx_short_arg
 
 } // namespace fx
 
-#define FX_KERNEL(name, type, body)                                                                                \
-    extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ type a) { fx::body(a); }        \
+#define FX_KERNEL(name, least, type, body)                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, least) name(const __grid_constant__ type a) { fx::body(a); } \
     FX_EXPORT(name)
-FX_KERNEL(prefix_warp_u32, fx_prefix_args, prefix_by_warp<uint32_t>)
-FX_KERNEL(prefix_warp_i64, fx_prefix_args, prefix_by_warp<int64_t>)
-FX_KERNEL(prefix_block_u32, fx_prefix_args, prefix_by_block<uint32_t>)
-FX_KERNEL(prefix_block_i64, fx_prefix_args, prefix_by_block<int64_t>)
-FX_KERNEL(radix_count_k32, fx_radix_args, radix_count<uint32_t>)
-FX_KERNEL(radix_count_k64, fx_radix_args, radix_count<uint64_t>)
-FX_KERNEL(radix_deal_k32, fx_radix_args, radix_deal<uint32_t>)
-FX_KERNEL(radix_deal_k64, fx_radix_args, radix_deal<uint64_t>)
-FX_KERNEL(sort_short_k32, fx_short_args, sort_short<uint32_t>)
-FX_KERNEL(sort_short_k64, fx_short_args, sort_short<uint64_t>)
+FX_KERNEL(prefix_warp_u32, 1, fx_prefix_args, prefix_by_warp<uint32_t>)
+FX_KERNEL(prefix_warp_i64, 1, fx_prefix_args, prefix_by_warp<int64_t>)
+FX_KERNEL(prefix_block_u32, 1, fx_prefix_args, prefix_by_block<uint32_t>)
+FX_KERNEL(prefix_block_i64, 1, fx_prefix_args, prefix_by_block<int64_t>)
+FX_KERNEL(radix_count_k32, 1, fx_radix_args, radix_count<uint32_t>)
+FX_KERNEL(radix_count_k64, 1, fx_radix_args, radix_count<uint64_t>)
+FX_KERNEL(radix_deal_k32, 4, fx_radix_args, radix_deal<uint32_t>)
+FX_KERNEL(radix_deal_k64, 4, fx_radix_args, radix_deal<uint64_t>)
+FX_KERNEL(sort_short_k32, 1, fx_short_args, sort_short<uint32_t>)
+FX_KERNEL(sort_short_k64, 1, fx_short_args, sort_short<uint64_t>)

@@ -65,7 +65,7 @@ template <class K> __device__ __forceinline__ void radix_deal(const fx_radix_arg
         const int here = int(a.n - first < radix<K>::tile ? a.n - first : radix<K>::tile);
         const K *keys = static_cast<const K *>(a.keys) + row * a.n + first;
         K key[rounds];
-        uint32_t value[rounds], rank[rounds];
+        uint32_t rank[rounds];
 #pragma unroll
         for (int w = 0; w < WARPS; w++) ranks[w][threadIdx.x] = 0;
         __syncthreads();
@@ -74,7 +74,6 @@ template <class K> __device__ __forceinline__ void radix_deal(const fx_radix_arg
             /* What is beyond the end has the greatest key, and so stands behind all in the tile. */
             const int i = (warp * rounds + round) * 32 + int(lane_of());
             key[round] = i < here ? keys[i] : ~K(0);
-            value[round] = i >= here ? 0 : a.values ? a.values[row * a.n + first + i] : uint32_t(first + i);
         }
 #pragma unroll
         for (int round = 0; round < rounds; round++) {
@@ -105,7 +104,8 @@ template <class K> __device__ __forceinline__ void radix_deal(const fx_radix_arg
             const uint32_t digit = digit_of(key[round], a.shift, a.bits);
             const uint32_t place = starts[digit] + ranks[warp][digit] + rank[round];
             keys_here[place] = key[round];
-            values_here[place] = value[round];
+            const int i = (warp * rounds + round) * 32 + int(lane_of());
+            values_here[place] = i >= here ? 0 : a.values ? a.values[row * a.n + first + i] : uint32_t(first + i);
         }
         __syncthreads();
         for (int i = threadIdx.x; i < here; i += THREADS) {

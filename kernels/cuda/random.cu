@@ -9,16 +9,19 @@
 namespace fx {
 
 __device__ __forceinline__ int size_of(int dtype) {
-    return dtype <= FX_I8 ? 1 : dtype == FX_I16 || dtype == FX_F16 || dtype == FX_BF16 ? 2
-           : dtype == FX_I32 || dtype == FX_F32                                        ? 4
-                                                                                       : 8;
+    return dtype <= FX_I8                                           ? 1
+           : dtype == FX_I16 || dtype == FX_F16 || dtype == FX_BF16 ? 2
+           : dtype == FX_I32 || dtype == FX_F32                     ? 4
+                                                                    : 8;
 }
 
 /* make(args, words, i, y): the elements from i on that a block of the stream gives, into y. */
-template <class T, int each, class Make> __device__ __forceinline__ void fill_blocks(const fx_random_args &a, Make make) {
+template <class T, int each, class Make> __device__ __forceinline__ void fill_blocks(const fx_random_args &a,
+                                                                                     Make make) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x, blocks = (a.n + each - 1) / each;
     const int size = size_of(a.dtype);
-    const bool together = a.dtype == storage<T>::dtype && reinterpret_cast<uintptr_t>(a.out) % sizeof(pack<T, each>) == 0;
+    const bool together =
+        a.dtype == storage<T>::dtype && reinterpret_cast<uintptr_t>(a.out) % sizeof(pack<T, each>) == 0;
     for (int64_t block = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; block < blocks; block += step) {
         const philox_words words = philox_block(a.seed, a.offset + uint64_t(block));
         const int64_t i = block * each;
@@ -139,7 +142,7 @@ template <class T> __device__ __forceinline__ void drop(const fx_random_args &a)
 
 } // namespace fx
 
-#define FX_KERNEL(name, body)                                                                                \
+#define FX_KERNEL(name, body)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ fx_random_args a) { body(a); } \
     FX_EXPORT(name)
 FX_KERNEL(random_uniform_32, fx::uniform_32)

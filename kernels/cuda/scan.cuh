@@ -61,8 +61,7 @@ __device__ __forceinline__ void tile_each(int64_t first, int64_t n, int64_t befo
 #pragma unroll
     for (int round = 0; round < TILE_ROUNDS; round++) {
         const int64_t i = first + tile_place(round);
-        if (i < n) each(i, (votes[round] >> lane_of() & 1) != 0, before + __popc(votes[round] & lower_lanes()),
-                        round);
+        if (i < n) each(i, (votes[round] >> lane_of() & 1) != 0, before + __popc(votes[round] & lower_lanes()), round);
         before += __popc(votes[round]);
     }
 }

@@ -27,10 +27,11 @@ template <class S> __device__ __forceinline__ void search(const fx_search_args &
 
 } // namespace fx
 
-#define FX_SEARCH(suffix, type)                                                                                   \
-    extern "C" __global__ void __launch_bounds__(256) searchsorted_##suffix(const __grid_constant__ fx_search_args a) { \
-        fx::search<type>(a);                                                                                      \
-    }                                                                                                             \
+#define FX_SEARCH(suffix, type)                                           \
+    extern "C" __global__ void __launch_bounds__(256)                     \
+        searchsorted_##suffix(const __grid_constant__ fx_search_args a) { \
+        fx::search<type>(a);                                              \
+    }                                                                     \
     FX_EXPORT(searchsorted_##suffix)
 FX_SEARCH(u8, uint8_t)
 FX_SEARCH(i8, int8_t)

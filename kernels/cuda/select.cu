@@ -15,8 +15,7 @@ template <class W> __device__ __forceinline__ void count_tiles(const fx_mask_arg
     __shared__ uint32_t slots[FX_SLOTS];
     const W *x = static_cast<const W *>(a.x), kept = W(a.kept);
     for (int64_t tile = blockIdx.x; tile < a.tiles; tile += gridDim.x) {
-        const uint32_t count =
-            tile_count(tile * FX_TILE, a.n, [&](int64_t i) { return (x[i] & kept) != 0; }, slots);
+        const uint32_t count = tile_count(tile * FX_TILE, a.n, [&](int64_t i) { return (x[i] & kept) != 0; }, slots);
         if (threadIdx.x == 0) a.before[tile] = count;
     }
 }
@@ -178,10 +177,10 @@ __device__ __forceinline__ void run_lengths(const fx_runs_args &a) {
 #define FX_KERNEL(name, type, body)                                                                     \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ type a) { body(a); } \
     FX_EXPORT(name)
-#define FX_WORDS(name)                                         \
-    FX_KERNEL(name##_1, fx_mask_args, fx::name<uint8_t>)       \
-    FX_KERNEL(name##_2, fx_mask_args, fx::name<uint16_t>)      \
-    FX_KERNEL(name##_4, fx_mask_args, fx::name<uint32_t>)      \
+#define FX_WORDS(name)                                    \
+    FX_KERNEL(name##_1, fx_mask_args, fx::name<uint8_t>)  \
+    FX_KERNEL(name##_2, fx_mask_args, fx::name<uint16_t>) \
+    FX_KERNEL(name##_4, fx_mask_args, fx::name<uint32_t>) \
     FX_KERNEL(name##_8, fx_mask_args, fx::name<uint64_t>)
 FX_WORDS(count_tiles)
 FX_WORDS(nonzero)
@@ -193,7 +192,7 @@ FX_KERNEL(histogram_f32, fx_bins_args, fx::histogram<float>)
 FX_KERNEL(histogram_f64, fx_bins_args, fx::histogram<double>)
 FX_KERNEL(histogram_end_f32, fx_bins_args, fx::histogram_end<float>)
 FX_KERNEL(histogram_end_f64, fx_bins_args, fx::histogram_end<double>)
-#define FX_RUNS(suffix, type)                                      \
+#define FX_RUNS(suffix, type)                                        \
     FX_KERNEL(run_tiles_##suffix, fx_runs_args, fx::run_tiles<type>) \
     FX_KERNEL(runs_##suffix, fx_runs_args, fx::runs<type>)
 FX_RUNS(i8, int8_t)

@@ -9,7 +9,8 @@
 namespace fx {
 
 template <class R>
-__device__ __forceinline__ void put(const fx_sort_args &a, int64_t row, int64_t rank, key_type<R> key, int64_t position) {
+__device__ __forceinline__ void put(const fx_sort_args &a, int64_t row, int64_t rank, key_type<R> key,
+                                    int64_t position) {
     const int64_t to = place_of(row, rank - a.first, a.count, a.inner);
     if (a.indices) a.indices[to] = position;
     if (!a.values) return;
@@ -114,10 +115,10 @@ template <class R> __device__ __forceinline__ void select_tiles(const fx_select_
     for (int64_t work = blockIdx.x; work < a.rows * a.tiles; work += gridDim.x) {
         const int64_t row = work / a.tiles, tile = work % a.tiles;
         const key_type<R> bound = key_type<R>(a.bound[row]);
-        const uint32_t less = tile_count(
-            tile * FX_TILE, a.n, [&](int64_t i) { return key_at<R>(a, row, i) < bound; }, slots);
-        const uint32_t equal = tile_count(
-            tile * FX_TILE, a.n, [&](int64_t i) { return key_at<R>(a, row, i) == bound; }, slots);
+        const uint32_t less =
+            tile_count(tile * FX_TILE, a.n, [&](int64_t i) { return key_at<R>(a, row, i) < bound; }, slots);
+        const uint32_t equal =
+            tile_count(tile * FX_TILE, a.n, [&](int64_t i) { return key_at<R>(a, row, i) == bound; }, slots);
         if (threadIdx.x == 0) {
             a.tiles_before[2 * row * a.tiles + tile] = less;
             a.tiles_before[(2 * row + 1) * a.tiles + tile] = equal;
@@ -172,13 +173,13 @@ template <class R> __device__ __forceinline__ void select_kth(const fx_select_ar
 
 } // namespace fx
 
-#define FX_KERNEL(name, type, body)                                                                         \
+#define FX_KERNEL(name, type, body)                                                                     \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ type a) { body(a); } \
     FX_EXPORT(name)
-#define FX_RAW(name, type)                         \
-    FX_KERNEL(name##_1, type, fx::name<uint8_t>)   \
-    FX_KERNEL(name##_2, type, fx::name<uint16_t>)  \
-    FX_KERNEL(name##_4, type, fx::name<uint32_t>)  \
+#define FX_RAW(name, type)                        \
+    FX_KERNEL(name##_1, type, fx::name<uint8_t>)  \
+    FX_KERNEL(name##_2, type, fx::name<uint16_t>) \
+    FX_KERNEL(name##_4, type, fx::name<uint32_t>) \
     FX_KERNEL(name##_8, type, fx::name<uint64_t>)
 FX_RAW(sort_rows, fx_sort_args)
 FX_RAW(load_keys, fx_sort_args)

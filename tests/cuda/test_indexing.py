@@ -1,7 +1,7 @@
 """Reading, writing and accumulating through index tensors on the device, against NumPy.
 
-Accumulation has to add in the order of the index, the same bits every time; runs of equal indices longer than one thread
-adds by itself are cut into chunks, so that these are compared with sums in float64.
+Accumulation has to add in the order of the index, the same bits every time; runs of equal indices longer than one
+thread adds by itself are cut into chunks, so that these are compared with sums in float64.
 """
 
 import numpy as np
@@ -103,7 +103,8 @@ def test_scatter(dtype):
         index = np.argsort(rng.random(taken), dim) % shape[dim]
         src = values(rng, taken, dtype)
         expected = x.copy()
-        np.put_along_axis(expected[tuple(slice(n) if d != dim else slice(None) for d, n in enumerate(taken))], index, src, dim)
+        part = expected[tuple(slice(n) if d != dim else slice(None) for d, n in enumerate(taken))]
+        np.put_along_axis(part, index, src, dim)
         same(fx.scatter(there(x), dim, there(index), there(src)), expected)
         a = strided(x)
         a.scatter_(dim, strided(index), strided(src))
@@ -194,7 +195,8 @@ def added(x, key, v):
 @pytest.mark.parametrize("dtype", NAMES)
 def test_scatter_add(dtype):
     rng = np.random.default_rng(7)
-    for shape, dim, taken in (((5, 7), 0, (9, 7)), ((5, 7), 1, (4, 20)), ((3, 4, 5), 1, (2, 9, 5)), ((2,), 0, (3000,))):
+    cases = (((5, 7), 0, (9, 7)), ((5, 7), 1, (4, 20)), ((3, 4, 5), 1, (2, 9, 5)), ((2,), 0, (3000,)))
+    for shape, dim, taken in cases:
         x, index, src = values(rng, shape, dtype), rng.integers(0, shape[dim], taken), values(rng, taken, dtype)
         expected = added(x, along(x.ndim, dim, index), src)
         same(fx.scatter_add(there(x), dim, there(index), there(src)), expected)
@@ -226,7 +228,8 @@ def test_index_put_accumulates(dtype):
     v = values(rng, (90, 5), dtype)
     same(fx.index_put(there(x), (there(i), None, there(k)), there(v), accumulate=True), added(x, (i, slice(None), k), v))
     one = values(rng, (), dtype)
-    same(fx.index_put(there(x), (there(i),), there(one), accumulate=True), added(x, (i,), np.full((90, 5, 6), one)))
+    expected = added(x, (i,), np.full((90, 5, 6), one))
+    same(fx.index_put(there(x), (there(i),), there(one), accumulate=True), expected)
 
 
 RUNS = [(1, 63), (1, 64), (1, 65), (3, 200), (2, 4096), (2, 4097), (1, 9000), (5, 9000)]
@@ -313,7 +316,8 @@ def test_gradients(dtype):
     rng = np.random.default_rng(13)
     x = values(rng, (6, 5), dtype)
     index, column = rng.integers(0, 6, 17), rng.integers(-5, 5, 17)
-    for pick, key in ((lambda a: a[there(index)], (index,)), (lambda a: a[there(index), there(column)], (index, column)),
+    for pick, key in ((lambda a: a[there(index)], (index,)),
+                      (lambda a: a[there(index), there(column)], (index, column)),
                       (lambda a: fx.index_select(a, 0, there(index)), (index,)),
                       (lambda a: fx.nn.functional.embedding(there(index), a), (index,))):  # fmt: skip
         a = there(x).requires_grad_()
@@ -344,7 +348,8 @@ def test_indices_out_of_range_are_reported(bad):
     one = there(np.array([[0], [bad], [2]]))
     with pytest.raises(IndexError, match=rf"\[gather\] index {bad}"):
         fx.gather(x, 0, one).cpu()
-    for write in (lambda a: a.scatter_(0, one, 9.0), lambda a: a.index_add_(0, there(index), fx.ones(3, 2, device="cuda")),
+    for write in (lambda a: a.scatter_(0, one, 9.0),
+                  lambda a: a.index_add_(0, there(index), fx.ones(3, 2, device="cuda")),
                   lambda a: a.index_copy_(0, there(index), fx.ones(3, 2, device="cuda")),
                   lambda a: a.scatter_add_(0, one, fx.ones(3, 1, device="cuda"))):  # fmt: skip
         a = x.clone()
@@ -357,6 +362,15 @@ def test_indices_out_of_range_are_reported(bad):
     with pytest.raises(IndexError, match=r"index -7 is out of range for a dimension of size 6"):
         a.cpu()
     same(a, np.r_[5.0, 5.0, np.arange(2, 12)].astype("f4").reshape(6, 2))
+
+
+def test_indices_into_nothing_are_reported():
+    x, index = fx.zeros(0, 3, device="cuda"), there(np.array([[0, 0, 0]]))
+    for write in (lambda: x.scatter_(0, index, fx.ones(1, 3, device="cuda")),
+                  lambda: x.scatter_add_(0, index, fx.ones(1, 3, device="cuda"))):  # fmt: skip
+        write()
+        with pytest.raises(IndexError, match="index 0 is out of range for a dimension of size 0"):
+            fx.cuda.synchronize()
 
 
 def test_many_indices_and_nothing():

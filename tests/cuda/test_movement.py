@@ -33,7 +33,8 @@ def test_cat(dtype):
     parts = [values(rng, (3, n, 5), dtype) for n in (4, 0, 1, 7)]
     same(fx.cat([there(p) for p in parts], 1), np.concatenate(parts, 1))
     same(fx.cat([there(p.transpose(1, 0, 2)) for p in parts], 0), np.concatenate([p.transpose(1, 0, 2) for p in parts]))
-    same(fx.cat([there(p).permute(2, 0, 1) for p in parts], 2), np.concatenate([p.transpose(2, 0, 1) for p in parts], 2))
+    turned = np.concatenate([p.transpose(2, 0, 1) for p in parts], 2)
+    same(fx.cat([there(p).permute(2, 0, 1) for p in parts], 2), turned)
     wide = values(rng, (6, 64), dtype)  # whole 16-byte words
     same(fx.cat([there(wide), there(wide)[:, ::2], there(wide)], 1), np.concatenate([wide, wide[:, ::2], wide], 1))
 
@@ -113,7 +114,8 @@ def test_ranges():
         for dtype in (fx.float32, fx.float64):
             same(fx.linspace(-1.5, 7.0, n, dtype=dtype, device="cuda"), fx.linspace(-1.5, 7.0, n, dtype=dtype).numpy())
     expected = np.linspace(0, 1, 11)
-    np.testing.assert_allclose(fx.linspace(0, 1, 11, dtype=fx.float64, device="cuda").cpu().numpy(), expected, rtol=1e-15)
+    got = fx.linspace(0, 1, 11, dtype=fx.float64, device="cuda").cpu().numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -86,8 +86,8 @@ def test_each_device_has_its_stream():
     fx.rand(100)  # the CPU's stream is another
     fx.cuda.manual_seed(11)
     np.testing.assert_array_equal(fx.rand(5, device="cuda").cpu().numpy(), first)
-    np.testing.assert_array_equal(fx.rand(5, generator=fx.Generator("cuda").manual_seed(11), device="cuda").cpu().numpy(),
-                                  first)  # fmt: skip
+    own = fx.Generator("cuda").manual_seed(11)
+    np.testing.assert_array_equal(fx.rand(5, generator=own, device="cuda").cpu().numpy(), first)
     before = fx.cuda.get_rng_state()
     second = fx.rand(5, device="cuda").cpu().numpy()
     assert (second != first).any()

@@ -16,8 +16,8 @@ class OnDevice:
         self.tensor = tensor
         size = tensor.element_size()
         self.__array_interface__ = {
-            "shape": tuple(tensor.shape), "typestr": np.dtype(tensor.dtype.name).str, "data": (tensor.data_ptr(), False),
-            "strides": tuple(step * size for step in tensor.stride()), "version": 3,
+            "shape": tuple(tensor.shape), "typestr": np.dtype(tensor.dtype.name).str,
+            "data": (tensor.data_ptr(), False), "strides": tuple(step * size for step in tensor.stride()), "version": 3,
         }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def same(got, expected):
 
 
 def call(name, out, inputs, params=(), dtype="int64"):
-    run_kernel(name, [OnDevice(out), *(None if x is None else OnDevice(x) for x in inputs)], 1, params, dtype, device_type=1)
+    run_kernel(name, [OnDevice(x) for x in (out, *inputs)], 1, params, dtype, device_type=1)
     return out
 
 
@@ -54,6 +54,12 @@ def test_nonzero(dtype):
     same(fx.nonzero(there(x).t()), np.argwhere(x.T))
     same(fx.nonzero(fx.zeros(4100, device="cuda")), np.zeros((0, 1), "i8"))
     assert fx.nonzero(fx.tensor(2.0).cuda()).shape == (1, 0)
+
+
+def test_nonzero_of_many_tiles():
+    x = np.zeros(600_001, bool)  # more tiles than a warp adds up
+    x[::977] = x[-1] = True
+    same(fx.nonzero(there(x)), np.argwhere(x))
 
 
 @pytest.mark.parametrize("dtype", NAMES)

@@ -120,7 +120,8 @@ def test_kthvalue(dtype):
 def test_gradients():
     rng = np.random.default_rng(6)
     x, g = rng.standard_normal((4, 30)), rng.standard_normal((4, 30))
-    for pick, at in ((lambda a: fx.sort(a, 1).values, order(x, 1)), (lambda a: fx.topk(a, 5, 1).values, order(x, 1, True)[:, :5]),
+    for pick, at in ((lambda a: fx.sort(a, 1).values, order(x, 1)),
+                     (lambda a: fx.topk(a, 5, 1).values, order(x, 1, True)[:, :5]),
                      (lambda a: fx.kthvalue(a, 3, 1, True).values, order(x, 1)[:, 2:3])):  # fmt: skip
         a = there(x).requires_grad_()
         pick(a).backward(there(g[:, : at.shape[1]].copy()))

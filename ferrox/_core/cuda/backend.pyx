@@ -6,7 +6,7 @@ from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
 from ferrox._core.cuda import device_memory, elementwise, module
-from ferrox._core.cuda import indexing, movement, random, search, select, sort  # noqa: F401
+from ferrox._core.cuda import indexing, movement, random, search, select, sort  # no-cython-lint
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take

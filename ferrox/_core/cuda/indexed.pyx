@@ -1,7 +1,7 @@
 """Moving and accumulating elements through index arrays, on the GPU: the host's side of kernels/cuda/indexing.cu and
 accumulate.cu, for indexing.pyx and others.  See fx/index_args.h for how a call is described.
 """
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, FX_I8, \
     FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_scalar
@@ -254,7 +254,7 @@ cdef int write_indexed(fx_call *call, fx_index_args *a, int dtype, int device) n
     if a.m == 1 or a.single:
         return launch_elements(_write[which], device, a.m * a.q, a)
     if a.limit <= max(4 * a.m, <int64_t> FEW_PLACES) and a.m >> 31 == 0:
-        a.owners = <int32_t *> scratch(device, <size_t> a.limit * 4)
+        a.owners = <int32_t *> scratch(device, <size_t> (a.limit + 1) * 4)
         if a.owners == NULL:
             return FX_ERROR_MEMORY
         status = set_bytes(device, a.owners, 0xff, <size_t> a.limit * 4)
@@ -291,7 +291,7 @@ cdef int accumulate_indexed(fx_call *call, fx_index_args *a, const reduction *ho
     cdef pairs p
     cdef int status
     cdef int64_t sum_bytes = 4 if dtype == FX_F32 or dtype == FX_F16 or dtype == FX_BF16 else 8, slots, superslots
-    if a.m * a.q == 0 or a.limit == 0:
+    if a.m * a.q == 0:
         return FX_OK
     args.action = how.action
     if dtype == FX_BOOL:    # sum and maximum are or, product and minimum are and

@@ -1,10 +1,10 @@
 """Kernels that read, write and accumulate through index tensors, on the GPU: arrays, params and semantics of
 cpu/indexing.pyx, and strided_add of cpu/movement.pyx.
 
-An index out of range is reported (fx/fault.h) and what it stands for left out: zero where it is read, unchanged where it
-would have been written.  Accumulation follows the order of the index; see Note [Runs] in accumulate.cu.
+An index out of range is reported (fx/fault.h) and what it stands for left out: zero where it is read, unchanged where
+it would have been written.  Accumulation follows the order of the index; see Note [Runs] in accumulate.cu.
 """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_HOST_SCALAR, \
@@ -99,7 +99,7 @@ cdef int _dims_call(fx_call *call, fx_kernel inner) noexcept nogil:
     cdef int64_t dims[2 * FX_MAX_DIMS]
     cdef int d
     cdef bint same = True
-    if index.numel == 0 or call.arrays[0].numel == 0:
+    if index.numel == 0:
         return FX_OK
     if _single(&src, &one):
         return _dense_with(call, inner, 2, &one)
@@ -174,8 +174,6 @@ cdef int index_put(fx_call *call) noexcept nogil:
     cdef fx_array one
     cdef fx_array *values = call.arrays[1]
     cdef int status
-    if call.arrays[0].numel == 0 and call.arrays[2].numel == 0:
-        return FX_OK
     if _single(values, &one):
         call.arrays[1] = &one
     status = dense(call, _index_put, 1, 0)

@@ -5,7 +5,6 @@ cat, tril, triu, where, arange, linspace; strided_add is in indexing.pyx.  Eleme
 rows of cat as the widest words that all of its inputs allow.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
     FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_call
@@ -245,7 +244,8 @@ cdef int _cat_many(fx_cat_args *args, int n, int device) noexcept nogil:
         args.size[i] //= width
         args.start[i] //= width
         most = max(most, args.size[i])
-    blocks = min(blocks_for(most * args.outer, 256), max(<int64_t> 1, <int64_t> 32 * devices[device].multiprocessors // n))
+    blocks = max(<int64_t> 1, <int64_t> 32 * devices[device].multiprocessors // n)
+    blocks = min(blocks_for(most * args.outer, 256), blocks)
     shape = flat_shape(<unsigned int> blocks, 256)
     shape.grid[1] = n
     i = launched(launch(_cat[_width(width)], device, current_stream(device), &shape, &pointer))

@@ -2,7 +2,7 @@
 
 A permutation is, as there, the order that sorts one 64-bit draw for each index, by the radix sort of order.pyx.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
     FX_I64, FX_OK, fx_array, fx_call

@@ -1,8 +1,8 @@
 """Kernels whose result follows the values, on the GPU: arrays, params and semantics of cpu/select.pyx.
 
-What is true is counted tile by tile, the counts are added up, and each tile writes from there.  Whatever the CPU refuses
-because of the values (an index out of range, a src too short for its mask) is reported by the kernel, which then leaves
-it out.
+What is true is counted tile by tile, the counts are added up, and each tile writes from there.  Whatever the CPU
+refuses because of the values (an index out of range, a src too short for its mask) is reported by the kernel, which
+then leaves it out.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf

@@ -149,7 +149,7 @@ cdef int _sorted(fx_sort_args *args, int size, int device) noexcept nogil:
 
 cdef int _select(const fx_sort_args *from_, fx_select_args *args, char **work, int64_t k, int size,
                  int device) noexcept nogil:
-    """Finds the key of rank k - 1 of each row, and counts what is less and equal in each tile; `work` is to be freed."""
+    """Finds the key of rank k - 1 of each row and counts what is less and equal in each tile; `work` is to be freed."""
     cdef int64_t bytes
     cdef int status, shift = 8 * size - 8
     args.x = from_.x

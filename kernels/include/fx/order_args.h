@@ -10,8 +10,8 @@ enum {
     FX_RADIX_BITS = 8,
     FX_RADIX_TILE = 16 << 10, /* bytes of keys in a tile, which a block takes at a time */
     FX_SHORT_ROW = 2048,      /* pairs that one block sorts in shared memory */
-    FX_SHORT_PREFIX = 256,    /* counts of a sequence up to which a warp adds them up, and beyond which a block does */
-    FX_TILE = 2048            /* elements of a tile of scan.cuh */
+    FX_SHORT_PREFIX = 256, /* counts of a sequence up to which a warp adds them up, and beyond which a block does */
+    FX_TILE = 2048 /* elements of a tile of scan.cuh */
 };
 
 typedef struct fx_radix_args {
