@@ -7,7 +7,7 @@ rows of cat as the widest words that all of its inputs allow.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
-    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_call
+    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
@@ -195,7 +195,7 @@ cdef int where(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef uint64_t cast = 0
     cdef int k
-    if call.arrays[1].dtype != FX_BOOL and call.arrays[1].dtype != FX_BOOL + 1:
+    if call.arrays[1].dtype != FX_BOOL and call.arrays[1].dtype != FX_U8:
         return refused(call, FX_ERROR_TYPE, b"the condition must be bool")
     for k in range(2, 4):
         if not _is_here(call.arrays[k], out.device_index, out.dtype):
