@@ -4,7 +4,7 @@ none.
 """
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import elementwise, module
+from ferrox._core.cuda import elementwise, matmul as _matmul, module  # noqa: F401
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.driver cimport cu, noted, usable
