@@ -33,17 +33,17 @@ def memory_stats():
     >>> fx.cpu.memory_stats()["in_use"] - before >= 1024
     True
     """
-    return _pool(0).stats()
+    return _pool().stats()
 
 
 def empty_cache():
     """Give the memory that is cached for reuse back to the system."""
-    _pool(0).empty()
+    _pool().empty()
 
 
 def reset_peak_memory_stats():
     """Let `peak` begin again at what is in use now."""
-    _pool(0).reset_peak()
+    _pool().reset_peak()
 
 
 def set_memory_limit(limit):
@@ -59,7 +59,7 @@ def set_memory_limit(limit):
     int
         The limit that was set before.
     """
-    pool = _pool(0)
+    pool = _pool()
     before = pool.limit
     wanted = 0 if limit is None else index(limit)
     if wanted < 0:

@@ -4,8 +4,11 @@ Nothing of CUDA is imported or initialised before it is asked for; `why_not` say
 """
 from typing import NamedTuple
 
+from ferrox import OutOfMemoryError
 from ferrox._core.cuda import context as _context
+from ferrox._core.cuda import device_memory as _device_memory
 from ferrox._core.cuda import driver as _driver
+from ferrox._core.cuda import fault as _fault
 from ferrox._core.cuda import module as _module
 from ferrox._core.cuda.driver import CudaError
 from ferrox._core.cuda.stream import (
@@ -18,10 +21,14 @@ from ferrox._core.cuda.stream import (
 )
 
 __all__ = [
-    "CudaError", "DeviceProperties", "Event", "ExternalStream", "Stream", "can_device_access_peer", "current_device",
-    "current_stream", "default_stream", "device", "device_count", "get_device_capability", "get_device_name",
-    "get_device_properties", "init", "is_available", "is_initialized", "manual_seed", "manual_seed_all", "mem_get_info",
-    "set_device", "set_stream", "stream", "synchronize", "why_not",
+    "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
+    "can_device_access_peer", "current_device", "current_stream", "default_stream", "device", "device_count",
+    "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
+    "get_per_process_memory_fraction", "init", "is_available", "is_initialized", "manual_seed", "manual_seed_all",
+    "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
+    "memory_snapshot", "memory_stats", "memory_summary", "reset_accumulated_memory_stats",
+    "reset_peak_memory_stats", "set_device", "set_per_process_memory_fraction", "set_stream", "stream",
+    "synchronize", "why_not",
 ]
 
 
@@ -168,13 +175,110 @@ def ExternalStream(stream_ptr, device=None):
 
 
 def synchronize(device=None):
-    """Wait for all work on a GPU, of every stream."""
-    _context.synchronize(_context.index_of(device, "synchronize"))
+    """Wait for all work on a GPU, of every stream; raises what kernels found wrong with their values."""
+    index = _context.index_of(device, "synchronize")
+    _context.synchronize(index)
+    _fault.look(index)
 
 
 def mem_get_info(device=None):
     """Free and total bytes of a GPU's memory, as the driver sees them."""
     return _context.memory_info(_context.index_of(device, "mem_get_info"))
+
+
+# The caching allocator under the tensors of a GPU.  Its policy stands in _core/cuda/allocator.pyx.
+
+
+def _allocator(device, name):
+    init()
+    index = _context.index_of(device, name)
+    _device_memory.open_memory()
+    return _device_memory.allocator(index)
+
+
+def memory_stats(device=None):
+    """What the allocator of a GPU holds and has done.
+
+    Returns
+    -------
+    dict
+        PyTorch's names, as ``"allocated_bytes.all.current"``: of ``allocation``, ``segment``, ``active``,
+        ``inactive_split`` (counts) and ``allocated_bytes``, ``reserved_bytes``, ``active_bytes``,
+        ``inactive_split_bytes``, ``requested_bytes``, in ``all``, ``small_pool``, ``large_pool``, the ``current``,
+        ``peak``, ``allocated`` and ``freed`` amounts; ``num_alloc_retries``, ``num_ooms``.  Empty before the first
+        use of a GPU.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> if fx.cuda.is_available():
+    ...     fx.cuda.memory_stats()["allocated_bytes.all.current"]
+    """
+    return _allocator(device, "memory_stats").memory_stats() if is_initialized() else {}
+
+
+def memory_allocated(device=None):
+    """Bytes of a GPU in use by tensors."""
+    return memory_stats(device).get("allocated_bytes.all.current", 0)
+
+
+def max_memory_allocated(device=None):
+    """The most bytes that tensors have used since the beginning, or since `reset_peak_memory_stats`."""
+    return memory_stats(device).get("allocated_bytes.all.peak", 0)
+
+
+def memory_reserved(device=None):
+    """Bytes of a GPU that the allocator holds, in use or cached."""
+    return memory_stats(device).get("reserved_bytes.all.current", 0)
+
+
+def max_memory_reserved(device=None):
+    """The most bytes that the allocator has held since the beginning, or since `reset_peak_memory_stats`."""
+    return memory_stats(device).get("reserved_bytes.all.peak", 0)
+
+
+def reset_peak_memory_stats(device=None):
+    """Let the peaks begin again at what is now."""
+    _allocator(device, "reset_peak_memory_stats").reset_peak_memory_stats()
+
+
+def reset_accumulated_memory_stats(device=None):
+    """Let the sums (allocated, freed, retries) begin again at 0."""
+    _allocator(device, "reset_accumulated_memory_stats").reset_accumulated_memory_stats()
+
+
+def memory_summary(device=None, abbreviated=False):
+    """A table of `memory_stats`, to be printed."""
+    return _allocator(device, "memory_summary").memory_summary(abbreviated)
+
+
+def memory_snapshot(device=None):
+    """The allocator's segments by address, each with its blocks: a list of dicts as PyTorch's; of all GPUs by default."""
+    if device is not None:
+        return _allocator(device, "memory_snapshot").memory_snapshot()
+    return [segment for index in range(device_count()) for segment in memory_snapshot(index)]
+
+
+def empty_cache():
+    """Give the cached memory of all GPUs back to the driver; waits for what other streams still use."""
+    if is_initialized():
+        for index in range(device_count()):
+            _allocator(index, "empty_cache").empty_cache()
+
+
+def set_per_process_memory_fraction(fraction, device=None):
+    """Let this process take at most a fraction, 0 to 1, of a GPU's memory; beyond it tensors are refused."""
+    if not isinstance(fraction, (int, float)) or isinstance(fraction, bool):
+        raise TypeError(f"[set_per_process_memory_fraction] a fraction is a number, got {type(fraction).__name__}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"[set_per_process_memory_fraction] a fraction lies between 0 and 1, got {fraction}")
+    _allocator(device, "set_per_process_memory_fraction").set_per_process_memory_fraction(fraction)
+
+
+def get_per_process_memory_fraction(device=None):
+    """The fraction that was set; 1.0 where none was."""
+    limit = _allocator(device, "get_per_process_memory_fraction").limit
+    return 1.0 if limit is None else limit / mem_get_info(device)[1]
 
 
 def manual_seed(seed):

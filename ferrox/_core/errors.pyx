@@ -11,7 +11,14 @@ class LinAlgError(RuntimeError):
     """A matrix was singular, or an iteration did not converge."""
 
 
-_device_error = None     # set by a backend: the exception of this thread's last failure, given the operator's name
+# Set by a backend, for this thread's last failure on a device:
+_device_error = None     # its exception, given the operator's name
+_memory_error = None     # the exception of a refused allocation, given the operator's name or None; None if there was none
+
+
+cdef int raise_memory(str text, str name=None) except -1:
+    failure = None if _memory_error is None else _memory_error(name)
+    raise OutOfMemoryError(text) if failure is None else failure
 
 
 cdef int raise_status(int status, str name, const char *message) except -1:
@@ -25,7 +32,7 @@ cdef int raise_status(int status, str name, const char *message) except -1:
     if status == FX_ERROR_VALUE:
         raise ValueError(text)
     if status == FX_ERROR_MEMORY:
-        raise OutOfMemoryError(text)
+        raise_memory(text if message[0] else f"[{name}] out of memory", name)
     if status == FX_ERROR_LINALG:
         raise LinAlgError(text)
     raise RuntimeError(text)

@@ -5,7 +5,7 @@ import ferrox._core.ops  # noqa: F401
 from ferrox._core import dlpack, interchange, methods, pickling, tensorclass
 from ferrox._core.op import operators
 from ferrox._core.ops import creation, elementwise, random
-from ferrox._core.ops.family import in_place
+from ferrox._core.ops.family import in_place, with_out
 
 
 def install():
@@ -16,6 +16,8 @@ def install():
             tensorclass.install(name, method)
     for name, op in operators().items():
         row = op.row
+        if row.get("out") and row.get("family") != "elementwise":
+            with_out(op)
         if row.get("public", True) is True:
             functions[name] = op
         if row.get("method"):

@@ -7,14 +7,14 @@ from _weakref import ref as weak_reference
 from cpython.object cimport PyObject
 
 from ferrox._core.hooks import Handle
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
 from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record, rule
 from ferrox._core.interchange cimport numpy_array, to_numpy
 from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
-from ferrox._core.ops.elementwise cimport as_operand, assign
+from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, track
 from ferrox._core.values cimport element, fill, moved, nested
@@ -91,6 +91,35 @@ cdef TensorBase _moved(TensorBase x, int device_type, int device_index):
         inputs[0] = <PyObject *> x
         record(MOVE, inputs, 1, out, (x.a.device_type, x.a.device_index))
     return out
+
+
+cdef TensorBase _common_device(str name, PyObject **inputs, int n, list held):
+    """The first tensor on a GPU, when others are on the CPU: those may be single values without dimensions.
+
+    The kernels read such a value from the host.  One that requires a gradient is replaced by a recorded copy on the
+    GPU, put into `held`, so that its gradient comes back to where it is.
+    """
+    cdef TensorBase like = None, t
+    cdef int i
+    for i in range(n):
+        if like is None and isinstance(<object> inputs[i], TensorBase) \
+                and (<TensorBase> inputs[i]).a.device_type != FX_CPU:
+            like = <TensorBase> inputs[i]
+    for i in range(n):
+        if not isinstance(<object> inputs[i], TensorBase):
+            continue
+        t = <TensorBase> inputs[i]
+        if t.a.device_type == FX_CPU:
+            if t.a.ndim:
+                raise RuntimeError(f"[{name}] Expected all tensors to be on the same device, but found at least two "
+                                   f"devices, {like.device} and {t.device}!")
+            if needs_grad(t) and grad_enabled():
+                t = _moved(t, like.a.device_type, like.a.device_index)
+                held.append(t)
+                inputs[i] = <PyObject *> t
+    return like
+
+in_place_operators.common_device = _common_device
 
 
 cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy):

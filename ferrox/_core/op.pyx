@@ -101,7 +101,10 @@ cdef class Op:
 
     @property
     def __doc__(self):
-        return self.row.get("doc", "")
+        doc = self.row.get("doc", "")
+        if self.row.get("out") and "\n    out :" not in doc:
+            doc += "\n\n    With `out`, a tensor (or as many as there are results), the result is written there."
+        return doc
 
     @property
     def __module__(self):
@@ -113,6 +116,9 @@ cdef class Op:
 
         if self.function is not None:
             signature = inspect.signature(self.function)
+            if self.row.get("out"):
+                out = inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None)
+                return signature.replace(parameters=[*signature.parameters.values(), out])
             if isinstance(self.function, Op):       # the in-place form of that operator
                 return signature.replace(parameters=[each for name, each in signature.parameters.items()
                                                      if name not in ("out", "inplace")])
@@ -177,7 +183,7 @@ def row(str name, *, function=None, str kernel=None, int inputs=0, int kind=0, r
     needs : sequence of str
         For each input, what its gradient reads: digits are inputs, "o" is the output, "p" and "q" the second and third.
     more
-        reference, sample, doc, method, inplace, aliases, arguments, public: see `ferrox._core.ops`.
+        reference, sample, doc, method, inplace, out, aliases, arguments, public: see `ferrox._core.ops`.
     """
     cdef Op op = Op(name)
     cdef int i

@@ -1,5 +1,6 @@
-"""Storage: reference-counted memory from a backend's pool, or foreign memory kept alive by its owner.
+"""Storage: reference-counted memory, the pool's or a backend's, or foreign memory kept alive by its owner.
 
+The pool serves the host.  A device's data comes from its backend, which does its own caching; the header is the pool's.
 On the CPU the header and the data are one block of the pool: 48 bytes of header and up to 16 bytes of data fill one
 cache line; larger data begins on the next line, so that it is aligned to 64 bytes.  Reference counts are guarded by the
 GIL.
@@ -11,6 +12,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from ferrox._core.abi cimport FX_CPU
 from ferrox._core.backend cimport backends
+from ferrox._core.errors cimport raise_memory
 from ferrox._core.pool cimport Pool, pool_allocate, pool_release
 
 cdef enum:
@@ -18,26 +20,19 @@ cdef enum:
     TINY_HEADER = 48
     TINY = 16
 
-cdef Pool _host = None  # looked up once: the pool of FX_CPU
-cdef dict _pools = {}
+cdef Pool _host = None      # made at first use
 
 
-cdef Pool _pool(int device_type, int device_index):
-    """The pool of one device, made over its backend's source at first use."""
+cdef Pool _pool():
+    """The host's pool, over the memory of the CPU's backend."""
     global _host
-    cdef Pool pool
-    found = _pools.get((device_type, device_index))
-    if found is None:
-        pool = Pool.__new__(Pool)
-        pool.allocate_source = backends[device_type].allocate
-        pool.release_source = backends[device_type].release
-        pool.device = device_index
-        pool.name = backends[device_type].name.decode()
-        pool.cache_limit = _memory() // 8 if device_type == FX_CPU else (<size_t> 1) << 62
-        _pools[device_type, device_index] = found = pool
-        if device_type == FX_CPU:
-            _host = pool
-    return <Pool> found
+    if _host is None:
+        _host = Pool.__new__(Pool)
+        _host.allocate_source = backends[<int> FX_CPU].allocate
+        _host.release_source = backends[<int> FX_CPU].release
+        _host.name = backends[<int> FX_CPU].name.decode()
+        _host.cache_limit = _memory() // 8
+    return _host
 
 
 def _memory():
@@ -52,11 +47,9 @@ def _memory():
     return bytes
 
 
-def pool(int device_type, int device_index=0):
-    """The caching pool of a device; see `ferrox.cpu.memory_stats`."""
-    if not 0 <= device_type <= 1 or backends[device_type] == NULL:
-        raise RuntimeError("[pool] no such backend")
-    return _pool(device_type, device_index)
+def pool():
+    """The host's caching pool; see `ferrox.cpu.memory_stats`."""
+    return _pool()
 
 
 cdef inline size_t _host_bytes(size_t nbytes) noexcept:
@@ -67,17 +60,16 @@ cdef fx_storage *storage_new(size_t nbytes, int device_type, int device_index) e
     """Fresh memory, not initialised, with one reference."""
     cdef fx_storage *storage
     if _host is None:
-        _pool(FX_CPU, 0)
+        _pool()
     if device_type == FX_CPU:
         storage = <fx_storage *> pool_allocate(_host, _host_bytes(nbytes))
         storage.data = <char *> storage + (TINY_HEADER if nbytes <= TINY else HEADER)
     else:
         storage = <fx_storage *> pool_allocate(_host, HEADER)
-        try:
-            storage.data = pool_allocate(_pool(device_type, device_index), nbytes if nbytes else 1)
-        except BaseException:
+        storage.data = backends[device_type].allocate(nbytes, device_index)
+        if storage.data == NULL:
             pool_release(_host, storage, HEADER)
-            raise
+            raise_memory(f"no memory on device {device_index}")
     storage.references = 1
     storage.version = 0
     storage.nbytes = nbytes
@@ -93,7 +85,7 @@ cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner,
                                  int device_type, int device_index) except NULL:
     """Somebody else's memory; `owner` is kept alive as long as the storage is."""
     if _host is None:
-        _pool(FX_CPU, 0)
+        _pool()
     cdef fx_storage *storage = <fx_storage *> pool_allocate(_host, HEADER)
     storage.references = 1
     storage.version = 0
@@ -120,6 +112,5 @@ cdef void storage_release(fx_storage *storage) noexcept:
     elif storage.device_type == FX_CPU:
         pool_release(_host, storage, _host_bytes(storage.nbytes))
     else:
-        pool_release(_pools[storage.device_type, storage.device_index], storage.data,
-                     storage.nbytes if storage.nbytes else 1)
+        backends[storage.device_type].release(storage.data, storage.nbytes, storage.device_index)
         pool_release(_host, storage, HEADER)

@@ -7,6 +7,7 @@
 #ifndef FX_ELEMENTWISE_CUH
 #define FX_ELEMENTWISE_CUH
 #include "device.cuh"
+#include "fault.cuh"
 #include "fx/abi.h"
 #include "fx/elementwise_args.h"
 #include "fx/loops.h"
@@ -40,6 +41,16 @@ template <class T> __device__ __forceinline__ T from_value(uint64_t bits) {
     memcpy(&x, &bits, sizeof x);
     return x;
 }
+
+/* Operators that have no value for an integer divided by zero: they give 0, and say so. */
+template <class Op, class T> constexpr bool divides = false;
+#define FX_DIVIDES(name) \
+    template <class T> constexpr bool divides<name##_op, T> = storage<T>::dtype <= FX_I64;
+FX_DIVIDES(floor_divide)
+FX_DIVIDES(div_trunc)
+FX_DIVIDES(remainder)
+FX_DIVIDES(fmod)
+#undef FX_DIVIDES
 
 template <int arity> struct call;
 template <> struct call<1> {
@@ -79,6 +90,7 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
             single[k] = from_value<T>(a.value[k]);
     }
     const int64_t step = int64_t(gridDim.x) * blockDim.x * width;
+    bool zero = false;
 #pragma unroll 1
     for (int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width; i < a.n; i += step) {
         const bool whole = i + width <= a.n;
@@ -106,6 +118,8 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
                 else
                     x[k] = single[k];
             }
+            if constexpr (divides<Op, T>)
+                if (x[1] == T(0) && i + j < a.n) zero = true;
             convert_to(&out.v[j], call<arity>::of(op, x[0], x[1], x[2]));
         }
         Out *to = static_cast<Out *>(a.data[0]) + i;
@@ -117,6 +131,7 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
                 if (i + j < a.n) to[j] = out.v[j];
         }
     }
+    if (zero) fx_report(static_cast<fx_fault *>(a.fault), FX_FAULT_DIVISION, a.kernel, 0, 0);
 }
 
 /* Casts that are rare stay out of line, so that a kernel does not hold a copy for every operand. */
@@ -201,6 +216,8 @@ template <class Op, class T, int arity> __device__ __forceinline__ void strided(
         for (int k = 0; k < arity; k++)
             x[k] = a.kind[k + 1] == FX_FROM_VALUE ? from_value<T>(a.value[k])
                                                   : load<T>(a.data[k + 1] + at[k + 1], a.dtype[k + 1], a.cast[k + 1]);
+        if constexpr (divides<Op, T>)
+            if (x[1] == T(0)) fx_report(static_cast<fx_fault *>(a.fault), FX_FAULT_DIVISION, a.kernel, 0, 0);
         store(a.data[0] + at[0], a.dtype[0], call<arity>::of(op, x[0], x[1], x[2]));
     }
 }

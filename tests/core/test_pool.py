@@ -117,11 +117,11 @@ def test_cached_memory_is_bounded():
     """Tensors of ever other sizes must not pile up as free blocks."""
     from ferrox._core.storage import pool
 
-    limit, pool(0).cache_limit = pool(0).cache_limit, 1 << 22
+    limit, pool().cache_limit = pool().cache_limit, 1 << 22
     try:
         for n in range(1000, 200_000, 10_000):
             fx.zeros(n)
             assert fx.cpu.memory_stats()["cached"] <= 1 << 22
     finally:
-        pool(0).cache_limit = limit
+        pool().cache_limit = limit
     assert limit <= 1 << 50

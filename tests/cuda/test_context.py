@@ -95,8 +95,8 @@ def test_memory_runs_out(simulator):
     import ctypes
 
     kept = fx.ones(1000, device="cuda:1")
-    simulator.fxsim_limit(1, ctypes.c_uint64(1 << 20))
-    with pytest.raises(fx.OutOfMemoryError, match="out of cuda memory: asked for 4 MiB"):
+    simulator.fxsim_limit(1, ctypes.c_uint64(3 << 20))
+    with pytest.raises(fx.OutOfMemoryError, match="out of cuda:1 memory: requested 4 MiB"):
         fx.empty(4 << 20, dtype=fx.uint8, device="cuda:1")
     assert (kept + 1)[7].item() == 2.0
     simulator.fxsim_limit(1, ctypes.c_uint64(1 << 30))

@@ -353,6 +353,11 @@ EXPORT cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     if (bytes == 0) return INVALID_VALUE;
     return pin_host(bytes, memory) ? OK : 2;
 }
+EXPORT cuMemHostGetDevicePointer(CUdeviceptr *there, void *memory, unsigned flags) {
+    ENTER;
+    *there = reinterpret_cast<uint64_t>(memory);
+    return flags == 0 && is_pinned(*there, 1) ? OK : INVALID_VALUE;
+}
 EXPORT cuMemFreeHost(void *memory) {
     ENTER;
     REFUSED_IN_CAPTURE;

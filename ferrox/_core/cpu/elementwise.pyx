@@ -68,7 +68,7 @@ cdef int elementwise(fx_call *call) noexcept nogil:
         p = values
     if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, dtype, &zero, 1) and n \
             and _holds_zero(call.arrays[2]):
-        snprintf(call.message, sizeof(call.message), "integer division by zero")
+        snprintf(call.message, sizeof(call.message), "ZeroDivisionError: integer division by zero")
         return FX_ERROR_RUNTIME
     out_dtype = FX_BOOL if entry.to_bool else dtype
     size = item_size(dtype)

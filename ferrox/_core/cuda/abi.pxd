@@ -71,3 +71,4 @@ cdef struct cuda_driver:
     CUresult (*cuGraphLaunch)(CUgraphExec executable, CUstream stream) noexcept nogil
     CUresult (*cuGraphExecDestroy)(CUgraphExec executable) noexcept nogil
     CUresult (*cuGraphDestroy)(CUgraph graph) noexcept nogil
+    CUresult (*cuMemHostGetDevicePointer)(CUdeviceptr *there, void *memory, unsigned int flags) noexcept nogil

@@ -2,13 +2,16 @@
 registers both; it is imported by the first use of a CUDA device (device.pyx), and raises RuntimeError where there is
 none.
 """
+from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import elementwise, matmul as _matmul, module  # noqa: F401
+from ferrox._core.cuda import device_memory, elementwise, matmul as _matmul, module, optim as _optim  # noqa: F401
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
-from ferrox._core.cuda.driver cimport cu, noted, usable
-from ferrox._core.cuda.module cimport driver_call
+from ferrox._core.cuda.device_memory cimport give, refusal, take
+from ferrox._core.cuda.driver cimport cu
+from ferrox._core.cuda.fault cimport fault_record
+from ferrox._core.cuda.module cimport driver_call, faultless
 from ferrox._core.cuda.stream cimport current_stream
 from ferrox._core.device cimport device as device_class, device_object
 
@@ -16,15 +19,24 @@ cdef fx_backend _backend
 
 
 cdef void *_allocate(size_t bytes, int device) noexcept nogil:
-    cdef CUdeviceptr block = 0
-    if bind(device) or noted(cu.cuMemAlloc(&block, bytes)):
-        return NULL
-    return <void *> block
+    fault_record(device)    # made now, while no graph is being captured
+    return take(device, bytes, NULL)
 
 
 cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
-    if usable() == 0 and bind(device) == 0:
-        noted(cu.cuMemFree(<CUdeviceptr> block))
+    give(device, block)
+
+
+def _memory_error(operator):
+    """The exception of this thread's last refused allocation."""
+    failure = refusal()
+    if failure is not None and operator is not None:
+        text = str(failure)
+        failure.args = (f"[{operator}] {text.removeprefix('[cuda] ')}",)
+    return failure
+
+
+errors._memory_error = _memory_error
 
 
 cdef int _copy(void *to, const void *source, size_t bytes, int device) noexcept nogil:
@@ -34,14 +46,14 @@ cdef int _copy(void *to, const void *source, size_t bytes, int device) noexcept 
         status = cu.cuMemcpyAsync(<CUdeviceptr> to, <CUdeviceptr> source, bytes, current_stream(device))
     if status == 0:
         status = cu.cuStreamSynchronize(current_stream(device))
-    return driver_call(status, b"copying")
+    return driver_call(status, b"copying") or faultless(device)
 
 
 cdef int _synchronise(int device) noexcept nogil:
     cdef CUresult status = bind(device)
     if status == 0:
         status = cu.cuCtxSynchronize()
-    return driver_call(status, b"waiting for a device")
+    return driver_call(status, b"waiting for a device") or faultless(device)
 
 
 def located(device_class device):
@@ -58,6 +70,7 @@ cdef int _register() except -1:
     _backend.release = _release
     _backend.copy = _copy
     _backend.synchronise = _synchronise
+    device_memory.open_memory()
     elementwise.register()
     return provide_backend(FX_CUDA, &_backend)
 

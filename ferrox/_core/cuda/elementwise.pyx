@@ -4,7 +4,8 @@
 Arrays and params as the CPU's (cpu/elementwise.pyx): out, then one to three inputs; params 0 to 3 as doubles.
 Dimensions are put into the order of the output's strides and merged where all operands allow it.  What is then one row
 without gaps, of one dtype, aligned to 16 bytes, takes the flat form; everything else takes the strided one, integers
-narrower than int64 in int64 arithmetic.  An integer division by zero gives 0: looking first would wait for the device.
+narrower than int64 in int64 arithmetic.  An integer division by zero gives 0 and is reported (fault.pyx): looking first
+would wait for the device.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -15,6 +16,7 @@ from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
 from ferrox._core.cuda.driver cimport cu
+from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, driver_call, find_kernel, flat_shape, launch, launch_shape, launched
 from ferrox._core.cuda.stream cimport current_stream
 
@@ -95,8 +97,9 @@ cdef extern from "fx/elementwise_args.h" nogil:
         uint64_t value[3]
         int64_t n
         double p[4]
+        void *fault
+        int kernel
         uint8_t kind[4]
-        uint8_t unused[4]
     ctypedef struct fx_divider:
         uint32_t divisor, magic, shift
     ctypedef struct fx_strided_args:
@@ -108,7 +111,8 @@ cdef extern from "fx/elementwise_args.h" nogil:
         uint8_t kind[4]
         uint8_t dtype[4]
         uint8_t cast[4]
-        uint8_t unused[4]
+        int kernel
+        void *fault
         fx_divider size[FX_STRIDED_DIMS]
         int64_t stride[FX_STRIDED_DIMS][4]
 
@@ -126,6 +130,8 @@ cdef struct entry:
 
 cdef entry entries[MAX_KERNELS]
 cdef const char *_ELSEWHERE = b"Expected all tensors to be on the same device, but found at least two devices,"
+# Integers: no value for a divisor of 0.
+cdef int[4] _dividing = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]
 cdef int _positive = kernel_id("positive")
 cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef double[6] lowest = [0, 0, -128, -32768, -2147483648.0, -9223372036854775808.0]
@@ -133,7 +139,8 @@ cdef double[6] highest = [1, 255, 127, 32767, 2147483647.0, 9223372036854775808.
 
 # The operands of one call, merged: sizes and byte strides, innermost dimension first.
 cdef struct operands:
-    int n_in, ndim, device
+    int n_in, ndim, device, kernel
+    void *fault
     int64_t numel
     char *data[4]
     uint8_t kind[4]
@@ -250,11 +257,12 @@ cdef CUresult _launch_flat(operands *o, cuda_kernel *kernel, int dtype) noexcept
     for k in range(4):
         args.data[k] = o.data[k] if k <= o.n_in else NULL
         args.kind[k] = o.kind[k] if k <= o.n_in else <int> FX_FROM_VALUE
-        args.unused[k] = 0
         args.p[k] = o.p[k]
     for k in range(3):
         args.value[k] = o.value[k] if k < o.n_in and o.kind[k + 1] == FX_FROM_VALUE else 0
     args.n = o.numel
+    args.kernel = o.kernel
+    args.fault = o.fault
     cdef launch_shape shape = flat_shape(_blocks((o.numel + width - 1) // width, o.device), THREADS)
     return launch(kernel, o.device, current_stream(o.device), &shape, &pointer)
 
@@ -300,12 +308,13 @@ cdef CUresult _launch_strided(operands *o, cuda_kernel *kernel, char **data, int
         args.kind[k] = o.kind[k] if k <= o.n_in else <int> FX_FROM_VALUE
         args.dtype[k] = o.dtype[k] if k <= o.n_in else 0
         args.cast[k] = o.cast[k]
-        args.unused[k] = 0
         args.p[k] = o.p[k]
     for k in range(3):
         args.value[k] = o.value[k] if k < o.n_in and o.kind[k + 1] == FX_FROM_VALUE else 0
     args.n = <uint32_t> n
     args.ndim = ndim
+    args.kernel = o.kernel
+    args.fault = o.fault
     for d in range(FX_STRIDED_DIMS):
         args.size[d] = _divider(<uint32_t> o.size[d] if d < ndim else 1)
         for k in range(4):
@@ -324,6 +333,15 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     status = _gather(call, &o)
     if status or o.numel == 0:
         return status
+    o.kernel = call.kernel
+    o.fault = NULL
+    if dtype <= FX_I64:
+        for k in range(4):
+            if call.kernel == _dividing[k]:
+                if o.kind[2] == FX_FROM_VALUE and o.value[1] == 0:
+                    snprintf(call.message, sizeof(call.message), b"ZeroDivisionError: integer division by zero")
+                    return FX_ERROR_RUNTIME
+                o.fault = fault_record(o.device)
     _merge(&o)
     if e.flat[dtype] != NULL and _is_flat(&o, dtype, FX_BOOL if e.to_bool else dtype):
         return launched(_launch_flat(&o, e.flat[dtype], dtype))
@@ -342,7 +360,7 @@ cdef int copy(fx_call *call) noexcept nogil:
     cdef fx_array *x = call.arrays[1]
     cdef CUresult status
     if out.dtype == x.dtype and x.device_type == FX_CUDA and x.device_index == out.device_index \
-            and x.numel == out.numel and out.flags & x.flags & FX_CONTIGUOUS:
+            and x.numel == out.numel and out.flags & x.flags & FX_CONTIGUOUS and not x.flags & FX_HOST_SCALAR:
         status = bind(out.device_index)
         if status == 0 and out.numel:
             status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data,

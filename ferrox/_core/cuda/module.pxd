@@ -29,5 +29,7 @@ cdef inline launch_shape flat_shape(unsigned int blocks, unsigned int threads) n
 cdef int launched(CUresult status) noexcept nogil
 # The same for a driver call other than a launch; `doing` as in driver.check, kept by the caller for ever.
 cdef int driver_call(CUresult status, const char *doing) noexcept nogil
+# After a wait for the device: FX_OK, or FX_ERROR_DEVICE when kernels have reported a fault, which is then the failure.
+cdef int faultless(int device) noexcept nogil
 # The exception of this thread's last failed launch.
 cdef object launch_error()

@@ -18,6 +18,7 @@ from ferrox._core.cuda.context cimport bind, device_number, devices
 from ferrox._core.cuda.driver cimport check, cu, error, noted
 from ferrox._core.cuda.context import why_not as device_missing
 from ferrox._core.cuda.driver import cuda_name, version
+from ferrox._core.cuda.fault cimport fault_waits, take_fault
 from ferrox._core.cuda.stream cimport Stream, current_stream
 
 cdef extern from *:
@@ -27,6 +28,7 @@ cdef extern from *:
         const char *doing;
         void *kernel;
         unsigned int grid[3], block[3], shared;
+        int device;
     } fx_launch_failure;
     static __thread fx_launch_failure fx_failure;
     """
@@ -37,12 +39,14 @@ cdef extern from *:
         unsigned int grid[3]
         unsigned int block[3]
         unsigned int shared
+        int device          # of a fault
     fx_launch_failure fx_failure
 
 cdef enum:
     FREE_SHARED = 48 << 10  # what a block may have without asking
     MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     LOADING = -4            # a status of ours: the family could not be loaded; the exception is in `_failed`
+    FAULT = -5              # and another: kernels have reported a fault of `device`
 
 cdef dict _kernels = {}     # (family, name) -> address of the record
 cdef list _families = []    # names, by number
@@ -180,8 +184,18 @@ cdef int driver_call(CUresult status, const char *doing) noexcept nogil:
     return FX_ERROR_DEVICE
 
 
+cdef int faultless(int device) noexcept nogil:
+    if not fault_waits(device):
+        return FX_OK
+    fx_failure.status = FAULT
+    fx_failure.device = device
+    return FX_ERROR_DEVICE
+
+
 cdef object launch_error():
     cdef cuda_kernel *kernel = <cuda_kernel *> fx_failure.kernel
+    if fx_failure.status == FAULT:
+        return take_fault(fx_failure.device) or RuntimeError("[cuda] another thread has been told what a kernel found")
     if fx_failure.doing != NULL:
         return error(fx_failure.status, fx_failure.doing.decode())
     if fx_failure.status == LOADING:
@@ -196,7 +210,9 @@ cdef object launch_error():
 
 def _device_error(operator):
     failure = launch_error()
-    failure.args = (f"[{operator}] {str(failure).removeprefix('[cuda] ')}",)
+    text = str(failure)
+    if text.startswith("[cuda] "):      # a fault names its operator
+        failure.args = (f"[{operator}] {text[7:]}",)
     return failure
 
 

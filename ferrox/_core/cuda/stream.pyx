@@ -10,6 +10,7 @@ import threading
 from ferrox._core.cuda.abi cimport CUresult, CUstream
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, check, cu, usable
+from ferrox._core.cuda.fault cimport raise_fault
 
 cdef extern from *:
     """
@@ -108,6 +109,7 @@ cdef class Stream:
             if status == 0:
                 status = cu.cuStreamSynchronize(self.handle)
         check(status, "waiting for a stream")
+        raise_fault(self.device_index)
 
     def wait_event(self, Event event):
         """Let work given to the stream from now on wait for an event; the host does not wait."""
@@ -233,6 +235,7 @@ cdef class Event:
             if status == 0:
                 status = cu.cuEventSynchronize(self.handle)
         check(status, "waiting for an event")
+        raise_fault(self.device_index)
 
     def elapsed_time(self, Event end not None):
         """Milliseconds between this event and `end`, both recorded and done."""

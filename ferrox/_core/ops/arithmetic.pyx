@@ -12,7 +12,7 @@ from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, row
 from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply2p, apply3, apply3p, \
-    apply_in_place, deliver, is_number
+    apply_in_place, is_number
 from ferrox._core.ops.family cimport binary, inner, ternary, unary
 from ferrox._core.tensor cimport TensorBase, new_like
 
@@ -85,7 +85,7 @@ cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign
     return out
 
 
-def _add(input, other, *, alpha=1, out=None):
+def _add(input, other, *, alpha=1):
     """Sum of two tensors, element by element: ``input + alpha * other``.
 
     Parameters
@@ -94,8 +94,6 @@ def _add(input, other, *, alpha=1, out=None):
         Broadcast against each other.
     alpha : number, optional
         Multiplier of `other`; an integer for integer tensors.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -107,10 +105,10 @@ def _add(input, other, *, alpha=1, out=None):
     >>> fx.add(fx.tensor([1.0, 2.0]), fx.tensor([10.0, 20.0]), alpha=0.5)
     tensor([ 6., 12.])
     """
-    return deliver(ADD, _scaled_sum(ADD, input, other, alpha, 1), out)
+    return _scaled_sum(ADD, input, other, alpha, 1)
 
 
-def _sub(input, other, *, alpha=1, out=None):
+def _sub(input, other, *, alpha=1):
     """Difference of two tensors: ``input - alpha * other``.
 
     Parameters
@@ -119,8 +117,6 @@ def _sub(input, other, *, alpha=1, out=None):
         Broadcast against each other; not both bool.
     alpha : number, optional
         Multiplier of `other`; an integer for integer tensors.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -132,7 +128,7 @@ def _sub(input, other, *, alpha=1, out=None):
     >>> fx.sub(fx.tensor([1, 2]), fx.tensor([1, 1]), alpha=2)
     tensor([-1,  0])
     """
-    return deliver(SUB, _scaled_sum(SUB, input, other, alpha, -1), out)
+    return _scaled_sum(SUB, input, other, alpha, -1)
 
 
 def _rsub(input, other, *, alpha=1):
@@ -172,7 +168,7 @@ cdef Op FLOOR_DIVIDE = binary("floor_divide", SAME, rule(flat_vjp), ("", ""), "n
 cdef Op DIV_TRUNC = inner("div_trunc", 2, SAME, rule(flat_vjp), ("", ""))
 
 
-def _div(input, other, *, rounding_mode=None, out=None):
+def _div(input, other, *, rounding_mode=None):
     """Quotient of two tensors, element by element.
 
     Parameters
@@ -181,8 +177,6 @@ def _div(input, other, *, rounding_mode=None, out=None):
         Broadcast against each other; integers are divided as floating-point numbers unless a rounding mode is given.
     rounding_mode : {None, "trunc", "floor"}, optional
         Round towards zero (as C) or down (as Python's ``//``).
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -204,11 +198,11 @@ def _div(input, other, *, rounding_mode=None, out=None):
     tensor([-4,  3])
     """
     if rounding_mode is None:
-        return deliver(DIV, apply2(DIV, input, other), out)
+        return apply2(DIV, input, other)
     if rounding_mode == "trunc":
-        return deliver(DIV, apply2(DIV_TRUNC, input, other), out)
+        return apply2(DIV_TRUNC, input, other)
     if rounding_mode == "floor":
-        return deliver(DIV, apply2(FLOOR_DIVIDE, input, other), out)
+        return apply2(FLOOR_DIVIDE, input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found {rounding_mode!r}")
 
 DIV.function = _div
@@ -238,7 +232,7 @@ cdef object addcmul_vjp(Node n, object g):
             mul(scaled, saved_input(n, 1)) if wants(n, 2) else None)
 
 
-def _addcmul(input, tensor1, tensor2, *, value=1, out=None):
+def _addcmul(input, tensor1, tensor2, *, value=1):
     """``input + value * tensor1 * tensor2``, element by element.
 
     Parameters
@@ -247,8 +241,6 @@ def _addcmul(input, tensor1, tensor2, *, value=1, out=None):
         Broadcast against each other.
     value : number, optional
         Multiplier of the product.
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -256,9 +248,10 @@ def _addcmul(input, tensor1, tensor2, *, value=1, out=None):
     >>> fx.addcmul(fx.tensor([1.0]), fx.tensor([2.0]), fx.tensor([3.0]), value=10)
     tensor([61.])
     """
-    return deliver(ADDCMUL, apply3p(ADDCMUL, input, tensor1, tensor2, value, 0, 0, value), out)
+    return apply3p(ADDCMUL, input, tensor1, tensor2, value, 0, 0, value)
 
 cdef Op ADDCMUL = row("addcmul", function=_addcmul, inputs=3, kind=SAME, rule=rule(addcmul_vjp), needs=("", "2", "1"),
+                      out=True,
                       reference="x + value * tensor1 * tensor2", sample="call(t(3, 4), t(4), t(3, 1), value=0.5)",
                       method=True, inplace=True)
 
@@ -270,7 +263,7 @@ cdef object addcdiv_vjp(Node n, object g):
             neg(mul(quotient, div(saved_input(n, 1), b))) if wants(n, 2) else None)
 
 
-def _addcdiv(input, tensor1, tensor2, *, value=1, out=None):
+def _addcdiv(input, tensor1, tensor2, *, value=1):
     """``input + value * tensor1 / tensor2``, element by element.
 
     Parameters
@@ -279,8 +272,6 @@ def _addcdiv(input, tensor1, tensor2, *, value=1, out=None):
         Broadcast against each other, of floating-point dtype.
     value : number, optional
         Multiplier of the quotient.
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -288,10 +279,10 @@ def _addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     >>> fx.addcdiv(fx.tensor([1.0]), fx.tensor([6.0]), fx.tensor([3.0]), value=10)
     tensor([21.])
     """
-    return deliver(ADDCDIV, apply3p(ADDCDIV, input, tensor1, tensor2, value, 0, 0, value), out)
+    return apply3p(ADDCDIV, input, tensor1, tensor2, value, 0, 0, value)
 
 cdef Op ADDCDIV = row("addcdiv", function=_addcdiv, inputs=3, kind=SAME, rule=rule(addcdiv_vjp), needs=("", "2", "12"),
-                      reference="x + value * tensor1 / tensor2",
+                      out=True, reference="x + value * tensor1 / tensor2",
                       sample="call(t(3, 4), t(4), t(3, 1, low=0.5), value=0.5)", method=True, inplace=True)
 
 

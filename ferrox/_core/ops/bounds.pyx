@@ -12,7 +12,7 @@ from ferrox._core.graph cimport Node, rule, saved_input, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, row
 from ferrox._core.ops.arithmetic cimport full_like
-from ferrox._core.ops.elementwise cimport SAME, apply1p, apply2, apply2p, apply3, deliver, is_number
+from ferrox._core.ops.elementwise cimport SAME, apply1p, apply2, apply2p, apply3, is_number
 from ferrox._core.ops.family cimport binary, inner
 from ferrox._core.ops.logic cimport both, either, ge, gt, isnan, le, lt, where
 from ferrox._core.tensor cimport TensorBase
@@ -113,7 +113,7 @@ cdef object clamp_vjp(Node n, object g):
             where(either(gt(x, high), lt(high, low)), g, 0) if wants(n, 2) else None)
 
 
-def _clamp(input, min=None, max=None, *, out=None):
+def _clamp(input, min=None, max=None):
     """Each element of `input`, but at least `min` and at most `max`.
 
     Parameters
@@ -121,8 +121,6 @@ def _clamp(input, min=None, max=None, *, out=None):
     input : Tensor
     min, max : number or Tensor, optional
         The bounds; None for no bound, but not both.  Where min is above max, the result is max.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -135,9 +133,9 @@ def _clamp(input, min=None, max=None, *, out=None):
     >>> fx.clamp(fx.tensor([-1.0, 0.5, 2.0]), 0, 1)
     tensor([0.0000, 0.5000, 1.0000])
     """
-    return deliver(CLAMP, clamp(input, min, max), out)
+    return clamp(input, min, max)
 
-cdef Op CLAMP = row("clamp", function=_clamp, inputs=3, kind=SAME, rule=rule(clamp_vjp), needs=("012",),
+cdef Op CLAMP = row("clamp", function=_clamp, out=True, inputs=3, kind=SAME, rule=rule(clamp_vjp), needs=("012",),
                     reference="np.clip(x, min, max)",
                     sample=["(t(3, 4), -0.5, 1)", "(t(3, 4), None, 0.25)",
                             "(t(3, 4), t(4, low=-2, high=-0.5), t(3, 1, low=0.5))"],

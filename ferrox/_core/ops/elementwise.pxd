@@ -15,11 +15,12 @@ cdef enum:
     SIGNED = 4      # the promoted dtype; no operand may be bool
     ALIKE = 5       # tensors of one dtype only
 
-# What in-place changes of views need of the shape operators; they fill it in.
+# What in-place changes of views and operands on several devices need of operators above; they fill it in.
 cdef struct view_operators:
     TensorBase (*conform)(TensorBase result, TensorBase target)
     TensorBase (*scatter_view)(TensorBase base, TensorBase geometry, TensorBase value)
     TensorBase (*view_again)(TensorBase base, TensorBase geometry)
+    TensorBase (*common_device)(str name, PyObject **inputs, int n, list held)
 
 cdef view_operators in_place_operators
 
@@ -38,6 +39,7 @@ cdef int check_leaf(TensorBase target) except -1
 cdef int take_history(TensorBase target, TensorBase source) except -1
 cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
+cdef int check_out(Op op, TensorBase result, object out) except -1
 cdef TensorBase deliver(Op op, TensorBase result, object out)
 cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)

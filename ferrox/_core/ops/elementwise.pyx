@@ -211,7 +211,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     cdef int64_t rooms[MAX_INPUTS]
     cdef int64_t shape[FX_MAX_DIMS]
     cdef TensorBase first = None, t, result
-    cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0
+    cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0, devices = 0
     cdef bint same = True, grad = False
     cdef list held = None
     for i in range(n):
@@ -231,6 +231,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
                 continue
             t = <TensorBase> given
         n_tensors += 1
+        devices |= 1 << t.a.device_type
         arrays[i + 1] = &t.a
         if needs_grad(t):
             grad = True
@@ -242,6 +243,12 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             same = False
     if first is None:
         raise TypeError(f"[{op.name}] expected a tensor, got only numbers")
+    if devices == 3:
+        held = [] if held is None else held
+        first = in_place_operators.common_device(op.name, inputs, n, held)
+        for i in range(n):
+            if isinstance(<object> inputs[i], TensorBase):
+                arrays[i + 1] = &(<TensorBase> inputs[i]).a
     if not same:
         dtype = promoted(inputs, n)
     if op.kind:
@@ -264,7 +271,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             for i in range(n):
                 if isinstance(<object> inputs[i], TensorBase):
                     t = <TensorBase> inputs[i]
-                    if t.a.device_type != first.a.device_type or t.a.device_index != first.a.device_index:
+                    if t.a.device_index != first.a.device_index and t.a.device_type == first.a.device_type:
                         _check_devices(op.name, first, t)
             result = new_tensor(ndim, shape, out_dtype, first.a.device_type, first.a.device_index)
     else:
@@ -338,18 +345,25 @@ cdef int _fit_out(Op op, TensorBase out, int ndim, const int64_t *shape, int dty
     return check_writable(out, op.name)
 
 
+cdef int check_out(Op op, TensorBase result, object out) except -1:
+    """Whether `result` may be written into `out`, which is resized when it is empty."""
+    if not isinstance(out, TensorBase):
+        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if grad_enabled() and (needs_grad(result) or needs_grad(<TensorBase> out)):
+        _no_gradient_with_out(op)
+    if not result.a.device_type == (<TensorBase> out).a.device_type:
+        _check_devices(op.name, result, <TensorBase> out)
+    return _fit_out(op, <TensorBase> out, result.a.ndim, result.a.dims, result.a.dtype)
+
+
 cdef TensorBase deliver(Op op, TensorBase result, object out):
     """`result`, or `out` when given, filled with it."""
     cdef fx_array *arrays[2]
     cdef TensorBase target
     if out is None:
         return result
-    if not isinstance(out, TensorBase):
-        raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    check_out(op, result, out)
     target = <TensorBase> out
-    if grad_enabled() and (needs_grad(result) or needs_grad(target)):
-        _no_gradient_with_out(op)
-    _fit_out(op, target, result.a.ndim, result.a.dims, result.a.dtype)
     arrays[0] = &target.a
     arrays[1] = &result.a
     launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
@@ -505,7 +519,7 @@ cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
             arrays[i + 1] = &t.a
             if i and (t.a.ndim != ndim or memcmp(t.a.dims, target.a.dims, 8 * <size_t> ndim) != 0):
                 _check_expands(op.name, &t.a, &target.a, shape)
-            if t.a.device_type != target.a.device_type:
+            if t.a.device_type != target.a.device_type and (t.a.ndim or t.a.device_type != FX_CPU):
                 _check_devices(op.name, target, t)
         else:
             fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)

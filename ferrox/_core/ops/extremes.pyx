@@ -92,7 +92,7 @@ def _max(input, dim=None, keepdim=False, *, other=None, axis=None, keepdims=None
     """
     return _extremes(MAX, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims, other, True)
 
-cdef Op MAX = row("max", kernel="max_dim", function=_max, rule=rule(_chosen_vjp), needs=("p",), method=True,
+cdef Op MAX = row("max", kernel="max_dim", function=_max, out=True, rule=rule(_chosen_vjp), needs=("p",), method=True,
                   reference="np.max(input) if dim is None else (np.max(input, dim, keepdims=keepdim), "
                             "np.argmax(input, dim, keepdims=keepdim))",
                   sample="[(t(3, 4),), (t(3, 4), 1), (t(3, 4), 0, True)]", family="reduction")
@@ -102,7 +102,7 @@ def _min(input, dim=None, keepdim=False, *, other=None, axis=None, keepdims=None
     """The least element, or (values, indices) along a dimension, or the lesser elements of two tensors; see `max`."""
     return _extremes(MIN, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims, other, False)
 
-cdef Op MIN = row("min", kernel="min_dim", function=_min, rule=rule(_chosen_vjp), needs=("p",), method=True,
+cdef Op MIN = row("min", kernel="min_dim", function=_min, out=True, rule=rule(_chosen_vjp), needs=("p",), method=True,
                   reference="np.min(input) if dim is None else (np.min(input, dim, keepdims=keepdim), "
                             "np.argmin(input, dim, keepdims=keepdim))",
                   sample="[(t(3, 4),), (t(3, 4), 1), (t(3, 4), 0, True)]", family="reduction")
@@ -119,7 +119,7 @@ def _aminmax(input, *, dim=None, keepdim=False):
     return named("aminmax", (extreme(x, mask, keepdim, False, False), extreme(x, mask, keepdim, True, False)))
 
 row("aminmax", function=_aminmax, composite=True, method=True, reference="(np.min(input, dim), np.max(input, dim))",
-    sample="call(t(3, 4), dim=1)", family="reduction")
+    out=True, sample="call(t(3, 4), dim=1)", family="reduction")
 
 
 # median
@@ -195,7 +195,7 @@ def _median(input, dim=None, keepdim=False):
     """
     return _medians("median", input, dim, keepdim, False)
 
-row("median", function=_median, composite=True, method=True, family="reduction",
+row("median", function=_median, out=True, composite=True, method=True, family="reduction",
     reference="np.sort(input, None)[(input.size - 1) // 2] if dim is None else "
               "(np.sort(input, dim)[:, 1], np.argsort(input, dim)[:, 1])", sample="[(t(3, 4),), (t(3, 4), 1)]")
 
@@ -204,7 +204,7 @@ def _nanmedian(input, dim=None, keepdim=False):
     """As `median`, but of the elements that are not NaN."""
     return _medians("nanmedian", input, dim, keepdim, True)
 
-row("nanmedian", function=_nanmedian, composite=True, method=True, family="reduction",
+row("nanmedian", function=_nanmedian, out=True, composite=True, method=True, family="reduction",
     reference="np.sort(input, None)[(input.size - 1) // 2] if dim is None else "
               "(np.sort(input, dim)[:, 1], np.argsort(input, dim)[:, 1])", sample="[(t(3, 4),), (t(3, 4), 1)]")
 
@@ -230,7 +230,7 @@ def _mode(input, dim=-1, keepdim=False):
         values, index = registry["squeeze"](values, d), registry["squeeze"](index, d)
     return named("mode", (values, index))
 
-row("mode", function=_mode, composite=True, method=True, family="reduction",
+row("mode", function=_mode, out=True, composite=True, method=True, family="reduction",
     reference="(sp_stats.mode(input, dim).mode, None)", sample="i(3, 7, low=0, high=3)")
 
 
@@ -339,7 +339,7 @@ def _quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """
     return _quantiles("quantile", input, q, dim, keepdim, interpolation, False)
 
-row("quantile", function=_quantile, composite=True, method=True,
+row("quantile", function=_quantile, out=True, composite=True, method=True,
     reference="np.quantile(input, q, dim, keepdims=keepdim)",
     sample="[(t(3, 4), 0.3), (t(3, 4), np.array([0.1, 0.75]), 1)]", family="reduction")
 
@@ -348,6 +348,6 @@ def _nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """As `quantile`, of the elements that are not NaN."""
     return _quantiles("nanquantile", input, q, dim, keepdim, interpolation, True)
 
-row("nanquantile", function=_nanquantile, composite=True, method=True, family="reduction",
+row("nanquantile", function=_nanquantile, out=True, composite=True, method=True, family="reduction",
     reference="np.nanquantile(input, q, dim, keepdims=keepdim)",
     sample="[(t(3, 4), 0.3), (t(3, 4), np.array([0.1, 0.75]), 1)]")

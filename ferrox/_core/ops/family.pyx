@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 
 from ferrox._core.op cimport Op, entry_fn
 from ferrox._core.op import row
-from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, shadow_for
+from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, check_out, deliver, shadow_for
 from ferrox._core.tensor cimport TensorBase
 
 cdef extern from "Python.h":
@@ -72,10 +72,38 @@ cdef PyObject *elementwise_entry(PyObject *self, PyObject **args, size_t nargs, 
         for i in range(<int> given):
             inputs[i] = args[i]
     elif _parse(op, args, given, names, inputs, &out):
-        return PyObject_Vectorcall(<PyObject *> op.function, args, nargs, names)
+        return delivering_entry(self, args, nargs, names)
     if out == NULL:
         return _owned(apply(op, inputs, op.inputs, None, NULL, 0, None))
     return _owned(apply(op, inputs, op.inputs, <TensorBase> out, NULL, 0, None))
+
+
+cdef PyObject *delivering_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
+    """A row's function, and `out=` on top of it: a tensor, or a sequence of them where there are several results."""
+    cdef Op op = <Op> self
+    cdef Py_ssize_t given = <Py_ssize_t> (nargs & ~PY_VECTORCALL_ARGUMENTS_OFFSET)
+    cdef dict keywords
+    cdef list positional
+    cdef object out
+    cdef int i
+    if names == NULL or "out" not in <tuple> names:
+        return PyObject_Vectorcall(<PyObject *> op.function, args, nargs, names)
+    positional = [<object> args[i] for i in range(<int> given)]
+    keywords = {(<tuple> names)[i]: <object> args[given + i] for i in range(<int> len(<tuple> names))}
+    out = keywords.pop("out")
+    result = op.function(*positional, **keywords)
+    if out is None:
+        return _owned(result)
+    if isinstance(result, TensorBase):
+        return _owned(deliver(op, <TensorBase> result, out))
+    if not isinstance(out, (tuple, list)):
+        raise TypeError(f"{op.name}(): argument 'out' must be tuple of Tensors, not {type(out).__name__}")
+    if len(out) != len(result):
+        raise TypeError(f"{op.name}(): argument 'out' must have {len(result)} Tensors, got {len(out)}")
+    for made, target in zip(result, out):
+        check_out(op, <TensorBase> made, target)
+    delivered = [deliver(op, <TensorBase> made, target) for made, target in zip(result, out)]
+    return _owned(result._make(delivered) if hasattr(result, "_make") else tuple(delivered))
 
 
 cdef PyObject *in_place_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -89,8 +117,10 @@ cdef PyObject *in_place_entry(PyObject *self, PyObject **args, size_t nargs, PyO
         raise TypeError(f"{op.name}_() is a method of a tensor")
     if op.entry == <entry_fn> elementwise_entry and not _parse_or_defer(op, args, given, names, inputs, &out):
         if out != NULL:
-            raise TypeError(f"{op.name}_() got an unexpected keyword argument 'out'")
+            _no_out(op)
         return _owned(apply_in_place(op, inputs, op.inputs))
+    if names != NULL and "out" in <tuple> names:
+        _no_out(op)
     # An operator with arguments of its own: compute it on a shadow and assign.
     cdef list stand_ins = [shadow_for(op, <TensorBase> args[0])]
     for i in range(1, <int> given):
@@ -102,6 +132,10 @@ cdef PyObject *in_place_entry(PyObject *self, PyObject **args, size_t nargs, PyO
     return _owned(assign(op, <TensorBase> args[0], <TensorBase?> op(*stand_ins, **keywords)))
 
 
+cdef int _no_out(Op op) except -1:
+    raise TypeError(f"{op.name}_() got an unexpected keyword argument 'out'")
+
+
 cdef int _parse_or_defer(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObject **inputs,
                          PyObject **out) except -1:
     return _parse(op, args, given, names, inputs, out)
@@ -110,7 +144,7 @@ cdef int _parse_or_defer(Op op, PyObject **args, Py_ssize_t given, PyObject *nam
 cdef Op _elementwise(str name, int inputs, int kind, object rule, object needs, str reference, str sample, str doc):
     cdef Op op = row(name, inputs=inputs, kind=kind, rule=rule, needs=(needs,) if isinstance(needs, str) else needs,
                      reference=reference, sample=sample, doc=doc, arguments=ARGUMENTS[inputs], method=True,
-                     inplace=True, family="elementwise")
+                     inplace=True, out=True, family="elementwise")
     op.entry = elementwise_entry
     return op
 
@@ -134,6 +168,11 @@ cdef Op inner(str name, int inputs, int kind, object rule, object needs):
                      arguments=("grad", "input", "other")[:inputs], public=False, family="inner")
     op.entry = elementwise_entry
     return op
+
+
+def with_out(Op op):
+    """Give a row that says out=True the argument `out`."""
+    op.entry = delivering_entry
 
 
 def in_place(Op op):

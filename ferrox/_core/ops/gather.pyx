@@ -186,7 +186,7 @@ def _gather(input, dim, index, *, sparse_grad=False):
     _check_index(x, d, at, None)
     return gather_dim(x, d, at)
 
-cdef Op GATHER = row("gather", function=_gather, rule=rule(_gather_vjp), needs=("1", ""), method=True,
+cdef Op GATHER = row("gather", function=_gather, out=True, rule=rule(_gather_vjp), needs=("1", ""), method=True,
                      family="indexing",
                      reference="np.take_along_axis(input, index, dim)",
                      sample="[(t(3, 4), 1, i(3, 2, low=0, high=4)), (t(3, 4), 0, i(5, 4, low=0, high=3))]")
@@ -226,7 +226,7 @@ def _take_along_dim(input, indices, dim=None):
             shape[k] = own[k] = max(shape[k], own[k]) if shape[k] and own[k] else 0
     return gather_dim(expand(x, own), d, expand(at, shape))
 
-row("take_along_dim", function=_take_along_dim, composite=True, method=True, family="indexing",
+row("take_along_dim", function=_take_along_dim, out=True, composite=True, method=True, family="indexing",
     reference="np.take_along_axis(input, indices, dim)", sample="[(t(3, 4), i(3, 2, low=0, high=4), 1)]")
 
 
@@ -238,7 +238,7 @@ def _take(input, index):
     flat = get_item(reshape(x, (-1,)), reshape(at, (-1,)))
     return reshape(flat, shape_tuple(&at.a))
 
-row("take", function=_take, composite=True, method=True, reference="np.take(input, index)", family="indexing",
+row("take", function=_take, out=True, composite=True, method=True, reference="np.take(input, index)", family="indexing",
     sample="t(3, 4), i(2, 5, low=0, high=12)")
 
 
@@ -329,7 +329,7 @@ def _scatter_(input, dim, index, src=None, *, value=None, reduce=None):
     return _written(input, dim, index, src, value, reduce, True)
 
 cdef Op SCATTER = row("scatter", function=_scatter, rule=rule(_scatter_vjp), needs=("1", "", "1"), method=True,
-                      inplace=_scatter_, family="indexing",
+                      out=True, inplace=_scatter_, family="indexing",
                       reference="(lambda y: (np.put_along_axis(y, index, src, dim), y)[1])(input.copy())",
                       sample="[(t(3, 4), 1, np.array([[1, 0], [2, 3], [0, 3]]), t(3, 2))]")
 
@@ -351,7 +351,7 @@ def _scatter_add_(input, dim, index, src):
     return _scatter_any(SCATTER_ADD, input, dim, index, src, True)
 
 cdef Op SCATTER_ADD = row("scatter_add", function=_scatter_add, rule=rule(_scatter_add_vjp), needs=("", "", "1"),
-                          method=True,
+                          out=True, method=True,
                           inplace=_scatter_add_, family="indexing",
                           reference="(lambda y: (np.add.at(y, (index, np.arange(index.shape[1])[None, :]), src), y)[1])"
                                     "(input.copy())",
@@ -495,7 +495,7 @@ def _scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
     """In-place version of `scatter_reduce`."""
     return _reduced_any(input, dim, index, src, reduce, include_self, True)
 
-cdef Op SCATTER_REDUCE = row("scatter_reduce", function=_scatter_reduce, rule=rule(_scatter_reduce_vjp),
+cdef Op SCATTER_REDUCE = row("scatter_reduce", function=_scatter_reduce, out=True, rule=rule(_scatter_reduce_vjp),
                              needs=("012o",),
                              method=True, inplace=_scatter_reduce_, family="indexing",
                              reference="(lambda y: ({'sum': np.add, 'prod': np.multiply, "

@@ -53,7 +53,7 @@ def _index_select(input, dim, index):
     return index_select_dim(x, d, at)
 
 cdef Op INDEX_SELECT = row("index_select", function=_index_select, rule=rule(_index_select_vjp), needs=("1", ""),
-                           method=True,
+                           out=True, method=True,
                            reference="np.take(input, index, dim)", family="indexing",
                            sample="[(t(3, 4), 1, i(5, low=0, high=4)), (t(3, 4), 0, i(2, low=0, high=3))]")
 
@@ -160,7 +160,7 @@ def _index_add_(input, dim, index, source, *, alpha=1):
     return _added(input, dim, index, source, alpha, True)
 
 cdef Op INDEX_ADD = row("index_add", function=_index_add, rule=rule(_index_add_vjp), needs=("", "", "1"), method=True,
-                        inplace=_index_add_, family="indexing",
+                        out=True, inplace=_index_add_, family="indexing",
                         reference="(lambda y: (np.add.at(y, index, source), y)[1])(input.copy())",
                         sample="t(3, 4), 0, i(5, low=0, high=3), t(5, 4)")
 
@@ -210,7 +210,7 @@ def _index_copy_(input, dim, index, source):
     """In-place version of `index_copy`."""
     return _copied(input, dim, index, source, True)
 
-cdef Op INDEX_COPY = row("index_copy", function=_index_copy, rule=rule(_index_copy_vjp), needs=("1", "", "1"),
+cdef Op INDEX_COPY = row("index_copy", function=_index_copy, out=True, rule=rule(_index_copy_vjp), needs=("1", "", "1"),
                          method=True,
                          inplace=_index_copy_, family="indexing",
                          reference="(lambda y: (y.__setitem__(index, source), y)[1])(input.copy())",

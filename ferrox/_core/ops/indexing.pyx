@@ -464,7 +464,7 @@ def _nonzero(input, *, as_tuple=False):
     found = nonzero(x)
     return tuple([select_dim(found, 1, d) for d in range(x.a.ndim)]) if as_tuple else found
 
-cdef Op NONZERO = row("nonzero", function=_nonzero, method=True, reference="np.argwhere(input)",
+cdef Op NONZERO = row("nonzero", function=_nonzero, out=True, method=True, reference="np.argwhere(input)",
                       sample="i(3, 4, low=0, high=2)")
 
 
@@ -487,5 +487,5 @@ def _masked_select(input, mask):
     dims, tensors, at = _resolved(x, [(0, m)])
     return _index(x, dims, tensors, at)
 
-row("masked_select", function=_masked_select, composite=True, method=True, reference="input[mask]",
+row("masked_select", function=_masked_select, out=True, composite=True, method=True, reference="input[mask]",
     sample="t(3, 4), b(3, 4)")

@@ -124,7 +124,7 @@ def _cat(tensors, dim=0, *, axis=None):
     cdef list given = _tensors(tensors, "cat")
     return concatenate(given, read_dim(dim if axis is None else axis, _widest(given)))
 
-cdef Op CAT = row("cat", function=_cat, rule=rule(_cat_vjp), reference="np.concatenate(tensors, dim)",
+cdef Op CAT = row("cat", function=_cat, out=True, rule=rule(_cat_vjp), reference="np.concatenate(tensors, dim)",
                   sample="[([t(2, 3), t(1, 3)],), ([t(2, 3), t(2, 2)], 1)]")
 alias_row("concat", "cat")
 alias_row("concatenate", "cat")
@@ -143,7 +143,7 @@ def _stack(tensors, dim=0):
     wide = shape[:at] + (1,) + shape[at:]
     return concatenate([reshape(<TensorBase> x, wide) for x in given], at)
 
-row("stack", function=_stack, composite=True, reference="np.stack(tensors, dim)",
+row("stack", function=_stack, out=True, composite=True, reference="np.stack(tensors, dim)",
     sample="[([t(2, 3), t(2, 3)],), ([t(2, 3), t(2, 3)], -1)]")
 
 
@@ -164,14 +164,14 @@ def _hstack(tensors):
     cdef list given = [_at_least(<TensorBase> x, 1) for x in _tensors(tensors, "hstack")]
     return concatenate(given, 0 if (<TensorBase> given[0]).a.ndim == 1 else 1)
 
-row("hstack", function=_hstack, composite=True, reference="np.hstack(tensors)", sample="[t(2, 3), t(2, 1)],")
+row("hstack", function=_hstack, out=True, composite=True, reference="np.hstack(tensors)", sample="[t(2, 3), t(2, 1)],")
 
 
 def _vstack(tensors):
     """Joined as rows."""
     return concatenate([_at_least(<TensorBase> x, 2) for x in _tensors(tensors, "vstack")], 0)
 
-row("vstack", function=_vstack, composite=True, reference="np.vstack(tensors)", sample="[t(3), t(3)],")
+row("vstack", function=_vstack, out=True, composite=True, reference="np.vstack(tensors)", sample="[t(3), t(3)],")
 alias_row("row_stack", "vstack")
 
 
@@ -179,7 +179,7 @@ def _dstack(tensors):
     """Joined along the third dimension."""
     return concatenate([_at_least(<TensorBase> x, 3) for x in _tensors(tensors, "dstack")], 2)
 
-row("dstack", function=_dstack, composite=True, reference="np.dstack(tensors)", sample="[t(2, 3), t(2, 3)],")
+row("dstack", function=_dstack, out=True, composite=True, reference="np.dstack(tensors)", sample="[t(2, 3), t(2, 3)],")
 
 
 def _column_stack(tensors):
@@ -189,7 +189,7 @@ def _column_stack(tensors):
         given.append(reshape(<TensorBase> x, (-1, 1)) if (<TensorBase> x).a.ndim <= 1 else x)
     return concatenate(given, 1)
 
-row("column_stack", function=_column_stack, composite=True, reference="np.column_stack(tensors)",
+row("column_stack", function=_column_stack, out=True, composite=True, reference="np.column_stack(tensors)",
     sample="[t(3), t(3, 2)],")
 
 for _n in (1, 2, 3):

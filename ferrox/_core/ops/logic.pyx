@@ -11,7 +11,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
 from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
-    is_number, deliver, promoted
+    in_place_operators, is_number, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_tuple
@@ -193,11 +193,17 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int places[3]
     cdef TensorBase t, out, like = <TensorBase> inputs[mask]
-    cdef int i, ndim = 0
+    cdef int i, ndim = 0, devices = 0
     cdef bint grad = False
+    cdef list held = []
     places[0] = mask
     places[1] = x
     places[2] = y
+    for i in range(3):
+        if isinstance(<object> inputs[i], TensorBase):
+            devices |= 1 << (<TensorBase> inputs[i]).a.device_type
+    if devices == 3:
+        like = in_place_operators.common_device(op.name, inputs, 3, held)
     for i in range(3):
         if not isinstance(<object> inputs[places[i]], TensorBase):
             fill_scalar(&scalars[i], &rooms[i], <object> inputs[places[i]], dtype, op.name)
@@ -207,11 +213,9 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
         ndim = broadcast_more(op.name, ndim, shape, t)
         arrays[i + 1] = &t.a
         grad = grad or needs_grad(t)
-        if t.a.ndim:
-            if like.a.ndim and (t.a.device_type != like.a.device_type or t.a.device_index != like.a.device_index):
-                raise RuntimeError(f"[{op.name}] Expected all tensors to be on the same device, but found at least two "
-                                   f"devices, {like.device} and {t.device}!")
-            like = t
+        if t.a.device_type == like.a.device_type and t.a.device_index != like.a.device_index:
+            raise RuntimeError(f"[{op.name}] Expected all tensors to be on the same device, but found at least two "
+                               f"devices, {like.device} and {t.device}!")
     out = new_tensor(ndim, shape, dtype, like.a.device_type, like.a.device_index)
     arrays[0] = &out.a
     launch(op.name, WHERE.kernel, dtype, arrays, 1, 3, NULL, 0)
@@ -225,7 +229,7 @@ cdef object where_vjp(Node n, object g):
     return (None, where(condition, g, 0) if wants(n, 1) else None, where(condition, 0, g) if wants(n, 2) else None)
 
 
-def _where(condition, input=None, other=None, *, out=None):
+def _where(condition, input=None, other=None):
     """Elements of `input` where `condition` holds, of `other` elsewhere.
 
     Parameters
@@ -235,8 +239,6 @@ def _where(condition, input=None, other=None, *, out=None):
     input, other : Tensor or number, optional
         Broadcast against each other and the condition.  Without both, the result is
         ``nonzero(condition, as_tuple=True)``: the indices where the condition holds.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -254,14 +256,14 @@ def _where(condition, input=None, other=None, *, out=None):
         return operators()["nonzero"](condition, as_tuple=True)
     if input is None or other is None:
         raise TypeError("[where] expected both input and other, or neither")
-    return deliver(WHERE, where(condition, input, other), out)
+    return where(condition, input, other)
 
 
 def _where_method(self, condition, other):
     """Elements of this tensor where `condition` holds, of `other` elsewhere; see `ferrox.where`."""
     return where(condition, self, other)
 
-cdef Op WHERE = row("where", function=_where, inputs=3, rule=rule(where_vjp), needs=("", "0", "0"),
+cdef Op WHERE = row("where", function=_where, out=True, inputs=3, rule=rule(where_vjp), needs=("", "0", "0"),
                     reference="np.where(x, input, other)", sample="b(3, 4), t(3, 1), t(4)", method=_where_method)
 
 

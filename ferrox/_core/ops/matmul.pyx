@@ -44,7 +44,7 @@ cdef TensorBase _swap(object x):
     return transpose(t, t.a.ndim - 2, t.a.ndim - 1)
 
 
-def _matmul(input, other, *, out=None):
+def _matmul(input, other):
     """Matrix product of the last two dimensions; leading ones are broadcast.
 
     A vector on the left counts as one row, on the right as one column, and that dimension is dropped from the result.
@@ -65,23 +65,12 @@ def _matmul(input, other, *, out=None):
     >>> fx.ones(2, 3) @ fx.ones(3)
     tensor([3., 3.])
     """
-    cdef TensorBase made = matmul(input, other)
-    return made if out is None else _into(out, made)
+    return matmul(input, other)
 
-cdef Op MATMUL = row("matmul", function=_matmul, rule=rule(_matmul_vjp), needs=("1", "0"), method=True,
+cdef Op MATMUL = row("matmul", function=_matmul, out=True, rule=rule(_matmul_vjp), needs=("1", "0"), method=True,
                      reference="np.matmul(input, other)",
                      sample="[(t(3, 4), t(4, 2)), (t(2, 1, 3, 4), t(5, 4, 2)), (t(4), t(4, 2)), (t(3, 4), t(4)), "
                             "(t(4), t(4))]")
-
-
-cdef object _into(object out, TensorBase made):
-    cdef TensorBase target = <TensorBase?> out
-    if needs_grad(made):
-        raise RuntimeError("functions with out=... arguments don't support automatic differentiation, but one of the "
-                           "arguments requires grad.")
-    if shape_tuple(&target.a) != shape_tuple(&made.a):
-        raise RuntimeError(f"out has shape {shape_tuple(&target.a)}, the result has shape {shape_tuple(&made.a)}")
-    return out.copy_(made)
 
 
 cdef TensorBase matmul(object left, object right):
@@ -169,68 +158,74 @@ cdef int _check_dims(str name, object x, int ndim, str role) except -1:
     return 0
 
 
-def _mm(input, mat2, *, out=None):
+def _mm(input, mat2):
     """Product of two matrices."""
     _check_dims("mm", input, 2, "self")
     _check_dims("mm", mat2, 2, "mat2")
-    return _matmul(input, mat2, out=out)
+    return _matmul(input, mat2)
 
-row("mm", function=_mm, composite=True, method=True, reference="input @ mat2", sample="t(3, 4), t(4, 2)")
+row("mm", function=_mm, out=True, composite=True, method=True, reference="input @ mat2", sample="t(3, 4), t(4, 2)")
 
 
-def _bmm(input, mat2, *, out=None):
+def _bmm(input, mat2):
     """Products of two batches of matrices, (B, M, K) and (B, K, N)."""
     _check_dims("bmm", input, 3, "batch1")
     _check_dims("bmm", mat2, 3, "batch2")
     if shape_of(<TensorBase> input)[0] != shape_of(<TensorBase> mat2)[0]:
         raise RuntimeError(f"[bmm] Expected the same batch size, got {input.shape} and {mat2.shape}")
-    return _matmul(input, mat2, out=out)
+    return _matmul(input, mat2)
 
-row("bmm", function=_bmm, composite=True, method=True, reference="input @ mat2", sample="t(2, 3, 4), t(2, 4, 2)")
+row("bmm", function=_bmm, composite=True, method=True,
+    out=True, reference="input @ mat2", sample="t(2, 3, 4), t(2, 4, 2)")
 
 
-def _mv(input, vec, *, out=None):
+def _mv(input, vec):
     """Product of a matrix and a vector."""
     _check_dims("mv", input, 2, "self")
     _check_dims("mv", vec, 1, "vec")
-    return _matmul(input, vec, out=out)
+    return _matmul(input, vec)
 
-row("mv", function=_mv, composite=True, method=True, reference="input @ vec", sample="t(3, 4), t(4)")
+row("mv", function=_mv, out=True, composite=True, method=True, reference="input @ vec", sample="t(3, 4), t(4)")
 
 
-def _dot(input, tensor, *, out=None):
+def _dot(input, tensor):
     """Inner product of two vectors."""
     _check_dims("dot", input, 1, "self")
     _check_dims("dot", tensor, 1, "tensor")
     if (<TensorBase> input).a.numel != (<TensorBase> tensor).a.numel:
         raise RuntimeError(f"inconsistent tensor size, expected tensor {input.shape} and src {tensor.shape} to have "
                            "the same number of elements")
-    return _matmul(input, tensor, out=out)
+    return _matmul(input, tensor)
 
-row("dot", function=_dot, composite=True, method=True, reference="np.dot(input, tensor)", sample="t(4), t(4)")
-alias_row("vdot", "dot")
+row("dot", function=_dot, out=True, composite=True, method=True, reference="np.dot(input, tensor)", sample="t(4), t(4)")
 
 
-def _outer(input, vec2, *, out=None):
+def _vdot(input, other):
+    """Inner product of two vectors; the same as `dot` for real numbers."""
+    return _dot(input, other)
+
+row("vdot", function=_vdot, out=True, composite=True, method=True, reference="np.vdot(input, other)", sample="t(4), t(4)")
+
+
+def _outer(input, vec2):
     """All products of the elements of two vectors, a matrix."""
     _check_dims("outer", input, 1, "self")
     _check_dims("outer", vec2, 1, "vec2")
-    made = mul(reshape(<TensorBase> input, (-1, 1) if (<TensorBase> input).a.numel else (0, 1)), vec2)
-    return made if out is None else _into(out, made)
+    return mul(reshape(<TensorBase> input, (-1, 1) if (<TensorBase> input).a.numel else (0, 1)), vec2)
 
-row("outer", function=_outer, composite=True, method=True, reference="np.outer(input, vec2)", sample="t(3), t(4)")
+row("outer", function=_outer, composite=True, method=True,
+    out=True, reference="np.outer(input, vec2)", sample="t(3), t(4)")
 alias_row("ger", "outer")
 
 
-def _inner(input, other, *, out=None):
+def _inner(input, other):
     """Sums of products over the last dimension of both."""
     cdef TensorBase a = as_operand(input, "inner"), b = as_operand(other, "inner")
     if a.a.ndim == 0 or b.a.ndim == 0:
         return mul(a, b)
-    made = _tensordot(a, b, ([a.a.ndim - 1], [b.a.ndim - 1]))
-    return made if out is None else _into(out, made)
+    return _tensordot(a, b, ([a.a.ndim - 1], [b.a.ndim - 1]))
 
-row("inner", function=_inner, composite=True, method=True, reference="np.inner(input, other)",
+row("inner", function=_inner, out=True, composite=True, method=True, reference="np.inner(input, other)",
     sample="t(2, 3, 4), t(5, 4)")
 
 
@@ -247,7 +242,7 @@ cdef object _addmm_vjp(Node n, object g):
             _scaled(matmul(_swap(saved_input(n, 1)), g), alpha) if wants(n, 2) else None)
 
 
-def _addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
+def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """beta * input + alpha * (mat1 @ mat2); input is broadcast."""
     cdef TensorBase c = as_operand(input, "addmm"), a, b, made, wide
     cdef fx_array *arrays[4]
@@ -278,28 +273,26 @@ def _addmm(input, mat1, mat2, *, beta=1, alpha=1, out=None):
         inputs[1] = <PyObject *> a
         inputs[2] = <PyObject *> b
         record(ADDMM, inputs, 3, made, (beta, alpha))
-    return made if out is None else _into(out, made)
+    return made
 
 cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(_addmm_vjp), needs=("", "2", "1"), method=True, inplace=True,
-                    reference="beta * input + alpha * (mat1 @ mat2)",
+                    out=True, reference="beta * input + alpha * (mat1 @ mat2)",
                     sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0)]")
 
 
-def _addmv(input, mat, vec, *, beta=1, alpha=1, out=None):
+def _addmv(input, mat, vec, *, beta=1, alpha=1):
     """beta * input + alpha * (mat @ vec)."""
-    made = add(_scaled(input, beta), _scaled(_mv(mat, vec), alpha))
-    return made if out is None else _into(out, made)
+    return add(_scaled(input, beta), _scaled(_mv(mat, vec), alpha))
 
-row("addmv", function=_addmv, composite=True, method=True, inplace=True,
+row("addmv", function=_addmv, out=True, composite=True, method=True, inplace=True,
     reference="beta * input + alpha * (mat @ vec)", sample="t(3), t(3, 4), t(4)")
 
 
-def _baddbmm(input, batch1, batch2, *, beta=1, alpha=1, out=None):
+def _baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """beta * input + alpha * (batch1 @ batch2), for batches of matrices."""
-    made = add(_scaled(input, beta), _scaled(_bmm(batch1, batch2), alpha))
-    return made if out is None else _into(out, made)
+    return add(_scaled(input, beta), _scaled(_bmm(batch1, batch2), alpha))
 
-row("baddbmm", function=_baddbmm, composite=True, method=True, inplace=True,
+row("baddbmm", function=_baddbmm, out=True, composite=True, method=True, inplace=True,
     reference="beta * input + alpha * (batch1 @ batch2)", sample="t(2, 3, 2), t(2, 3, 4), t(2, 4, 2)")
 
 
@@ -401,7 +394,7 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
 
 # einsum, tensordot
 
-def _tensordot(a, b, dims=2, out=None):
+def _tensordot(a, b, dims=2):
     """Sums of products over chosen dimensions of two tensors.
 
     Parameters
@@ -441,9 +434,9 @@ def _tensordot(a, b, dims=2, out=None):
         columns *= y.size(d)
     made = reshape(matmul(reshape(permute(x, free_x + dims_x), (rows, inner)),
                           reshape(permute(y, dims_y + free_y), (inner, columns))), shape)
-    return made if out is None else _into(out, made)
+    return made
 
-row("tensordot", function=_tensordot, composite=True, reference="np.tensordot(a, b, dims)",
+row("tensordot", function=_tensordot, out=True, composite=True, reference="np.tensordot(a, b, dims)",
     sample="[(t(2, 3, 4), t(3, 4, 5)), (t(2, 3, 4), t(4, 3), ([1, 2], [1, 0]))]")
 
 

@@ -217,7 +217,14 @@ def _t(input):
     return transpose(x, 0, 1) if x.a.ndim == 2 else x
 
 row("t", function=_t, composite=True, reference="input.T", sample="t(3, 4)", method=True)
-alias_row("swapaxes", "transpose")
+
+
+def _swapaxes(input, axis0, axis1):
+    """A view with two dimensions exchanged; `transpose` with NumPy's names."""
+    return operators()["transpose"](input, axis0, axis1)
+
+row("swapaxes", function=_swapaxes, composite=True, method=True, reference="np.swapaxes(input, axis0, axis1)",
+    sample="t(2, 3, 4), 0, -1")
 alias_row("swapdims", "transpose")
 
 
@@ -431,5 +438,5 @@ def _becoming(str name):
     return become
 
 
-for _name in ("squeeze", "unsqueeze", "t", "transpose", "as_strided"):
+for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "as_strided"):
     operators()[_name].row["inplace"] = _becoming(_name)

@@ -100,7 +100,7 @@ def _sort(input, dim=-1, descending=False, *, stable=False, axis=None):
     return named("sort", sort_dim(x, d, descending, stable))
 
 cdef Op SORT = row("sort", function=_sort, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
-                   reference="(np.sort(input, dim), np.argsort(input, dim, kind='stable'))",
+                   out=True, reference="(np.sort(input, dim), np.argsort(input, dim, kind='stable'))",
                    sample="[(t(3, 4),), (t(3, 4), 0)]")
 
 
@@ -125,7 +125,7 @@ def _msort(input):
     """The elements in order along the first dimension."""
     return sort_dim(<TensorBase?> input, 0, False, False)[0]
 
-row("msort", function=_msort, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)",
+row("msort", function=_msort, out=True, composite=True, method=True, reference="np.sort(input, 0)", sample="t(3, 4)",
     family="ordering")
 
 
@@ -169,7 +169,7 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     return named("topk", (values, indices))
 
 cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
-                   reference="(-np.sort(-input, dim)[:, :k], np.argsort(-input, dim, kind='stable')[:, :k])",
+                   out=True, reference="(-np.sort(-input, dim)[:, :k], np.argsort(-input, dim, kind='stable')[:, :k])",
                    sample="t(3, 5), 2")
 
 
@@ -211,7 +211,7 @@ def _kthvalue(input, k, dim=-1, keepdim=False):
                            f"{size}")
     return named("kthvalue", kth_dim(x, k, d, keepdim))
 
-cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, rule=rule(_picked_vjp), needs=("p",), method=True,
+cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, out=True, rule=rule(_picked_vjp), needs=("p",), method=True,
                        family="ordering",
                        reference="(np.sort(input, dim)[..., k - 1], np.argsort(input, dim, kind='stable')[..., k - 1])",
                        sample="t(3, 5), 2")
@@ -408,7 +408,7 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
     launch("searchsorted", SEARCHSORTED.kernel, sequence.a.dtype, arrays, 1, 2, params, 1)
     return to_dtype(out, FX_I32) if out_int32 else out
 
-cdef Op SEARCHSORTED = row("searchsorted", function=_searchsorted, family="ordering",
+cdef Op SEARCHSORTED = row("searchsorted", function=_searchsorted, out=True, family="ordering",
                            reference="np.searchsorted(sorted_sequence, input)",
                            sample="np.array([-1.0, 0.0, 0.5, 1.5]), t(3, 4)")
 
@@ -424,7 +424,7 @@ def _bucketize(input, boundaries, *, out_int32=False, right=False):
     return _searchsorted(edges, input, out_int32=out_int32, right=right)
 
 row("bucketize", function=_bucketize, composite=True, family="ordering", reference="np.searchsorted(boundaries, input)",
-    sample="t(3, 4), np.array([-1.0, 0.0, 0.5, 1.5])")
+    out=True, sample="t(3, 4), np.array([-1.0, 0.0, 0.5, 1.5])")
 
 
 # bincount, histc
@@ -517,4 +517,4 @@ def _histc(input, bins=100, min=0, max=0):
     return out
 
 cdef Op HISTC = row("histc", function=_histc, method=True, reference="np.histogram(input, bins, (min, max))[0]",
-                    sample="t(3, 4), 4, -2, 2", family="ordering")
+                    out=True, sample="t(3, 4), 4, -2, 2", family="ordering")

@@ -6,7 +6,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, row
 from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg, reciprocal, rsqrt, sign, square, sub
 from ferrox._core.ops.bounds cimport clamp_numbers
-from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, deliver, shadow_for
+from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
 from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
 from ferrox._core.dtype cimport FLOATING, categories
@@ -185,7 +185,7 @@ binary("atan2", REAL, rule(atan2_vjp), "01", "np.arctan2(a, b)", "t(3, 4), t(4)"
        "Angle of the point (other, input), in radians between -pi and pi.")
 
 
-def _deg2rad(input, *, out=None):
+def _deg2rad(input):
     """Angles from degrees to radians.
 
     Examples
@@ -194,10 +194,10 @@ def _deg2rad(input, *, out=None):
     >>> fx.deg2rad(fx.tensor([180.0]))
     tensor([3.1416])
     """
-    return deliver(DEG2RAD, mul(input, PI / 180), out)
+    return mul(input, PI / 180)
 
 
-def _rad2deg(input, *, out=None):
+def _rad2deg(input):
     """Angles from radians to degrees.
 
     Examples
@@ -206,12 +206,12 @@ def _rad2deg(input, *, out=None):
     >>> fx.rad2deg(fx.tensor([0.0]))
     tensor([0.])
     """
-    return deliver(RAD2DEG, mul(input, 180 / PI), out)
+    return mul(input, 180 / PI)
 
 cdef Op DEG2RAD = row("deg2rad", function=_deg2rad, composite=True, reference="np.deg2rad(x)", sample="t(3, 4)",
-                      method=True, inplace=True)
+                      out=True, method=True, inplace=True)
 cdef Op RAD2DEG = row("rad2deg", function=_rad2deg, composite=True, reference="np.rad2deg(x)", sample="t(3, 4)",
-                      method=True, inplace=True)
+                      out=True, method=True, inplace=True)
 
 
 # Rounding
@@ -223,7 +223,7 @@ cdef Op ROUND = unary("round", SAME, rule(flat_vjp), "", "np.round(x)", "t(3, 4)
                       "Each element rounded to the nearest integer, halves to even.")
 
 
-def _round(input, *, decimals=0, out=None):
+def _round(input, *, decimals=0):
     """Each element rounded to the nearest integer, or to a number of decimals; halves to even.
 
     Parameters
@@ -231,8 +231,6 @@ def _round(input, *, decimals=0, out=None):
     input : Tensor
     decimals : int, optional
         Decimals to keep; negative for tens, hundreds, …
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -245,13 +243,13 @@ def _round(input, *, decimals=0, out=None):
     cdef TensorBase x = <TensorBase?> input
     cdef double scale
     if decimals == 0:
-        return deliver(ROUND, apply1(ROUND, x), out)
+        return apply1(ROUND, x)
     if categories[x.a.dtype] != FLOATING:
         raise NotImplementedError(f"[round] decimals need a floating-point tensor, got {x.dtype}")
     scale = 10.0 ** abs(decimals)
     if decimals > 0:
-        return deliver(ROUND, div(apply1(ROUND, mul(x, scale)), scale), out)
-    return deliver(ROUND, mul(apply1(ROUND, div(x, scale)), scale), out)
+        return div(apply1(ROUND, mul(x, scale)), scale)
+    return mul(apply1(ROUND, div(x, scale)), scale)
 
 ROUND.function = _round
 
@@ -303,7 +301,7 @@ cdef object nan_to_num_vjp(Node n, object g):
     return where(isfinite(saved_input(n, 0)), g, 0)
 
 
-def _nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
+def _nan_to_num(input, nan=None, posinf=None, neginf=None):
     """`input` with its NaN and infinite elements replaced by numbers.
 
     Parameters
@@ -313,8 +311,6 @@ def _nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
         In place of NaN; 0 by default.
     posinf, neginf : number, optional
         In place of the infinities; by default the largest and smallest numbers of the dtype.
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -324,10 +320,10 @@ def _nan_to_num(input, nan=None, posinf=None, neginf=None, *, out=None):
     """
     cdef TensorBase x = <TensorBase?> input
     cdef double largest = LARGEST[x.a.dtype]
-    return deliver(NAN_TO_NUM, apply1p(NAN_TO_NUM, x, 0 if nan is None else nan, largest if posinf is None else posinf,
-                                       -largest if neginf is None else neginf, None), out)
+    return apply1p(NAN_TO_NUM, x, 0 if nan is None else nan, largest if posinf is None else posinf,
+                   -largest if neginf is None else neginf, None)
 
-cdef Op NAN_TO_NUM = row("nan_to_num", function=_nan_to_num, inputs=1, kind=SAME, rule=rule(nan_to_num_vjp),
+cdef Op NAN_TO_NUM = row("nan_to_num", function=_nan_to_num, out=True, inputs=1, kind=SAME, rule=rule(nan_to_num_vjp),
                          needs=("0",), reference="np.nan_to_num(x)", sample="t(3, 4)", method=True, inplace=True)
 cdef double[10] LARGEST = [1, 1, 1, 1, 1, 1, 65504.0, 3.3895313892515355e38, 3.4028234663852886e38,
                            1.7976931348623157e308]
@@ -400,7 +396,7 @@ cdef object logit_vjp(Node n, object g):
     return apply2(LOGIT_BACKWARD, g, saved_input(n, 0))
 
 
-def _logit(input, eps=None, *, out=None):
+def _logit(input, eps=None):
     """log(x / (1 - x)) of each element: the inverse of `sigmoid`.
 
     Parameters
@@ -408,8 +404,6 @@ def _logit(input, eps=None, *, out=None):
     input : Tensor
     eps : float, optional
         Clamp the elements to [eps, 1 - eps] first; otherwise those outside [0, 1] give NaN.
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -420,9 +414,9 @@ def _logit(input, eps=None, *, out=None):
     cdef object x = <TensorBase?> input
     if eps is not None:
         x = clamp_numbers(x if categories[(<TensorBase> x).a.dtype] == FLOATING else mul(x, 1.0), eps, 1 - <double> eps)
-    return deliver(LOGIT, apply1(LOGIT, x), out)
+    return apply1(LOGIT, x)
 
-cdef Op LOGIT = row("logit", function=_logit, inputs=1, kind=REAL, rule=rule(logit_vjp), needs=("0",),
+cdef Op LOGIT = row("logit", function=_logit, out=True, inputs=1, kind=REAL, rule=rule(logit_vjp), needs=("0",),
                     reference="sp.logit(x)", sample="t(3, 4, low=0.1, high=0.9)", method=True, inplace=True)
 
 
@@ -466,7 +460,7 @@ cdef TensorBase _polygamma_of(object order, object x):
     return apply1p(POLYGAMMA, x, order, 0, 0, order)
 
 
-def _polygamma(n, input, *, out=None):
+def _polygamma(n, input):
     """The n-th derivative of the digamma function.
 
     Parameters
@@ -474,8 +468,6 @@ def _polygamma(n, input, *, out=None):
     n : int
         Order, not negative.
     input : Tensor
-    out : Tensor, optional
-        Where the result goes.
 
     Examples
     --------
@@ -485,7 +477,7 @@ def _polygamma(n, input, *, out=None):
     """
     if n < 0:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
-    return deliver(POLYGAMMA, apply1(DIGAMMA, input) if n == 0 else _polygamma_of(int(n), input), out)
+    return apply1(DIGAMMA, input) if n == 0 else _polygamma_of(int(n), input)
 
 
 def _polygamma_method(self, n):
@@ -498,7 +490,7 @@ def _polygamma_in_place(self, n):
     return assign(POLYGAMMA, <TensorBase> self, _polygamma(n, shadow_for(POLYGAMMA, <TensorBase> self)))
 
 cdef Op POLYGAMMA = row("polygamma", function=_polygamma, inputs=1, kind=REAL, rule=rule(polygamma_vjp), needs=("0",),
-                        reference="sp.polygamma(n, input)", sample="1, t(3, 4, low=0.5, high=4)",
+                        out=True, reference="sp.polygamma(n, input)", sample="1, t(3, 4, low=0.5, high=4)",
                         method=_polygamma_method, inplace=_polygamma_in_place)
 
 for _name, _of in (("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("arctan2", "atan2"),

@@ -8,7 +8,7 @@ from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport full_like, mul, reciprocal, rsqrt, sqrt, square, sub
-from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, as_operand, deliver, is_number
+from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, as_operand, is_number
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport both, either, eq, ge, isnan, where
 from ferrox._core.ops.pointwise cimport log
@@ -59,15 +59,13 @@ cdef object _log_of_number(double x):
     return log(x) if x > 0 else nan
 
 
-def _pow(input, exponent, *, out=None):
+def _pow(input, exponent):
     """`input` to the power of `exponent`, element by element.
 
     Parameters
     ----------
     input, exponent : Tensor or number
         Broadcast against each other; at least one is a tensor.
-    out : Tensor, optional
-        Where the result goes.
 
     Returns
     -------
@@ -86,9 +84,9 @@ def _pow(input, exponent, *, out=None):
     >>> fx.pow(2, fx.tensor([1, 2, 3]))
     tensor([2, 4, 8])
     """
-    return deliver(POW, power(input, exponent), out)
+    return power(input, exponent)
 
-cdef Op POW = row("pow", function=_pow, inputs=2, kind=SAME, rule=rule(pow_vjp), needs=("01", "01o"),
+cdef Op POW = row("pow", function=_pow, out=True, inputs=2, kind=SAME, rule=rule(pow_vjp), needs=("01", "01o"),
                   reference="np.power(x, exponent)",
                   sample=["(t(3, 4, low=0.3), t(4))", "(t(3, 4), 3)", "(t(3, 4), 2)"], method=True, inplace=True)
 
@@ -111,7 +109,7 @@ cdef TensorBase power(object x, object e):
     return apply2(POW, x, e)
 
 
-def _float_power(input, exponent, *, out=None):
+def _float_power(input, exponent):
     """`input` to the power of `exponent`, computed in float64.
 
     Parameters
@@ -132,11 +130,11 @@ def _float_power(input, exponent, *, out=None):
     >>> fx.float_power(fx.tensor([2, 4]), -1)
     tensor([0.5000, 0.2500], dtype=ferrox.float64)
     """
-    return deliver(FLOAT_POWER, power(_double(input), _double(exponent)), out)
+    return power(_double(input), _double(exponent))
 
 
 cdef object _double(object x):
     return float(x) if is_number(x) else to_dtype(as_operand(x, "float_power"), FX_F64)
 
 cdef Op FLOAT_POWER = row("float_power", function=_float_power, composite=True, reference="np.float_power(x, exponent)",
-                          sample="t(3, 4, low=0.3), t(4)", method=True, inplace=True)
+                          out=True, sample="t(3, 4, low=0.3), t(4)", method=True, inplace=True)

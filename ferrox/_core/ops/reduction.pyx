@@ -182,7 +182,7 @@ def _sum(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=None
     keepdim = keepdim if keepdims is None else keepdims
     return reduced(SUM, x, mask, keepdim, code, code, 1.0, _facts(x, mask, keepdim))
 
-cdef Op SUM = row("sum", function=_sum, rule=rule(_sum_vjp), method=True, family="reduction",
+cdef Op SUM = row("sum", function=_sum, out=True, rule=rule(_sum_vjp), method=True, family="reduction",
                   reference="np.sum(input, dim, keepdims=keepdim)",
                   sample="[(t(3, 4),), (t(3, 4), 1, True), (t(2, 3, 4), (0, 2))]")
 
@@ -212,7 +212,7 @@ def _nansum(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=N
     return reduced(NANSUM, x, mask, keepdim, code, code, 1.0, _facts(x, mask, keepdim))
 
 cdef Op NANSUM = row("nansum", function=_nansum, rule=rule(_nansum_vjp), needs=("0",), method=True, family="reduction",
-                     reference="np.nansum(input, dim, keepdims=keepdim)", sample="[(t(3, 4),), (t(3, 4), 1)]")
+                     out=True, reference="np.nansum(input, dim, keepdims=keepdim)", sample="[(t(3, 4),), (t(3, 4), 1)]")
 
 
 cdef object _mean_vjp(Node n, object g):
@@ -249,7 +249,7 @@ def _mean(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=Non
     return _averaged(x, mask, keepdim if keepdims is None else keepdims, _real("mean", x, dtype))
 
 cdef Op MEAN = row("mean", kernel="sum", function=_mean, rule=rule(_mean_vjp), method=True, family="reduction",
-                   reference="np.mean(input, dim, keepdims=keepdim)",
+                   out=True, reference="np.mean(input, dim, keepdims=keepdim)",
                    sample="[(t(3, 4),), (t(3, 4), 1, True), (t(2, 3, 4), (0, 2))]")
 
 
@@ -276,7 +276,7 @@ def _nanmean(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=
     return div(_nansum(x, dim, keepdim, dtype=dtype), count)
 
 row("nanmean", function=_nanmean, composite=True, method=True, reference="np.nanmean(input, dim, keepdims=keepdim)",
-    sample="[(t(3, 4),), (t(3, 4), 1)]", family="reduction")
+    out=True, sample="[(t(3, 4),), (t(3, 4), 1)]", family="reduction")
 
 
 # amax, amin, aminmax
@@ -312,7 +312,7 @@ def _amax(input, dim=(), keepdim=False, *, axis=None, keepdims=None):
     return extreme(x, mask, keepdim if keepdims is None else keepdims, True, False)
 
 cdef Op AMAX = row("amax", function=_amax, rule=rule(_extreme_vjp), needs=("0o",), method=True, family="reduction",
-                   reference="np.max(input, dim or None, keepdims=keepdim)",
+                   out=True, reference="np.max(input, dim or None, keepdims=keepdim)",
                    sample="[(t(3, 4),), (t(3, 4), (1,), True), (t(2, 3, 4), (0, 2))]")
 
 
@@ -331,7 +331,7 @@ def _amin(input, dim=(), keepdim=False, *, axis=None, keepdims=None):
     return extreme(x, mask, keepdim if keepdims is None else keepdims, False, False)
 
 cdef Op AMIN = row("amin", function=_amin, rule=rule(_extreme_vjp), needs=("0o",), method=True, family="reduction",
-                   reference="np.min(input, dim or None, keepdims=keepdim)",
+                   out=True, reference="np.min(input, dim or None, keepdims=keepdim)",
                    sample="[(t(3, 4),), (t(3, 4), (1,), True), (t(2, 3, 4), (0, 2))]")
 
 
@@ -359,7 +359,7 @@ def _argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """
     return _position(ARGMAX, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ARGMAX = row("argmax", function=_argmax, method=True, family="reduction",
+cdef Op ARGMAX = row("argmax", function=_argmax, out=True, method=True, family="reduction",
                      reference="np.argmax(input, dim, keepdims=keepdim)", sample="[(t(3, 4),), (t(3, 4), 1)]")
 
 
@@ -367,7 +367,7 @@ def _argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Position of the least element along `dim`, or in the flattened tensor; the first of several, NaN before all."""
     return _position(ARGMIN, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ARGMIN = row("argmin", function=_argmin, method=True, family="reduction",
+cdef Op ARGMIN = row("argmin", function=_argmin, out=True, method=True, family="reduction",
                      reference="np.argmin(input, dim, keepdims=keepdim)", sample="[(t(3, 4),), (t(3, 4), 1)]")
 
 
@@ -383,7 +383,7 @@ def _all(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Whether all elements are non-zero, of the whole tensor or over `dim`; True for none."""
     return _truth(ALL, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ALL = row("all", function=_all, method=True, reference="np.all(input, dim, keepdims=keepdim)",
+cdef Op ALL = row("all", function=_all, out=True, method=True, reference="np.all(input, dim, keepdims=keepdim)",
                   family="reduction",
                   sample="[(b(3, 4),), (b(3, 4), 1), (t(3, 4), 0, True)]")
 
@@ -392,7 +392,7 @@ def _any(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     """Whether some element is non-zero, of the whole tensor or over `dim`; False for none."""
     return _truth(ANY, input, dim if axis is None else axis, keepdim if keepdims is None else keepdims)
 
-cdef Op ANY = row("any", function=_any, method=True, reference="np.any(input, dim, keepdims=keepdim)",
+cdef Op ANY = row("any", function=_any, out=True, method=True, reference="np.any(input, dim, keepdims=keepdim)",
                   family="reduction",
                   sample="[(b(3, 4),), (b(3, 4), 1), (t(3, 4), 0, True)]")
 
@@ -422,7 +422,7 @@ def _logsumexp(input, dim, keepdim=False, *, keepdims=None):
     return reduced(LOGSUMEXP, x, mask, keepdim, code, code, 0, _facts(x, mask, keepdim))
 
 cdef Op LOGSUMEXP = row("logsumexp", function=_logsumexp, rule=rule(_logsumexp_vjp), needs=("0o",), method=True,
-                        reference="np.log(np.sum(np.exp(input), dim, keepdims=keepdim))", family="reduction",
+                        out=True, reference="np.log(np.sum(np.exp(input), dim, keepdims=keepdim))", family="reduction",
                         sample="[(t(3, 4), 1), (t(2, 3, 4), (0, 2), True)]")
 
 

@@ -82,7 +82,7 @@ def _cumsum(input, dim, *, dtype=None, axis=None):
     return _scanned(CUMSUM, to_dtype(x, code), read_dim(dim if axis is None else axis, x.a.ndim), False, code)
 
 cdef Op CUMSUM = row("cumsum", function=_cumsum, rule=rule(_cumsum_vjp), method=True, inplace=True, family="scan",
-                     reference="np.cumsum(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
+                     out=True, reference="np.cumsum(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
 
 cdef TensorBase cumsum_dim(TensorBase x, int dim, bint reverse):
@@ -133,6 +133,7 @@ def _cumprod(input, dim, *, dtype=None, axis=None):
     return _scanned(CUMPROD, to_dtype(x, code), read_dim(dim if axis is None else axis, x.a.ndim), False, code)
 
 cdef Op CUMPROD = row("cumprod", function=_cumprod, rule=rule(_cumprod_vjp), needs=("0o",), method=True, inplace=True,
+                      out=True,
                       family="scan", reference="np.cumprod(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
 
@@ -195,7 +196,7 @@ def _prod(input, dim=None, keepdim=False, *, dtype=None, axis=None, keepdims=Non
     return reduced(PROD, x, mask, keepdim if keepdims is None else keepdims, code, code, 1.0, (mask,))
 
 cdef Op PROD = row("prod", function=_prod, rule=rule(_prod_vjp), needs=("0",), method=True, family="reduction",
-                   reference="np.prod(input, dim, keepdims=keepdim)",
+                   out=True, reference="np.prod(input, dim, keepdims=keepdim)",
                    sample="[(t(3, 4),), (t(3, 4), 1, True), (t(2, 3, 4), (0, 2))]")
 
 
@@ -218,7 +219,7 @@ def _logcumsumexp(input, dim):
     return _scanned(LOGCUMSUMEXP, to_dtype(x, code), read_dim(dim, x.a.ndim), False, code)
 
 cdef Op LOGCUMSUMEXP = row("logcumsumexp", function=_logcumsumexp, rule=rule(_logcumsumexp_vjp), needs=("0o",),
-                           method=True,
+                           out=True, method=True,
                            family="scan", reference="np.log(np.cumsum(np.exp(input), dim))",
                            sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
@@ -252,7 +253,7 @@ def _cummax(input, dim):
     return _running(CUMMAX, input, dim)
 
 cdef Op CUMMAX = row("cummax", function=_cummax, rule=rule(_running_vjp), needs=("p",), method=True, family="scan",
-                     reference="np.maximum.accumulate(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
+                     out=True, reference="np.maximum.accumulate(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
 
 def _cummin(input, dim):
@@ -260,7 +261,7 @@ def _cummin(input, dim):
     return _running(CUMMIN, input, dim)
 
 cdef Op CUMMIN = row("cummin", function=_cummin, rule=rule(_running_vjp), needs=("p",), method=True, family="scan",
-                     reference="np.minimum.accumulate(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
+                     out=True, reference="np.minimum.accumulate(input, dim)", sample="[(t(3, 4), 1), (t(3, 4), 0)]")
 
 
 # diff, trapezoids
@@ -297,7 +298,7 @@ def _diff(input, n=1, dim=-1, prepend=None, append=None):
         x = registry["ne"](after, before) if x.a.dtype == FX_BOOL else sub(after, before)
     return x
 
-row("diff", function=_diff, composite=True, method=True, family="scan", reference="np.diff(input, n, dim)",
+row("diff", function=_diff, out=True, composite=True, method=True, family="scan", reference="np.diff(input, n, dim)",
     sample="[(t(3, 4),), (t(5, 4), 2, 0)]")
 
 

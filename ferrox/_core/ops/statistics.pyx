@@ -130,7 +130,7 @@ def _var(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis
     return _deviation(VAR, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
                       correction, False, False)
 
-cdef Op VAR = row("var", function=_var, rule=rule(_var_vjp), needs=("0",), method=True, family="reduction",
+cdef Op VAR = row("var", function=_var, out=True, rule=rule(_var_vjp), needs=("0",), method=True, family="reduction",
                   reference="np.var(input, dim, ddof=1, keepdims=keepdim)",
                   sample="[(t(3, 4),), (t(3, 4), 1, True, True), (t(2, 3, 4), (0, 2))]")
 
@@ -140,7 +140,7 @@ def _std(input, dim=None, unbiased=None, keepdim=False, *, correction=None, axis
     return _deviation(STD, input, dim if axis is None else axis, unbiased, keepdim if keepdims is None else keepdims,
                       correction, True, False)
 
-cdef Op STD = row("std", kernel="var", function=_std, rule=rule(_std_vjp), needs=("0o",), method=True,
+cdef Op STD = row("std", kernel="var", function=_std, out=True, rule=rule(_std_vjp), needs=("0o",), method=True,
                   family="reduction",
                   reference="np.std(input, dim, ddof=1, keepdims=keepdim)",
                   sample="[(t(3, 4),), (t(3, 4), 1, True, True), (t(2, 3, 4), (0, 2))]")
@@ -153,7 +153,7 @@ def _var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None,
                       correction, False, True)
 
 cdef Op VAR_MEAN = row("var_mean", kernel="var", function=_var_mean, rule=rule(_pair_vjp), needs=("0",),
-                       family="reduction",
+                       family="reduction", out=True,
                        reference="(np.var(input, dim, ddof=1), np.mean(input, dim))",
                        sample="[(t(3, 4),), (t(3, 4), 1)]")
 
@@ -164,7 +164,7 @@ def _std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None,
                       keepdim if keepdims is None else keepdims,
                       correction, True, True)
 
-cdef Op STD_MEAN = row("std_mean", kernel="var", function=_std_mean, rule=rule(_pair_vjp), needs=("0o",),
+cdef Op STD_MEAN = row("std_mean", kernel="var", function=_std_mean, out=True, rule=rule(_pair_vjp), needs=("0o",),
                        family="reduction",
                        reference="(np.std(input, dim, ddof=1), np.mean(input, dim))",
                        sample="[(t(3, 4),), (t(3, 4), 1)]")
@@ -251,7 +251,7 @@ def _norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     return norm_mask(x, 2 if p == "fro" else p, dims_mask(dim, x.a.ndim), keepdim,
                      _norm_dtype("linalg.vector_norm", x, dtype))
 
-row("norm", function=_norm, composite=True, method=True, family="reduction",
+row("norm", function=_norm, out=True, composite=True, method=True, family="reduction",
     reference="np.sum(np.abs(input) ** (2 if p == 'fro' else p), dim, keepdims=keepdim) "
               "** (1 / (2 if p == 'fro' else p))",
     sample="[(t(3, 4),), (t(3, 4), 3, 1), (t(3, 4), 1.5, 0, True), (t(3, 4), 1)]")

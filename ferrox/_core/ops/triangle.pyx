@@ -58,7 +58,7 @@ def _tril(input, diagonal=0):
     """
     return _triangle(TRIL, <TensorBase?> input, diagonal)
 
-cdef Op TRIL = row("tril", function=_tril, rule=rule(_triangle_vjp), reference="np.tril(input, diagonal)",
+cdef Op TRIL = row("tril", function=_tril, out=True, rule=rule(_triangle_vjp), reference="np.tril(input, diagonal)",
                    sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)
 
 
@@ -81,7 +81,7 @@ def _triu(input, diagonal=0):
     """
     return _triangle(TRIU, <TensorBase?> input, diagonal)
 
-cdef Op TRIU = row("triu", function=_triu, rule=rule(_triangle_vjp), reference="np.triu(input, diagonal)",
+cdef Op TRIU = row("triu", function=_triu, out=True, rule=rule(_triangle_vjp), reference="np.triu(input, diagonal)",
                    sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)
 
 
@@ -181,7 +181,7 @@ def _diag(input, diagonal=0):
         return operators()["diagonal"](x, diagonal).clone()
     raise RuntimeError(f"[diag] supports 1D or 2D tensors, got {x.a.ndim}D")
 
-row("diag", function=_diag, composite=True, method=True, reference="np.diag(input, diagonal)",
+row("diag", function=_diag, out=True, composite=True, method=True, reference="np.diag(input, diagonal)",
     sample="[(t(4), 1), (t(3, 4), -1), (t(3, 3), 0)]")
 
 

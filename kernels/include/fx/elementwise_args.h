@@ -22,7 +22,9 @@ typedef struct fx_flat_args {
     uint64_t value[3]; /* of x, y, z, for FX_FROM_VALUE */
     int64_t n;
     double p[4];
-    uint8_t kind[4], unused[4];
+    void *fault; /* the record of integer divisions by zero (fault.h), or NULL */
+    int32_t kernel;
+    uint8_t kind[4];
 } fx_flat_args;
 
 /* n / divisor = (umulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery, Division by invariant integers
@@ -38,7 +40,9 @@ typedef struct fx_strided_args {
     uint32_t n;
     int32_t ndim;
     uint8_t kind[4], dtype[4];
-    uint8_t cast[4], unused[4]; /* of integers: the dtype that an operand is cast to before it is widened to int64 */
+    uint8_t cast[4]; /* of integers: the dtype that an operand is cast to before it is widened to int64 */
+    int32_t kernel;
+    void *fault;
     fx_divider size[FX_STRIDED_DIMS]; /* innermost dimension first */
     int64_t stride[FX_STRIDED_DIMS][4]; /* in bytes */
 } fx_strided_args;

@@ -1,5 +1,6 @@
 /* Kernels for the tests of the simulator and of the launch. */
 #include "device.cuh"
+#include "fault.cuh"
 
 extern "C" __global__ void scale(float *y, const float *x, float factor, int n) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -92,3 +93,9 @@ extern "C" __global__ void where(unsigned *y) {
                                                                  100000 * threadIdx.z;
 }
 FX_EXPORT(where)
+
+/* Every thread finds the same fault. */
+extern "C" __global__ void report(fx_fault *fault, int kind, int kernel, long long value, long long size) {
+    fx_report(fault, kind, kernel, value, size);
+}
+FX_EXPORT(report)

@@ -1,0 +1,9 @@
+# The memory of devices: a caching allocator each.  See device_memory.pyx.
+
+# Memory for work on this thread's current stream; NULL when there is none, and `refusal` then says why.  `tag` says who
+# asks, and lives for ever; it may be NULL.
+cdef void *take(int device, size_t bytes, const char *tag) noexcept nogil
+# What is queued by now on the current stream may still use it.
+cdef void give(int device, void *block) noexcept nogil
+# The exception of this thread's last refusal, once; None when there was none.
+cdef object refusal()
