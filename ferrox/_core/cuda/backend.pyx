@@ -5,7 +5,8 @@ none.
 from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import device_memory, elementwise, matmul as _matmul, module, optim as _optim  # noqa: F401
+from ferrox._core.cuda import attention as _attention, matmul as _matmul, optim as _optim  # noqa: F401
+from ferrox._core.cuda import device_memory, elementwise, module
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take

@@ -282,6 +282,8 @@ cdef int _tables() except -1:
     _tile(FX_F32, "f32", 32, 32, 32, 64, False, 45, 16)
     _tile(FX_F64, "f64", 64, 64, 16, 256, False, 48, 30)
     _tile(FX_F64, "f64", 32, 32, 16, 64, False, 30, 12)
+    _tile(FX_F16, "f16", 64, 64, 16, 256, False, 60, 40)
+    _tile(FX_BF16, "bf16", 64, 64, 16, 256, False, 60, 40)
     for code, suffix in ((FX_U8, "u8"), (FX_I8, "u8"), (FX_I16, "u16")):
         _tile(code, suffix, 32, 32, 32, 64, False, 25, 10)
     for code, suffix, depth in ((FX_I32, "u32", 32), (FX_I64, "u64", 16)):
