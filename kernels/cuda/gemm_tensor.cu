@@ -16,11 +16,12 @@ template <class T, int size, bool by_k> struct tensor_tile {
     static constexpr int chunks = by_k ? 4 : size / width; /* of a row */
     static constexpr int count = size * depth / width;     /* of all */
     static constexpr int bytes = count * 16;
+    /* Offset of a chunk.  The banks serve eight chunks at a time: the same one of eight rows, or, of float32 that is
+     * transposed word by word, two neighbours of four rows. */
     static __device__ __forceinline__ int place(int row, int chunk) {
-        /* two rows of four chunks, or eighth of a longer row, are what the banks serve at a time */
-        return (row * chunks + (by_k ? chunk ^ (row / 2 % 4) : chunk ^ (row % 8))) * 16;
+        const int other = by_k ? row / 2 % 4 : sizeof(T) == 2 ? row % 8 : row % 4 * 2;
+        return (row * chunks + (chunk ^ other)) * 16;
     }
-    /* Columns of half precision that are adjacent along rows in tf32 are read one by one: other chunks of a row then. */
     template <int threads>
     static __device__ __forceinline__ void copy(unsigned char *to, const T *base, int64_t rows, int64_t step_row,
                                                 int64_t step_k, int64_t k, int64_t end) {
@@ -62,8 +63,7 @@ template <class T, int size, bool by_k> struct tensor_tile {
             for (int i = 0; i < 4; i++) r[i] = to_tf32(r[i]);
         }
     }
-    /* One float32 of a tile that is adjacent along rows.  Lanes 4 t + g ask for k = t and rows g: four rows of the tile
-     * and two chunks of each, all in banks of their own. */
+    /* One float32 of a tile that is adjacent along rows. */
     static __device__ __forceinline__ uint32_t one(const unsigned char *tile, int row, int k) {
         return *reinterpret_cast<const uint32_t *>(tile + place(k, row / 4) + row % 4 * 4);
     }
