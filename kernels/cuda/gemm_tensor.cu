@@ -29,7 +29,8 @@ template <class T, int size, bool by_k> struct tensor_tile {
         for (int i = 0; i < count / threads; i++) {
             const int p = int(threadIdx.x) + i * threads, row = p / chunks, chunk = p % chunks;
             const bool there = by_k ? row < rows && k + chunk * width < end : k + row < end && chunk * width < rows;
-            const T *from = by_k ? base + row * step_row + k + chunk * width : base + (k + row) * step_k + chunk * width;
+            const T *from =
+                by_k ? base + row * step_row + k + chunk * width : base + (k + row) * step_k + chunk * width;
             copy_async(to + place(row, chunk), there ? from : base, there);
         }
     }
@@ -130,7 +131,8 @@ __device__ __forceinline__ void tensor_gemm(const fx_gemm_args &s) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 group<float, 2> two = {{sums[p][q][half * 2], sums[p][q][half * 2 + 1]}};
-                float *to = ready + (warp / across * 16 + half * 8 + lane / 4) * pitch + first_column + q * 8 + lane % 4 * 2;
+                float *to =
+                    ready + (warp / across * 16 + half * 8 + lane / 4) * pitch + first_column + q * 8 + lane % 4 * 2;
                 *reinterpret_cast<group<float, 2> *>(to) = two;
             }
         }
@@ -146,14 +148,14 @@ __device__ __forceinline__ void tensor_gemm(const fx_gemm_args &s) {
 
 } // namespace fx
 
-#define FX_TENSOR(suffix, type, size, down, across, stages, blocks)                                             \
-    FX_GEMM_KERNEL(mma_##suffix##_nn_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, true, false>)                            \
-    FX_GEMM_KERNEL(mma_##suffix##_nt_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, true, true>)                             \
-    FX_GEMM_KERNEL(mma_##suffix##_tn_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, false, false>)                           \
-    FX_GEMM_KERNEL(mma_##suffix##_tt_##size, down * across * 32, blocks,                                        \
+#define FX_TENSOR(suffix, type, size, down, across, stages, blocks)                   \
+    FX_GEMM_KERNEL(mma_##suffix##_nn_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, true, false>)  \
+    FX_GEMM_KERNEL(mma_##suffix##_nt_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, true, true>)   \
+    FX_GEMM_KERNEL(mma_##suffix##_tn_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, false, false>) \
+    FX_GEMM_KERNEL(mma_##suffix##_tt_##size, down * across * 32, blocks,              \
                    tensor_gemm<type, size, size, down, across, stages, false, true>)
 FX_TENSOR(f16, fx::float16, 128, 2, 4, 4, 2)
 FX_TENSOR(f16, fx::float16, 64, 2, 2, 4, 4)

@@ -128,7 +128,8 @@ static bool validate(int version) {
 int main(int argc, char **argv) {
     const char *names[] = {"", "one element", "shared tiles", "register tiles", "ferrox 32", "ferrox 64", "ferrox 128"};
     const int only = argc > 1 ? atoi(argv[1]) : 0;
-    const int m = argc > 4 ? atoi(argv[2]) : 4096, n = argc > 4 ? atoi(argv[3]) : 4096, k = argc > 4 ? atoi(argv[4]) : 4096;
+    const int m = argc > 4 ? atoi(argv[2]) : 4096, n = argc > 4 ? atoi(argv[3]) : 4096,
+              k = argc > 4 ? atoi(argv[4]) : 4096;
     const card card;
     const device_array<float> a(sample(size_t(m) * k, 3)), b(sample(size_t(k) * n, 4));
     device_array<float> c(size_t(m) * n);
@@ -143,8 +144,8 @@ int main(int argc, char **argv) {
         if (!run(version, m, n, k, a.data, b.data, c.data)) continue;
         const double seconds = seconds_of([&] { run(version, m, n, k, a.data, b.data, c.data); });
         const double rate = 2.0 * m * n * k / seconds * 1e-12;
-        printf("version %d, %-14s %9.3f ms %8.2f TFLOP/s %5.1f %% of the card\n", version, names[version], seconds * 1e3,
-               rate, 100 * rate / card.tera_flops);
+        printf("version %d, %-14s %9.3f ms %8.2f TFLOP/s %5.1f %% of the card\n", version, names[version],
+               seconds * 1e3, rate, 100 * rate / card.tera_flops);
     }
     return good ? 0 : 1;
 }

@@ -9,13 +9,13 @@
 #include <cuda_runtime.h>
 #include <vector>
 
-#define CHECK(call)                                                                                \
-    do {                                                                                           \
-        const cudaError_t status = call;                                                           \
-        if (status != cudaSuccess) {                                                               \
+#define CHECK(call)                                                                                    \
+    do {                                                                                               \
+        const cudaError_t status = call;                                                               \
+        if (status != cudaSuccess) {                                                                   \
             fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(status)); \
-            exit(1);                                                                               \
-        }                                                                                          \
+            exit(1);                                                                                   \
+        }                                                                                              \
     } while (0)
 
 /* Deterministic values of size 1, the same on every machine. */

@@ -218,8 +218,10 @@ def test_empty(dtype):
     for m, n in ((2, 3), (1, 3), (3, 1), (1, 1)):
         a, b = fx.ones(m, 0, dtype=kind, device="cuda"), fx.ones(0, n, dtype=kind, device="cuda")
         assert not (a @ b).cpu().any()
-        assert (fx.addmm(fx.ones(n, dtype=kind, device="cuda"), a, b, beta=2) == 2).cpu().all()
-    assert (fx.ones(0, 2, 3, dtype=kind, device="cuda") @ fx.ones(0, 3, 2, dtype=kind, device="cuda")).shape == (0, 2, 2)
+        added = fx.addmm(fx.ones(n, dtype=kind, device="cuda"), a, b, beta=2)
+        assert (added == 2).cpu().all()
+    a, b = (fx.ones(0, *s, dtype=kind, device="cuda") for s in ((2, 3), (3, 2)))
+    assert (a @ b).shape == (0, 2, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])

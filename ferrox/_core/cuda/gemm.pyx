@@ -103,8 +103,7 @@ cdef bint _whole(const product *p, int which, int64_t across_step, int width) no
 
 
 cdef void _fill(const product *p, fx_gemm_args *s) noexcept nogil:
-    cdef int i, o, width = min(4, 16 // item_size[p.dtype])
-    cdef bint by_k
+    cdef int i, o
     memset(s, 0, sizeof(fx_gemm_args))
     s.a, s.b, s.d, s.c = p.data[A], p.data[B], p.data[D], p.data[C]
     s.alpha, s.beta = p.alpha, p.beta

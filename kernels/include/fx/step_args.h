@@ -21,8 +21,17 @@ enum fx_step_flags {
 
 /* SGD: step, momentum, fresh, decay, sign.  Adam: step, shrink, decay, sign, fresh1, fresh2, kept2, root, eps. */
 enum fx_step_factor {
-    FX_STEP_SIZE, FX_STEP_SIGN, FX_STEP_WEIGHT, FX_SGD_MOMENTUM, FX_SGD_FRESH,
-    FX_ADAM_SHRINK = FX_SGD_MOMENTUM, FX_ADAM_FRESH1, FX_ADAM_FRESH2, FX_ADAM_KEPT2, FX_ADAM_ROOT, FX_ADAM_EPS,
+    FX_STEP_SIZE,
+    FX_STEP_SIGN,
+    FX_STEP_WEIGHT,
+    FX_SGD_MOMENTUM,
+    FX_SGD_FRESH,
+    FX_ADAM_SHRINK = FX_SGD_MOMENTUM,
+    FX_ADAM_FRESH1,
+    FX_ADAM_FRESH2,
+    FX_ADAM_KEPT2,
+    FX_ADAM_ROOT,
+    FX_ADAM_EPS,
     FX_STEP_FACTORS
 };
 
