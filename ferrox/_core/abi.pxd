@@ -57,5 +57,5 @@ cdef extern from "fx/abi.h" nogil:
         const char *name
         void *(*allocate)(size_t bytes, int device) noexcept nogil
         void (*release)(void *block, size_t bytes, int device) noexcept nogil
-        int (*copy)(void *to, const void *from_, size_t bytes, int device) noexcept nogil
+        int (*copy)(void *to, int to_device, const void *from_, int from_device, size_t bytes, int wait) noexcept nogil
         int (*synchronise)(int device) noexcept nogil

@@ -3,6 +3,8 @@
 An exported capsule keeps the storage.  It is renamed by who consumes it, who then calls the deleter; an unconsumed one
 deletes itself.  Deleters may be called from any thread, so they take the GIL.
 """
+from importlib import import_module
+
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -115,7 +117,9 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
         raise BufferError("a read-only tensor cannot be exported to a consumer of DLPack before 1.0, which has no flag "
                           "for it")
     if x.a.device_type != FX_CPU and stream != -1:
-        backends[x.a.device_type].synchronise(x.a.device_index)
+        if stream == 0:
+            raise BufferError("stream 0 is ambiguous: 1 is the legacy default stream, 2 the thread's default one")
+        _streams().let_wait(1 if stream is None else stream, x.a.device_index)
     export = <Export *> malloc(sizeof(Export) + 2 * sizeof(int64_t) * <size_t> x.a.ndim)
     if export == NULL:
         raise MemoryError()
@@ -136,6 +140,11 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
     except BaseException:
         _delete(export)
         raise
+
+
+cdef object _streams():
+    """What knows the streams of the CUDA backend."""
+    return import_module("ferrox._core.cuda.transfer")
 
 
 cdef tuple _pair(int device_type, int device_index):
@@ -174,7 +183,7 @@ cdef int _dtype_of(DLDataType kind) except -1:
                       "lanes")
 
 
-cdef TensorBase _on(DLTensor *source, _Taken owner, bint read_only):
+cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
     """A tensor on a taken DLPack tensor."""
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t step = 1, low = 0, high = 0
@@ -255,7 +264,8 @@ def from_dlpack(ext_tensor, *, device=None, copy=None):
         return made.to(device=device, copy=bool(copy))
     kind = ext_tensor.__dlpack_device__()
     if kind[0] == DEVICE_CUDA:
-        keywords["stream"] = 1      # the legacy default stream, which waits for all others
+        as_device(f"cuda:{kind[1]}")                                # opens the backend
+        keywords["stream"] = _streams().stream_number(kind[1])      # which will wait for what makes the values
     if copy is not None:
         keywords["copy"] = copy
     if device is not None:
@@ -265,10 +275,54 @@ def from_dlpack(ext_tensor, *, device=None, copy=None):
         capsule = ext_tensor.__dlpack__(max_version=(1, 0), **keywords)
     except TypeError:
         # A producer from before 1.0 knows none of these keywords.
-        capsule = ext_tensor.__dlpack__(**({"stream": 1} if kind[0] == DEVICE_CUDA else {}))
+        capsule = ext_tensor.__dlpack__(**{key: value for key, value in keywords.items() if key == "stream"})
         made = _take(capsule)
         return made.to(device=device, copy=bool(copy))
     return _take(capsule)
+
+
+def from_cuda_array(array):
+    """A tensor on the memory behind another library's ``__cuda_array_interface__``, which is not copied.
+
+    The current stream waits for the stream that the interface names.
+    """
+    cdef dict interface = array.__cuda_array_interface__
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef DLTensor described
+    cdef int d, size
+    cdef TensorBase made
+    if interface.get("mask") is not None:
+        raise BufferError("[from_cuda_array] arrays with a mask are not supported")
+    kind, size = interface["typestr"][1], int(interface["typestr"][2:])
+    if kind not in "biuf" or interface["typestr"][0] == ">":
+        raise BufferError(f"[from_cuda_array] no dtype for {interface['typestr']!r}")
+    if len(interface["shape"]) > FX_MAX_DIMS:
+        raise BufferError(f"[from_cuda_array] a tensor has at most {FX_MAX_DIMS} dimensions")
+    address, read_only = interface["data"]
+    place = _streams().place_of(address) if address else as_device("cuda").index
+    as_device(f"cuda:{place}")
+    described.data = <void *> <size_t> address
+    described.byte_offset = 0
+    described.device.device_type = DEVICE_CUDA
+    described.device.device_id = place
+    described.ndim = len(interface["shape"])
+    described.dtype.code = {"b": CODE_BOOL, "i": CODE_INT, "u": CODE_UINT, "f": CODE_FLOAT}[kind]
+    described.dtype.bits = <uint8_t> (8 * size)
+    described.dtype.lanes = 1
+    described.shape = shape
+    described.strides = NULL
+    for d in range(described.ndim):
+        shape[d] = interface["shape"][d]
+        if interface.get("strides") is not None:
+            if interface["strides"][d] % size:
+                raise BufferError("[from_cuda_array] strides must be multiples of the element's size")
+            strides[d] = interface["strides"][d] // size
+            described.strides = strides
+    made = _on(&described, array, bool(read_only))
+    if interface.get("stream") is not None:
+        _streams().wait_for(interface["stream"], place)
+    return made
 
 
 def __cuda_array_interface__(self):
@@ -284,7 +338,8 @@ def __cuda_array_interface__(self):
     size = itemsizes[x.a.dtype]
     return {"typestr": f"{'|' if size == 1 else '<'}{kind}{size}", "shape": x.shape,
             "strides": None if x.is_contiguous() else tuple([step * size for step in x.stride()]),
-            "data": (<size_t> x.a.data if x.a.numel else 0, bool(x.storage.read_only)), "version": 2}
+            "data": (<size_t> x.a.data if x.a.numel else 0, bool(x.storage.read_only)), "version": 3,
+            "stream": _streams().stream_number(x.a.device_index)}
 
 
 METHODS = {"__dlpack__": __dlpack__, "__dlpack_device__": __dlpack_device__,

@@ -2,12 +2,17 @@
 
 `METHODS` goes into the class as it is (face.py).
 """
+import sys
+from importlib import import_module
 from _weakref import ref as weak_reference
 
 from cpython.object cimport PyObject
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 from ferrox._core.hooks import Handle
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
+    FX_I64, FX_MAX_DIMS, FX_U8
 from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record, rule
@@ -16,8 +21,9 @@ from ferrox._core.op cimport Op, registry
 from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, track
-from ferrox._core.values cimport element, fill, moved, nested
+from ferrox._core.storage cimport storage_foreign
+from ferrox._core.tensor cimport TensorBase, alias, bare, check_writable, drop, needs_grad, new_like, track
+from ferrox._core.values cimport converted, element, fill, moved, nested, transfer
 
 METHODS = {}
 
@@ -84,9 +90,63 @@ cdef object _move_vjp(Node n, object g):
 cdef Op MOVE = row("_to_device", rule=rule(_move_vjp), public=False, doc="A copy on another device.")
 
 
-cdef TensorBase _moved(TensorBase x, int device_type, int device_index):
+cdef enum:
+    OWN_STREAM = 1 << 20    # bytes from which a copy that nobody waits for goes beside other work
+
+
+cdef object _cuda(str name):
+    """A module of the CUDA backend, which is opened; RuntimeError where there is none."""
+    as_device("cuda")
+    return import_module(f"ferrox._core.cuda.{name}")
+
+
+cdef bint _is_pinned(TensorBase x):
+    """Without opening the CUDA backend: what it has not seen it has not pinned."""
+    transfers = sys.modules.get("ferrox._core.cuda.transfer")
+    return transfers is not None and x.a.device_type == FX_CPU and transfers.is_pinned(<size_t> x.a.data)
+
+
+cdef TensorBase _pinned_like(TensorBase x):
+    """A fresh contiguous tensor of x's shape and dtype in page-locked memory of the host."""
+    cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype]), address
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef int64_t step = 1
+    cdef int d
+    for d in range(x.a.ndim - 1, -1, -1):
+        strides[d] = step
+        step *= max(x.a.dims[d], <int64_t> 1)
+    block = _cuda("pinned").PinnedBlock(size)
+    address = block.address
+    cdef TensorBase out = bare(x.a.ndim, x.a.dims, strides, x.a.dtype)
+    out.storage = storage_foreign(<void *> address, size, block, FX_CPU, 0)
+    out.a.data = out.storage.data
+    out.a.device_type = FX_CPU
+    out.a.device_index = 0
+    return out
+
+
+cdef TensorBase _sent(TensorBase x, int device_type, int device_index):
+    """`moved`, but the host does not wait where it need not."""
+    cdef TensorBase out
+    if device_type == FX_CPU:
+        out = _pinned_like(x)
+        transfer(out, x if x.a.flags & FX_CONTIGUOUS else converted(x, x.a.dtype), False)
+        return out
+    if x.a.numel * itemsizes[x.a.dtype] < OWN_STREAM or not x.a.flags & FX_CONTIGUOUS or not _is_pinned(x):
+        return moved(x, device_type, device_index, False)
+    with _cuda("transfer").upload(device_index) as upload:
+        out = moved(x, device_type, device_index, False)
+    upload.received(<size_t> out.storage.data)
+    return out
+
+
+cdef TensorBase _moved(TensorBase x, int device_type, int device_index, bint wait=True):
     cdef PyObject *inputs[1]
-    cdef TensorBase out = moved(x, device_type, device_index)
+    cdef TensorBase out
+    if wait or x.a.device_type == device_type:
+        out = moved(x, device_type, device_index)
+    else:
+        out = _sent(x, device_type, device_index)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record(MOVE, inputs, 1, out, (x.a.device_type, x.a.device_index))
@@ -122,14 +182,14 @@ cdef TensorBase _common_device(str name, PyObject **inputs, int n, list held):
 in_place_operators.common_device = _common_device
 
 
-cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy):
+cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy, bint wait=True):
     """x itself where nothing has to change, else a recorded copy; `place` may be None."""
     cdef TensorBase out = x
     if place is not None and (place.type_code != x.a.device_type
                               or (place.has_index and place.index_code != x.a.device_index)):
         if itemsizes[code] <= itemsizes[x.a.dtype]:
             out = to_dtype(out, code)
-        out = _moved(out, place.type_code, place.index_code)
+        out = _moved(out, place.type_code, place.index_code, wait)
     out = to_dtype(out, code)
     if out is x and copy:
         out = registry["clone"](x)
@@ -147,7 +207,8 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
     other : Tensor, optional
         Take dtype and device of this one.
     non_blocking : bool, default False
-        Do not wait for a copy from pinned memory.
+        Do not wait for a copy between pinned memory and a GPU.  A result in host memory is then pinned, and holds its
+        values once the GPU's current stream has been waited for.
     copy : bool, default False
         Copy even where nothing changes.
 
@@ -182,7 +243,7 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
         dtype = (<TensorBase?> other).dtype if dtype is None else dtype
         device = other.device if device is None else device
     return converted_to(x, x.a.dtype if dtype is None else as_dtype(dtype),
-                        None if device is None else as_device(device), copy)
+                        None if device is None else as_device(device), copy, not non_blocking)
 
 
 def _cast(str name, int code):
@@ -235,7 +296,7 @@ def cpu(self):
 def cuda(self, device=None, non_blocking=False):
     """The tensor on a GPU; itself if it is there."""
     cdef TensorBase x = <TensorBase?> self
-    return converted_to(x, x.a.dtype, as_device("cuda" if device is None else device), False)
+    return converted_to(x, x.a.dtype, as_device("cuda" if device is None else device), False, not non_blocking)
 
 
 @_method
@@ -253,6 +314,42 @@ def _contiguous(self, *, memory_format=None):
 METHODS["contiguous"] = _contiguous
 
 
+@_method
+def pin_memory(self, device=None):
+    """The tensor in page-locked memory of the host, which a GPU copies from and to by itself; itself if it is there."""
+    cdef TensorBase x = <TensorBase?> self, out
+    cdef PyObject *inputs[1]
+    if x.a.device_type != FX_CPU:
+        raise RuntimeError(f"[pin_memory] only memory of the host can be pinned, the tensor is on {x.device}")
+    if _is_pinned(x):
+        return self
+    out = _pinned_like(x)
+    transfer(out, x if x.a.flags & FX_CONTIGUOUS else converted(x, x.a.dtype), True)
+    if grad_enabled() and needs_grad(x):
+        inputs[0] = <PyObject *> x
+        record(MOVE, inputs, 1, out, (x.a.device_type, x.a.device_index))
+    return out
+
+
+@_method
+def is_pinned(self, device=None):
+    """Whether the tensor is in page-locked memory of the host."""
+    return _is_pinned(<TensorBase?> self)
+
+
+@_method
+def record_stream(self, s):
+    """Do not hand out the tensor's memory again, once it is freed, before stream `s` has done what it has been given.
+
+    For a tensor that was made on one stream and is used on another.
+    """
+    cdef TensorBase x = <TensorBase?> self
+    if x.a.device_type == FX_CPU:
+        raise RuntimeError("[record_stream] the tensor is in host memory, which belongs to no stream")
+    if x.storage.owner == NULL:
+        _cuda("device_memory").record_stream(<size_t> x.storage.data, x.a.device_index, s)
+
+
 # Elements in place
 
 cdef Op COPY = Op("copy_")
@@ -264,6 +361,7 @@ def copy_(self, src, non_blocking=False):
     """Overwrite the elements with those of `src`, which is broadcast and cast; returns self."""
     cdef TensorBase target = <TensorBase?> self
     cdef TensorBase source
+    cdef size_t dims
     if isinstance(src, TensorBase):
         source = <TensorBase> src
     else:
@@ -272,6 +370,14 @@ def copy_(self, src, non_blocking=False):
     if source is target:
         return self
     if source.a.device_type != target.a.device_type or source.a.device_index != target.a.device_index:
+        dims = sizeof(int64_t) * <size_t> target.a.ndim
+        if not grad and source.a.dtype == target.a.dtype and source.a.ndim == target.a.ndim \
+                and memcmp(source.a.dims, target.a.dims, dims) == 0 \
+                and source.a.flags & target.a.flags & FX_CONTIGUOUS:
+            check_writable(target, "copy_")
+            transfer(target, source, not non_blocking)
+            note_change(target, COPY)
+            return self
         source = _moved(source, target.a.device_type, target.a.device_index)
     if source.a.dtype != target.a.dtype:
         source = to_dtype(source, target.a.dtype)

@@ -12,10 +12,9 @@ from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_DEVICE, FX_F16, FX_F32, FX_F64, \
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, \
     FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
 from ferrox._core.backend cimport backends, kernel_id
-from ferrox._core.device cimport device_object
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, itemsizes, promotions
 from ferrox._core.errors cimport raise_status
@@ -51,23 +50,26 @@ cdef TensorBase converted(TensorBase x, int dtype):
     return out
 
 
-cdef TensorBase moved(TensorBase x, int device_type, int device_index):
+cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
+    """Bytes of x into out, on whatever devices; both are contiguous, of one dtype and size."""
+    cdef int to = out.a.device_index if out.a.device_type != FX_CPU else -1
+    cdef int source = x.a.device_index if x.a.device_type != FX_CPU else -1
+    cdef int by = x.a.device_type if source >= 0 else out.a.device_type, status
+    cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype])
+    with nogil:
+        status = backends[by].copy(out.a.data, to, x.a.data, source, size, wait)
+    return raise_status(status, "to", b"the copy failed") if status != FX_OK else 0
+
+
+cdef TensorBase moved(TensorBase x, int device_type, int device_index, bint wait=True):
     """A contiguous copy of x on a device, outside the graph."""
     cdef TensorBase out
-    cdef int by, status
     if x.a.device_type == device_type and x.a.device_index == device_index:
         return converted(x, x.a.dtype)
     if not x.a.flags & FX_CONTIGUOUS:
         x = converted(x, x.a.dtype)
     out = new_tensor(x.a.ndim, x.a.dims, x.a.dtype, device_type, device_index)
-    by = x.a.device_type if x.a.device_type != FX_CPU else device_type
-    status = backends[by].copy(out.a.data, x.a.data, <size_t> (x.a.numel * itemsizes[x.a.dtype]),
-                               x.a.device_index if x.a.device_type != FX_CPU else device_index)
-    if status == FX_ERROR_DEVICE:
-        raise_status(status, "to", b"")
-    if status != FX_OK:
-        raise RuntimeError(f"[to] the copy from {device_object(x.a.device_type, x.a.device_index)} to "
-                           f"{device_object(device_type, device_index)} failed")
+    transfer(out, x, wait)
     return out
 
 

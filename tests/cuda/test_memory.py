@@ -92,7 +92,7 @@ import ctypes
 import ferrox as fx
 x = fx.ones(3, device="cuda")
 sim = ctypes.CDLL("libcuda.so.1")
-sim.fxsim_inject(b"cuMemcpyAsync", 1, 700)
+sim.fxsim_inject(b"cuMemcpyDtoHAsync", 1, 700)
 try:
     x.cpu()
 except fx.cuda.CudaError as error:
@@ -150,3 +150,59 @@ def test_the_gradient_of_a_cpu_value_comes_back_to_the_cpu():
     assert w.grad.device.type == "cpu" and x.grad.device.type == "cuda"
     np.testing.assert_allclose(w.grad.item(), 3 * np.exp(2.0), rtol=1e-6)
     np.testing.assert_allclose(x.grad.item(), np.exp(2.0), rtol=1e-6)
+
+
+# What ferrox.cuda shows of it.
+
+
+def test_statistics():
+    gc.collect()
+    before = fx.cuda.memory_allocated()
+    fx.cuda.reset_peak_memory_stats()
+    x = fx.empty(1 << 20, dtype=fx.uint8, device="cuda")
+    assert fx.cuda.memory_allocated() == fx.cuda.memory_allocated("cuda:0") == before + (1 << 20)
+    del x
+    assert fx.cuda.memory_allocated() == before and fx.cuda.max_memory_allocated() >= before + (1 << 20)
+    fx.cuda.reset_peak_memory_stats()
+    assert fx.cuda.max_memory_allocated() == before
+    assert fx.cuda.max_memory_reserved() >= fx.cuda.memory_reserved() >= 2 << 20
+    fx.cuda.reset_accumulated_memory_stats()
+    assert fx.cuda.memory_stats()["allocation.all.allocated"] == 0
+    assert "Allocated memory" in fx.cuda.memory_summary()
+    assert len(fx.cuda.memory_summary(abbreviated=True)) < len(fx.cuda.memory_summary())
+
+
+def test_empty_cache_and_snapshot():
+    kept = fx.empty(100, device="cuda")
+    large = fx.empty(30 << 20, dtype=fx.uint8, device="cuda")
+    held = fx.cuda.memory_reserved()
+    del large
+    assert fx.cuda.memory_reserved() == held
+    fx.cuda.empty_cache()
+    assert fx.cuda.memory_reserved() <= held - (30 << 20)
+    blocks = [block for segment in fx.cuda.memory_snapshot(0) for block in segment["blocks"]]
+    assert kept.data_ptr() in [b["address"] for b in blocks if b["state"] == "active_allocated"]
+    assert len(fx.cuda.memory_snapshot()) >= len(fx.cuda.memory_snapshot(0))
+
+
+def test_memory_fraction():
+    total = fx.cuda.mem_get_info()[1]
+    assert fx.cuda.get_per_process_memory_fraction() == 1.0
+    fx.cuda.empty_cache()
+    try:
+        fx.cuda.set_per_process_memory_fraction(0.25)
+        assert fx.cuda.get_per_process_memory_fraction() == 0.25
+        with pytest.raises(fx.cuda.OutOfMemoryError, match="limit"):
+            fx.empty(total // 3, dtype=fx.uint8, device="cuda")
+    finally:
+        device_memory.allocator(0).limit = None
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            fx.cuda.set_per_process_memory_fraction(wrong)
+    with pytest.raises(TypeError):
+        fx.cuda.set_per_process_memory_fraction("all")
+
+
+def test_before_the_first_use(python):
+    program = "import ferrox as fx; print(fx.cuda.memory_allocated(), fx.cuda.memory_stats(), fx.cuda.empty_cache())"
+    assert python(program) == "0 {} None"

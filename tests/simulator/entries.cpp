@@ -157,6 +157,10 @@ EXPORT cuDeviceCanAccessPeer(int *can, CUdevice, CUdevice) {
     *can = 0;
     return OK;
 }
+EXPORT cuCtxEnablePeerAccess(CUcontext, unsigned) {
+    ENTER;
+    return 217; /* CUDA_ERROR_PEER_ACCESS_UNSUPPORTED */
+}
 EXPORT cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     ENTER_AS("cuDevicePrimaryCtxRetain", false, false);
     *context = &contexts[device];

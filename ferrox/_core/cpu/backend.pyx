@@ -52,7 +52,7 @@ cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
         free(block)
 
 
-cdef int _copy(void *to, const void *from_, size_t bytes, int device) noexcept nogil:
+cdef int _copy(void *to, int to_device, const void *from_, int from_device, size_t bytes, int wait) noexcept nogil:
     memcpy(to, from_, bytes)
     return 0
 

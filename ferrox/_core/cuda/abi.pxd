@@ -72,3 +72,4 @@ cdef struct cuda_driver:
     CUresult (*cuGraphExecDestroy)(CUgraphExec executable) noexcept nogil
     CUresult (*cuGraphDestroy)(CUgraph graph) noexcept nogil
     CUresult (*cuMemHostGetDevicePointer)(CUdeviceptr *there, void *memory, unsigned int flags) noexcept nogil
+    CUresult (*cuCtxEnablePeerAccess)(CUcontext peer, unsigned int flags) noexcept nogil

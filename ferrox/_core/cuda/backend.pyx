@@ -5,15 +5,17 @@ none.
 from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import attention as _attention, matmul as _matmul, optim as _optim  # noqa: F401
 from ferrox._core.cuda import device_memory, elementwise, module
-from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
+# Each of these provides its kernels when it is imported.
+from ferrox._core.cuda import attention, copying, indexing, loss, matmul, movement, norm, optim, random  # no-cython-lint
+from ferrox._core.cuda import reduce, scan, search, select, softmax, sort  # no-cython-lint
+from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport driver_call, faultless
-from ferrox._core.cuda.stream cimport current_stream
+from ferrox._core.cuda.transfer cimport transfer
 from ferrox._core.device cimport device as device_class, device_object
 
 cdef fx_backend _backend
@@ -40,16 +42,6 @@ def _memory_error(operator):
 errors._memory_error = _memory_error
 
 
-cdef int _copy(void *to, const void *source, size_t bytes, int device) noexcept nogil:
-    """Any direction; done when it returns."""
-    cdef CUresult status = bind(device)
-    if status == 0 and bytes:
-        status = cu.cuMemcpyAsync(<CUdeviceptr> to, <CUdeviceptr> source, bytes, current_stream(device))
-    if status == 0:
-        status = cu.cuStreamSynchronize(current_stream(device))
-    return driver_call(status, b"copying") or faultless(device)
-
-
 cdef int _synchronise(int device) noexcept nogil:
     cdef CUresult status = bind(device)
     if status == 0:
@@ -69,10 +61,11 @@ cdef int _register() except -1:
     _backend.name = b"cuda"
     _backend.allocate = _allocate
     _backend.release = _release
-    _backend.copy = _copy
+    _backend.copy = transfer
     _backend.synchronise = _synchronise
     device_memory.open_memory()
     elementwise.register()
+    copying.register()
     return provide_backend(FX_CUDA, &_backend)
 
 

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_HOST_SCALAR, FX_OK, \
     fx_array, fx_call, fx_kernel
-from ferrox._core.cuda.elementwise cimport copy
+from ferrox._core.cuda.copying cimport copy
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 
 cdef enum:

@@ -36,7 +36,7 @@ ENTRIES = (
     "cuMemcpyPeerAsync", "cuMemsetD8Async", "cuMemsetD16Async", "cuMemsetD32Async", "cuPointerGetAttribute",
     "cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute",
     "cuOccupancyMaxActiveBlocksPerMultiprocessor", "cuLaunchKernel", "cuGraphInstantiate", "cuGraphLaunch",
-    "cuGraphExecDestroy", "cuGraphDestroy", "cuMemHostGetDevicePointer",
+    "cuGraphExecDestroy", "cuGraphDestroy", "cuMemHostGetDevicePointer", "cuCtxEnablePeerAccess",
 )
 INTERFACE = 12000   # CUDA 12.0
 

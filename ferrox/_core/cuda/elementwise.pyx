@@ -10,14 +10,13 @@ would wait for the device.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
     FX_F32, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
-from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
-from ferrox._core.cuda.context cimport bind, devices
-from ferrox._core.cuda.driver cimport cu
+from ferrox._core.cuda.abi cimport CUresult
+from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.fault cimport fault_record
-from ferrox._core.cuda.module cimport cuda_kernel, driver_call, find_kernel, flat_shape, launch, launch_shape, launched
+from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
 from ferrox._core.cuda.stream cimport current_stream
 
 cdef extern from *:
@@ -132,7 +131,6 @@ cdef entry entries[MAX_KERNELS]
 cdef const char *_ELSEWHERE = b"Expected all tensors to be on the same device, but found at least two devices,"
 # Integers: no value for a divisor of 0.
 cdef int[4] _dividing = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]
-cdef int _positive = kernel_id("positive")
 cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef double[6] lowest = [0, 0, -128, -32768, -2147483648.0, -9223372036854775808.0]
 cdef double[6] highest = [1, 255, 127, 32767, 2147483647.0, 9223372036854775808.0]
@@ -354,27 +352,6 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     return launched(_launch_strided(&o, e.strided[dtype], o.data, o.ndim))
 
 
-cdef int copy(fx_call *call) noexcept nogil:
-    """out, in: any dtypes and strides, `in` broadcast."""
-    cdef fx_array *out = call.arrays[0]
-    cdef fx_array *x = call.arrays[1]
-    cdef CUresult status
-    if out.dtype == x.dtype and x.device_type == FX_CUDA and x.device_index == out.device_index \
-            and x.numel == out.numel and out.flags & x.flags & FX_CONTIGUOUS and not x.flags & FX_HOST_SCALAR:
-        status = bind(out.device_index)
-        if status == 0 and out.numel:
-            status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data,
-                                          <size_t> (out.numel * item_size[out.dtype]), current_stream(out.device_index))
-        return driver_call(status, b"copying")
-    call.kernel = _positive
-    # In the arithmetic that holds both: integers of any width in int64.
-    if out.dtype == FX_F64 or x.dtype == FX_F64:
-        call.dtype = FX_F64
-    else:
-        call.dtype = FX_F32 if max(out.dtype, x.dtype) >= FX_F16 else FX_I64
-    return elementwise(call)
-
-
 cdef dict _suffixes = {<int> FX_BOOL: "u8", <int> FX_U8: "u8", <int> FX_I32: "i32", <int> FX_I64: "i64",
                        <int> FX_F16: "f16", <int> FX_BF16: "bf16", <int> FX_F32: "f32", <int> FX_F64: "f64"}
 
@@ -416,6 +393,4 @@ def register():
         # The other kernel gives uint8, as bool wants it.
         _enter(name, other, arity[other][0], False, FX_BOOL)
         i += 2
-    provide(FX_CUDA, "copy", copy)
-    provide(FX_CUDA, "fill", copy)
     return names

@@ -219,6 +219,11 @@ def _device_error(operator):
 errors._device_error = _device_error
 
 
+def raise_launch_error(operator):
+    """Raise this thread's last failure."""
+    raise _device_error(operator)
+
+
 def launch_kernel(str family, str name, grid, block, args, unsigned int shared=0, Stream stream=None, device=None):
     """Launch one kernel; for tests, measurements and experiments below the operators.
 

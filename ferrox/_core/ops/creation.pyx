@@ -110,6 +110,10 @@ cdef TensorBase _from_data(str name, object data, object dtype, object place, bi
         source = <TensorBase> data
     elif not isinstance(data, (list, tuple, int, float)):
         source = _numpy_tensor(data)
+        if source is None and hasattr(data, "__cuda_array_interface__"):
+            from ferrox._core.dlpack import from_cuda_array
+
+            source = from_cuda_array(data)
     if source is None:
         made = tensor_of(data, -1 if dtype is None else as_dtype(dtype))
     else:
@@ -208,6 +212,10 @@ def _asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
             from ferrox._core.dlpack import from_dlpack
 
             shares = from_dlpack(obj)
+        elif shares is None and hasattr(obj, "__cuda_array_interface__"):
+            from ferrox._core.dlpack import from_cuda_array
+
+            shares = from_cuda_array(obj)
     if shares is None:
         if copy is False:
             raise ValueError(f"[asarray] can't alias arbitrary sequence into a tensor, got {type(obj).__name__}")

@@ -3,6 +3,7 @@
 import collections
 import queue
 import threading
+import warnings
 import weakref
 from typing import NamedTuple
 
@@ -102,7 +103,8 @@ class DataLoader:
     collate_fn : callable, optional
         Makes a batch of a list of samples; default: `default_collate`.
     pin_memory : bool, default False
-        Put the batches into page-locked memory.
+        Put the batches into page-locked memory, so that ``batch.to("cuda", non_blocking=True)`` overlaps with the work of
+        the GPU; with workers they do it, ahead of time.  A warning, and no more, where there is no GPU.
     drop_last : bool, default False
         Leave out a last batch that is not full.
     timeout : float, default 0
@@ -147,7 +149,7 @@ class DataLoader:
         persistent_workers=False,
         pin_memory_device="",
         in_order=True,
-    ):
+    ) -> None:
         if num_workers < 0:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
         if timeout < 0:
@@ -194,6 +196,9 @@ class DataLoader:
         self.batch_sampler = batch_sampler
         self.num_workers = num_workers
         self.collate_fn = collate_fn
+        if pin_memory and not fx.cuda.is_available():
+            warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then device pinned memory "
+                          "won't be used.", stacklevel=2)
         self.pin_memory = pin_memory
         self.drop_last = drop_last
         self.timeout = timeout
@@ -219,7 +224,11 @@ class DataLoader:
         else:
             indices, fetch = self._plan()
             batches = map(fetch, indices)
-        return map(_pin, batches) if self.pin_memory else batches
+        return map(_pin, batches) if self._pins else batches
+
+    @property
+    def _pins(self):
+        return self.pin_memory and fx.cuda.is_available()
 
     def _plan(self):
         """Return an iterator over index batches and the function that fetches one."""
@@ -253,7 +262,7 @@ def _stream(dataset, batch_size, drop_last, collate):
 
 
 def _pin(data):
-    if isinstance(data, fx.Tensor):
+    if hasattr(data, "pin_memory"):
         return data.pin_memory()
     if isinstance(data, collections.abc.Mapping):
         return type(data)({key: _pin(value) for key, value in data.items()})
@@ -274,7 +283,7 @@ class _Failure(NamedTuple):
 class _Worker:
     """One thread with its queue of tasks and its queue of results; it knows nothing of the iterator it serves."""
 
-    def __init__(self, number, make_fetch, init, info, pin):
+    def __init__(self, number, make_fetch, init, info, pin) -> None:
         self.tasks = queue.SimpleQueue()
         self.results = queue.SimpleQueue()
         self.thread = threading.Thread(
@@ -313,7 +322,7 @@ def _stop(workers):
 class _ThreadedIterator:
     """Hands batch after batch to the workers in turn, a bounded number ahead, and their results out in that order."""
 
-    def __init__(self, loader):
+    def __init__(self, loader) -> None:
         count = loader.num_workers
         self._iterable = loader._iterable
         self._timeout = loader.timeout or None
@@ -336,7 +345,7 @@ class _ThreadedIterator:
         self._finalizer = weakref.finalize(self, _stop, self._workers)
         for number in range(count):
             info = WorkerInfo(number, count, seed + number, loader.dataset)
-            self._workers.append(_Worker(number, make_fetch, loader.worker_init_fn, info, loader.pin_memory))
+            self._workers.append(_Worker(number, make_fetch, loader.worker_init_fn, info, loader._pins))
         self._turns = collections.deque()  # the worker of each batch in flight
         self._rotation = collections.deque(self._workers)
         for _ in range(loader.prefetch_factor * count):

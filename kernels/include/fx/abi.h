@@ -61,8 +61,9 @@ typedef struct fx_backend {
     const char *name;
     void *(*allocate)(size_t bytes, int device); /* 64-byte aligned, NULL when out of memory */
     void (*release)(void *block, size_t bytes, int device);
-    /* Bytes between this backend and the host or within it; either side may be host memory. */
-    int (*copy)(void *to, const void *from, size_t bytes, int device);
+    /* Bytes within this backend or from or to the host, which is device -1.  With `wait` it is done when it returns;
+     * without, memory of the host may still be in use if it is pinned. */
+    int (*copy)(void *to, int to_device, const void *from, int from_device, size_t bytes, int wait);
     int (*synchronise)(int device);
 } fx_backend;
 
