@@ -1,7 +1,7 @@
 /* Matrix products on tensor cores: float16 and bfloat16 with float32 sums, float32 by way of tf32.
  *
  * Tiles of A and B, 64 bytes deep along k, come through `stages` buffers of shared memory by asynchronous copies of
- * 16 bytes, so that operands have to allow these everywhere (`even` in matmul.pyx).  A tile lies as its operand does,
+ * 16 bytes, so that operands have to allow these everywhere (`even` in gemm.pyx).  A tile lies as its operand does,
  * in rows of 16-byte chunks, which are exchanged within a row so that the eight rows of a matrix are read without
  * conflicts; what is adjacent along rows is transposed on the way to registers.
  */

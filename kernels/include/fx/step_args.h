@@ -1,7 +1,7 @@
 /* What the kernels over many tensors (kernels/cuda/optim.cu) are launched with; filled by ferrox/_core/cuda/optim.pyx.
  *
- * The tensors travel in the arguments, which may have 4 KB: more of them take several launches.  Tensor i has the blocks
- * from first_block[i] to first_block[i + 1]; a block takes FX_STEP_CHUNK elements.  C.
+ * The tensors travel in the arguments, which may have 4 KB: more of them take several launches.  Tensor i has the
+ * blocks from first_block[i] to first_block[i + 1]; a block takes FX_STEP_CHUNK elements.  C.
  */
 #ifndef FX_STEP_ARGS_H
 #define FX_STEP_ARGS_H
