@@ -4,7 +4,7 @@ Note [Choosing a kernel]: a product with one row or one column is bound by readi
 own.  The others have tiles of several sizes: large ones read least, small ones fill the device when C is small.  For
 each, with k in one to 32 slices, the time is estimated from how many tiles a multiprocessor gets, and the least is
 taken.  The estimate is for a device of 132 multiprocessors whichever it is: in how many slices a sum is taken, and so
-its last bits, depends on the sizes alone.
+its last bits, depends on the sizes alone.  Large products may go to cuBLASLt instead (blaslt.pyx).
 """
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
@@ -12,7 +12,9 @@ from libc.string cimport memset
 from ferrox._core.abi cimport FX_BF16, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_OK, FX_U8
 from ferrox._core.cuda.abi cimport CUresult
+from ferrox._core.cuda.blaslt cimport multiply_by_library
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
+from ferrox._core.cuda.product cimport A, B, C, D, product
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream
 
@@ -247,6 +249,7 @@ cdef int multiply(product *p) noexcept nogil:
     cdef int o, status
     cdef int64_t i
     cdef product inner
+    cdef bint done
     _join(p)
     if p.ndim > FX_GEMM_DIMS:       # one launch for each step of the outermost dimension
         inner = p[0]
@@ -267,7 +270,8 @@ cdef int multiply(product *p) noexcept nogil:
         p.column[A] = p.row[B] = 0
     if (p.m == 1 or p.n == 1) and along[p.dtype] != NULL:
         return _vector(p)
-    return _tiled(p)
+    status = multiply_by_library(p, tf32_allowed, _tiled, &done)
+    return status if done or status != FX_OK else _tiled(p)
 
 
 cdef tile *_tile(int dtype, str family, str name, int rows, int columns, int depth, int threads, bint even,
