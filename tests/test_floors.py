@@ -34,7 +34,15 @@ FLOORS = (
     ),
     ("ferrox._core.face",),
     ("ferrox",),
-    ("ferrox.autograd", "ferrox.func", "ferrox.cpu", "ferrox.cuda", "ferrox.queries", "ferrox.testing"),
+    (
+        "ferrox.autograd",
+        "ferrox.func",
+        "ferrox.cpu",
+        "ferrox.cuda",
+        "ferrox.backends",
+        "ferrox.queries",
+        "ferrox.testing",
+    ),
     ("ferrox.utils", "ferrox.io", "ferrox.viz", "ferrox.metrics"),
     ("ferrox.nn", "ferrox.optim"),
 )

@@ -126,8 +126,7 @@ __device__ __forceinline__ void add_rows(const Work *weights, const head_matrix<
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
 #pragma unroll
-                    for (int j = 0; j < 4; j++)
-                        sums[i][g * 4 + j] = multiply_add(p.v[i], q.v[j], sums[i][g * 4 + j]);
+                    for (int j = 0; j < 4; j++) sums[i][g * 4 + j] = multiply_add(p.v[i], q.v[j], sums[i][g * 4 + j]);
                 }
             }
         }
@@ -273,8 +272,7 @@ template <class T, int columns> __device__ __forceinline__ void attention_querie
             const query_sums<Work> of(s, head, first + y + i);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const Work w =
-                    exponential(score(s, kept, added, first + y + i, key + x + j, p[i][j]) - of.lse);
+                const Work w = exponential(score(s, kept, added, first + y + i, key + x + j, p[i][j]) - of.lse);
                 dp[i][j] = w * (dp[i][j] - of.delta) * Work(s.scale);
             }
         }
@@ -323,10 +321,10 @@ template <class T, int columns> __device__ __forceinline__ void attention_keys(c
 
 } // namespace fx
 
-#define FX_ATTENTION_KERNEL(name, blocks, ...)                                                                        \
+#define FX_ATTENTION_KERNEL(name, blocks, ...)                                                                    \
     extern "C" __global__ void __launch_bounds__(256, blocks) name(const __grid_constant__ fx_attention_args s) { \
-        fx::__VA_ARGS__(s);                                                                                           \
-    }                                                                                                                 \
+        fx::__VA_ARGS__(s);                                                                                       \
+    }                                                                                                             \
     FX_EXPORT(name)
 #define FX_ATTENTION(suffix, type, columns, blocks)                                                       \
     FX_ATTENTION_KERNEL(attention_##suffix##_##columns, blocks, attention_forward<type, columns>)         \

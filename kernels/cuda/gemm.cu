@@ -1,5 +1,5 @@
-/* Matrix products on the plain arithmetic units: float32, float64, integers.  Tiles and sizes of shared memory as in the
- * table of ferrox/_core/cuda/matmul.pyx. */
+/* Matrix products on the plain arithmetic units.  Tiles and sizes of shared memory are those of the table in
+ * ferrox/_core/cuda/gemm.pyx. */
 #include "gemm.cuh"
 
 FX_GEMM_TILES(f32, float, 128, 128, 8, 8, 8, true, 256, 2)

@@ -219,8 +219,7 @@ __device__ __forceinline__ void gemm_tile(const fx_gemm_args &s) {
         tile_place<rows, columns>(s, &row, &column);
         const gemm_operands<T> at(s, index);
         a_loader.start(at.a + row * s.a_row, s.m - row, s.a_row, s.a_column, begin, s.flags & FX_GEMM_WHOLE_A);
-        b_loader.start(at.b + column * s.b_column, s.n - column, s.b_column, s.b_row, begin,
-                       s.flags & FX_GEMM_WHOLE_B);
+        b_loader.start(at.b + column * s.b_column, s.n - column, s.b_column, s.b_row, begin, s.flags & FX_GEMM_WHOLE_B);
     }
     Sum sums[height][width] = {};
     int64_t rest = end - begin; /* of k, from the tile that is in use */
@@ -315,19 +314,19 @@ template <class T> __device__ __forceinline__ void gemm_add_slices(const fx_gemm
 
 } // namespace fx
 
-#define FX_GEMM_KERNEL(name, threads, blocks, ...)                                                                  \
+#define FX_GEMM_KERNEL(name, threads, blocks, ...)                                                               \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ fx_gemm_args s) { \
-        fx::__VA_ARGS__(s);                                                                                        \
-    }                                                                                                              \
+        fx::__VA_ARGS__(s);                                                                                      \
+    }                                                                                                            \
     FX_EXPORT(name)
 /* By which dimension of A and of B is adjacent: n, a row's elements; t, a column's. */
-#define FX_GEMM_TILES(suffix, type, rows, columns, depth, height, width, even, threads, blocks)     \
-    FX_GEMM_KERNEL(gemm_##suffix##_nn_##rows, threads, blocks,                                      \
-                   gemm_tile<type, rows, columns, depth, height, width, even, true, false>)         \
-    FX_GEMM_KERNEL(gemm_##suffix##_nt_##rows, threads, blocks,                                      \
-                   gemm_tile<type, rows, columns, depth, height, width, even, true, true>)          \
-    FX_GEMM_KERNEL(gemm_##suffix##_tn_##rows, threads, blocks,                                      \
-                   gemm_tile<type, rows, columns, depth, height, width, even, false, false>)        \
-    FX_GEMM_KERNEL(gemm_##suffix##_tt_##rows, threads, blocks,                                      \
+#define FX_GEMM_TILES(suffix, type, rows, columns, depth, height, width, even, threads, blocks) \
+    FX_GEMM_KERNEL(gemm_##suffix##_nn_##rows, threads, blocks,                                  \
+                   gemm_tile<type, rows, columns, depth, height, width, even, true, false>)     \
+    FX_GEMM_KERNEL(gemm_##suffix##_nt_##rows, threads, blocks,                                  \
+                   gemm_tile<type, rows, columns, depth, height, width, even, true, true>)      \
+    FX_GEMM_KERNEL(gemm_##suffix##_tn_##rows, threads, blocks,                                  \
+                   gemm_tile<type, rows, columns, depth, height, width, even, false, false>)    \
+    FX_GEMM_KERNEL(gemm_##suffix##_tt_##rows, threads, blocks,                                  \
                    gemm_tile<type, rows, columns, depth, height, width, even, false, true>)
 #endif

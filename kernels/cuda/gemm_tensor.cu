@@ -1,7 +1,7 @@
 /* Matrix products on tensor cores: float16 and bfloat16 with float32 sums, float32 by way of tf32.
  *
  * Tiles of A and B, 64 bytes deep along k, come through `stages` buffers of shared memory by asynchronous copies of
- * 16 bytes, so that operands have to allow these everywhere (`even` in matmul.pyx).  A tile lies as its operand does,
+ * 16 bytes, so that operands have to allow these everywhere (`even` in gemm.pyx).  A tile lies as its operand does,
  * in rows of 16-byte chunks, which are exchanged within a row so that the eight rows of a matrix are read without
  * conflicts; what is adjacent along rows is transposed on the way to registers.
  */
@@ -16,11 +16,12 @@ template <class T, int size, bool by_k> struct tensor_tile {
     static constexpr int chunks = by_k ? 4 : size / width; /* of a row */
     static constexpr int count = size * depth / width;     /* of all */
     static constexpr int bytes = count * 16;
+    /* Offset of a chunk.  The banks serve eight chunks at a time: the same one of eight rows, or, of float32 that is
+     * transposed word by word, two neighbours of four rows. */
     static __device__ __forceinline__ int place(int row, int chunk) {
-        /* two rows of four chunks, or eighth of a longer row, are what the banks serve at a time */
-        return (row * chunks + (by_k ? chunk ^ (row / 2 % 4) : chunk ^ (row % 8))) * 16;
+        const int other = by_k ? row / 2 % 4 : sizeof(T) == 2 ? row % 8 : row % 4 * 2;
+        return (row * chunks + (chunk ^ other)) * 16;
     }
-    /* Columns of half precision that are adjacent along rows in tf32 are read one by one: other chunks of a row then. */
     template <int threads>
     static __device__ __forceinline__ void copy(unsigned char *to, const T *base, int64_t rows, int64_t step_row,
                                                 int64_t step_k, int64_t k, int64_t end) {
@@ -28,7 +29,8 @@ template <class T, int size, bool by_k> struct tensor_tile {
         for (int i = 0; i < count / threads; i++) {
             const int p = int(threadIdx.x) + i * threads, row = p / chunks, chunk = p % chunks;
             const bool there = by_k ? row < rows && k + chunk * width < end : k + row < end && chunk * width < rows;
-            const T *from = by_k ? base + row * step_row + k + chunk * width : base + (k + row) * step_k + chunk * width;
+            const T *from =
+                by_k ? base + row * step_row + k + chunk * width : base + (k + row) * step_k + chunk * width;
             copy_async(to + place(row, chunk), there ? from : base, there);
         }
     }
@@ -62,8 +64,7 @@ template <class T, int size, bool by_k> struct tensor_tile {
             for (int i = 0; i < 4; i++) r[i] = to_tf32(r[i]);
         }
     }
-    /* One float32 of a tile that is adjacent along rows.  Lanes 4 t + g ask for k = t and rows g: four rows of the tile
-     * and two chunks of each, all in banks of their own. */
+    /* One float32 of a tile that is adjacent along rows. */
     static __device__ __forceinline__ uint32_t one(const unsigned char *tile, int row, int k) {
         return *reinterpret_cast<const uint32_t *>(tile + place(k, row / 4) + row % 4 * 4);
     }
@@ -130,7 +131,8 @@ __device__ __forceinline__ void tensor_gemm(const fx_gemm_args &s) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 group<float, 2> two = {{sums[p][q][half * 2], sums[p][q][half * 2 + 1]}};
-                float *to = ready + (warp / across * 16 + half * 8 + lane / 4) * pitch + first_column + q * 8 + lane % 4 * 2;
+                float *to =
+                    ready + (warp / across * 16 + half * 8 + lane / 4) * pitch + first_column + q * 8 + lane % 4 * 2;
                 *reinterpret_cast<group<float, 2> *>(to) = two;
             }
         }
@@ -146,14 +148,14 @@ __device__ __forceinline__ void tensor_gemm(const fx_gemm_args &s) {
 
 } // namespace fx
 
-#define FX_TENSOR(suffix, type, size, down, across, stages, blocks)                                             \
-    FX_GEMM_KERNEL(mma_##suffix##_nn_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, true, false>)                            \
-    FX_GEMM_KERNEL(mma_##suffix##_nt_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, true, true>)                             \
-    FX_GEMM_KERNEL(mma_##suffix##_tn_##size, down * across * 32, blocks,                                        \
-                   tensor_gemm<type, size, size, down, across, stages, false, false>)                           \
-    FX_GEMM_KERNEL(mma_##suffix##_tt_##size, down * across * 32, blocks,                                        \
+#define FX_TENSOR(suffix, type, size, down, across, stages, blocks)                   \
+    FX_GEMM_KERNEL(mma_##suffix##_nn_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, true, false>)  \
+    FX_GEMM_KERNEL(mma_##suffix##_nt_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, true, true>)   \
+    FX_GEMM_KERNEL(mma_##suffix##_tn_##size, down * across * 32, blocks,              \
+                   tensor_gemm<type, size, size, down, across, stages, false, false>) \
+    FX_GEMM_KERNEL(mma_##suffix##_tt_##size, down * across * 32, blocks,              \
                    tensor_gemm<type, size, size, down, across, stages, false, true>)
 FX_TENSOR(f16, fx::float16, 128, 2, 4, 4, 2)
 FX_TENSOR(f16, fx::float16, 64, 2, 2, 4, 4)

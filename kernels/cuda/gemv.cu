@@ -50,7 +50,7 @@ template <class T> __device__ __forceinline__ void gemv_along(const fx_gemm_args
     if (lane == 0) finish<T, Sum, 1>(s, at, index, row, 0, sums);
 }
 
-/* Rows are adjacent: a block takes 128 of them, each warp every eighth of k; then the warps' sums are added in order. */
+/* Rows are adjacent: a block takes 128 of them, each warp every eighth of k; the warps' sums are added in order. */
 template <class T> __device__ __forceinline__ void gemv_across(const fx_gemm_args &s) {
     using Sum = typename computed<T>::type;
     FX_DYNAMIC_SHARED(Sum, shared);

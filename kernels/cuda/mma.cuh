@@ -43,13 +43,13 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const
                  : "memory");
 }
 
-#define FX_MMA_HALF(type, name)                                                                               \
+#define FX_MMA_HALF(type, name)                                                                                 \
     __device__ __forceinline__ void multiply_matrices(type, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, \
-                                                      uint32_t b1) {                                          \
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                           \
-                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                        \
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                         \
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                         \
+                                                      uint32_t b1) {                                            \
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." name "." name ".f32 "                             \
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                          \
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                           \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));                           \
     }
 FX_MMA_HALF(float16, "f16")
 FX_MMA_HALF(bfloat16, "bf16")
@@ -106,7 +106,8 @@ struct sim_operands {
         }
     }
 };
-template <class T> static inline void multiply_matrices(T, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+template <class T> static inline void multiply_matrices(T, float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                        uint32_t b1) {
     const sim_operands all(a, b0, b1);
     for (int e = 0; e < 4; e++) {
         const int g = threadIdx.x % 32 / 4, row = e / 2, column = threadIdx.x % 4 * 2 + e % 2;

@@ -148,8 +148,7 @@ template <class R, class Rule> __device__ __forceinline__ void step(const fx_ste
     for (int64_t i = begin + threadIdx.x; i < end; i += 256) {
         R one[Rule::width];
 #pragma unroll
-        for (int k = 0; k < Rule::width; k++)
-            one[k] = a.data[t][k] ? load_as<R>(a.data[t][k], a.dtype[t][k], i) : R(0);
+        for (int k = 0; k < Rule::width; k++) one[k] = a.data[t][k] ? load_as<R>(a.data[t][k], a.dtype[t][k], i) : R(0);
         rule.apply(one);
 #pragma unroll
         for (int k = 0; k < Rule::width; k++)
@@ -219,7 +218,8 @@ template <class R> __device__ __forceinline__ void norm(const fx_list_args &a) {
         } else {
 #pragma unroll
             for (int k = 0; k < width; k++)
-                if (i + k < end) s[k] = join(a.kind, s[k], term(a.kind, double(load_as<R>(a.data[t], dtype, i + k)), a.p));
+                if (i + k < end)
+                    s[k] = join(a.kind, s[k], term(a.kind, double(load_as<R>(a.data[t], dtype, i + k)), a.p));
         }
     }
 #pragma unroll
@@ -241,10 +241,8 @@ __device__ __forceinline__ void norm_of_sums(const fx_list_args &a) {
 
 } // namespace fx
 
-#define FX_OVER_TENSORS(name, args, ...)                                                     \
-    extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ args a) { \
-        fx::__VA_ARGS__(a);                                                                  \
-    }                                                                                        \
+#define FX_OVER_TENSORS(name, args, ...)                                                                           \
+    extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ args a) { fx::__VA_ARGS__(a); } \
     FX_EXPORT(name)
 FX_OVER_TENSORS(sgd_f32, fx_step_args, step<float, fx::sgd_rule<float>>)
 FX_OVER_TENSORS(sgd_f64, fx_step_args, step<double, fx::sgd_rule<double>>)

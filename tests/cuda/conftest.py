@@ -42,6 +42,7 @@ if SIMULATED:
     SIMULATOR = ctypes.CDLL(str(build_simulator.driver()), mode=ctypes.RTLD_GLOBAL)
     SIMULATOR.fxsim_last_failure.restype = ctypes.c_char_p
     SIMULATOR.fxsim_live.restype = ctypes.c_uint64
+    os.environ["FERROX_CUBLASLT"] = "0"  # the real one would not find a GPU here
     os.environ["FERROX_CUDA_KERNELS"] = str(build_simulator.kernels(KERNELS))
 
 

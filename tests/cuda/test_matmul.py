@@ -85,6 +85,55 @@ def test_the_largest_tiles(orders, dtype):
     same(got, x[:, None].repeat(3, 1), y[:, None], dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "tf32"])
+@pytest.mark.parametrize("orders", ["nn", "nt", "tn", "tt"])
+@pytest.mark.parametrize("shape", [(64, 32, 64), (8, 8, 16), (72, 104, 136), (40, 1600, 48)])
+def test_tensor_cores(shape, orders, dtype, monkeypatch):
+    """Sizes that allow 16-byte accesses; tf32 has to be allowed, and rounds its operands to 10 bits of mantissa."""
+    m, k, n = shape
+    rng = np.random.default_rng(9)
+    kind = "float32" if dtype == "tf32" else dtype
+    a, x = values(rng, (2, m, k), kind)
+    b, y = values(rng, (2, k, n), kind)
+    c, z = values(rng, (n,), kind)
+    a, b = arranged(a, orders[0]), arranged(b, orders[1])
+    exact = a @ b
+    monkeypatch.setattr(fx.backends.cuda.matmul, "allow_tf32", dtype == "tf32")
+    got = a @ b
+    added = fx.addmm(c, a[0], b[0], beta=2, alpha=0.5)
+    if dtype != "tf32":
+        same(got, x, y, kind)
+        same(added, x[0], y[0], kind, 0.5, 2, z)
+        return
+    assert not fx.equal(exact.cpu(), got.cpu())
+    same(exact, x, y, kind)
+    xr, yr = rounded(x), rounded(y)
+    same(got, xr, yr, kind)
+    same(added, xr[0], yr[0], kind, 0.5, 2, z)
+
+
+def rounded(x):
+    """To 10 bits of mantissa, ties away from zero."""
+    bits = x.astype("float32").view("uint32")
+    return ((bits + 0x1000) & ~np.uint32(0x1FFF)).view("float32").astype("float64")
+
+
+def test_tf32_is_a_setting():
+    assert fx.backends.cuda.matmul.allow_tf32 is False
+    with pytest.raises(TypeError, match="must be a bool"):
+        fx.backends.cuda.matmul.allow_tf32 = 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("orders", ["nn", "nt", "tn", "tt"])
+def test_the_largest_tensor_tiles(orders, dtype):
+    rng = np.random.default_rng(10)
+    a, x = values(rng, (248, 16), dtype)
+    b, y = values(rng, (66, 16, 248), dtype)
+    a, b = arranged(a, orders[0]), arranged(b, orders[1])
+    same((a @ b)[::16], x, y[::16], dtype)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("k", [1, 31, 1500, 9000])
 def test_vectors(k, dtype):
@@ -169,8 +218,10 @@ def test_empty(dtype):
     for m, n in ((2, 3), (1, 3), (3, 1), (1, 1)):
         a, b = fx.ones(m, 0, dtype=kind, device="cuda"), fx.ones(0, n, dtype=kind, device="cuda")
         assert not (a @ b).cpu().any()
-        assert (fx.addmm(fx.ones(n, dtype=kind, device="cuda"), a, b, beta=2) == 2).cpu().all()
-    assert (fx.ones(0, 2, 3, dtype=kind, device="cuda") @ fx.ones(0, 3, 2, dtype=kind, device="cuda")).shape == (0, 2, 2)
+        added = fx.addmm(fx.ones(n, dtype=kind, device="cuda"), a, b, beta=2)
+        assert (added == 2).cpu().all()
+    a, b = (fx.ones(0, *s, dtype=kind, device="cuda") for s in ((2, 3), (3, 2)))
+    assert (a @ b).shape == (0, 2, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])

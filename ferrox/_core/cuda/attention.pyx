@@ -230,7 +230,7 @@ cdef int sdpa_backward(fx_call *call) noexcept nogil:
     cdef fx_array *x[FX_ATTENTION_OPERANDS]
     cdef fx_attention_args s
     cdef leading lead
-    cdef int status, i, device = call.arrays[4].device_index
+    cdef int status, device = call.arrays[4].device_index
     if not call.arrays[7].flags & call.arrays[8].flags & FX_CONTIGUOUS:
         return dense(call, sdpa_backward, 0, 0)
     x[FX_G], x[FX_Q], x[FX_K], x[FX_V] = call.arrays[3], call.arrays[4], call.arrays[5], call.arrays[6]

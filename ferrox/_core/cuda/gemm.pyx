@@ -4,7 +4,7 @@ Note [Choosing a kernel]: a product with one row or one column is bound by readi
 own.  The others have tiles of several sizes: large ones read least, small ones fill the device when C is small.  For
 each, with k in one to 32 slices, the time is estimated from how many tiles a multiprocessor gets, and the least is
 taken.  The estimate is for a device of 132 multiprocessors whichever it is: in how many slices a sum is taken, and so
-its last bits, depends on the sizes alone.
+its last bits, depends on the sizes alone.  Large products may go to cuBLASLt instead (blaslt.pyx).
 """
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
@@ -12,7 +12,9 @@ from libc.string cimport memset
 from ferrox._core.abi cimport FX_BF16, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_OK, FX_U8
 from ferrox._core.cuda.abi cimport CUresult
+from ferrox._core.cuda.blaslt cimport multiply_by_library
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
+from ferrox._core.cuda.product cimport A, B, C, D, product
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream
 
@@ -50,17 +52,19 @@ cdef enum:
 cdef struct tile:
     int rows, columns, depth, threads, shared
     bint even               # only operands that are read 16 bytes at a time, without a rest
+    bint tf32               # only where that is allowed
     double full, alone
     cuda_kernel *kernel[4]  # nn, nt, tn, tt
 
 cdef enum:
-    MOST_TILES = 4
+    MOST_TILES = 6
 
 cdef tile[10][MOST_TILES] tiles         # by dtype, the smallest last
 cdef int[10] n_tiles
 cdef cuda_kernel *along[10]             # products with a vector
 cdef cuda_kernel *across[10]
 cdef cuda_kernel *add_slices[10]
+cdef bint tf32_allowed = False
 cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef int[10] sum_size = [1, 1, 1, 2, 4, 8, 4, 4, 4, 8]
 
@@ -101,8 +105,7 @@ cdef bint _whole(const product *p, int which, int64_t across_step, int width) no
 
 
 cdef void _fill(const product *p, fx_gemm_args *s) noexcept nogil:
-    cdef int i, o, width = min(4, 16 // item_size[p.dtype])
-    cdef bint by_k
+    cdef int i, o
     memset(s, 0, sizeof(fx_gemm_args))
     s.a, s.b, s.d, s.c = p.data[A], p.data[B], p.data[D], p.data[C]
     s.alpha, s.beta = p.alpha, p.beta
@@ -198,12 +201,19 @@ cdef double _cycles(const tile *t, const fx_gemm_args *s) noexcept nogil:
     return cycles
 
 
+cdef bint _even(const product *p, bint a_by_k, bint b_by_k, int width) noexcept nogil:
+    return (p.column[A] if a_by_k else p.row[A]) == 1 and (p.row[B] if b_by_k else p.column[B]) == 1 \
+        and (p.k if a_by_k else p.m) % width == 0 and (p.k if b_by_k else p.n) % width == 0 \
+        and _whole(p, A, p.row[A] if a_by_k else p.column[A], width) \
+        and _whole(p, B, p.column[B] if b_by_k else p.row[B], width)
+
+
 cdef int _tiled(product *p) noexcept nogil:
     cdef fx_gemm_args s, tried
     cdef launch_shape shape
     cdef tile *best = NULL
     cdef tile *t
-    cdef int i, wanted, form = 0, width = min(4, 16 // item_size[p.dtype])
+    cdef int i, wanted, width = min(4, 16 // item_size[p.dtype])
     cdef bint a_by_k, b_by_k, even
     cdef double least = 0, cycles
     _fill(p, &s)
@@ -213,12 +223,12 @@ cdef int _tiled(product *p) noexcept nogil:
         s.flags |= FX_GEMM_WHOLE_A
     if (s.b_row if b_by_k else s.b_column) == 1 and _whole(p, B, s.b_column if b_by_k else s.b_row, width):
         s.flags |= FX_GEMM_WHOLE_B
-    even = s.flags & FX_GEMM_WHOLE_A and s.flags & FX_GEMM_WHOLE_B and (s.k if a_by_k else s.m) % width == 0 \
-        and (s.k if b_by_k else s.n) % width == 0
+    even = _even(p, a_by_k, b_by_k, 16 // item_size[p.dtype])
     tried = s
     for i in range(n_tiles[p.dtype]):
         t = &tiles[p.dtype][i]
-        if (t.even and not even) or ceil_div(s.m, t.rows) * ceil_div(s.n, t.columns) > 0x7fffffff:
+        if (t.even and not even) or (t.tf32 and not tf32_allowed) \
+                or ceil_div(s.m, t.rows) * ceil_div(s.n, t.columns) > 0x7fffffff:
             continue
         wanted = 1
         while wanted <= 32 and (wanted == 1 or s.k >= wanted * LEAST_SLICE):
@@ -230,16 +240,16 @@ cdef int _tiled(product *p) noexcept nogil:
             wanted += 1 if wanted < 4 else wanted // 2
     if best == NULL:
         return FX_ERROR_TYPE
-    form = (0 if a_by_k else 2) + (1 if b_by_k else 0)
     shape = flat_shape(<unsigned int> (ceil_div(s.m, best.rows) * ceil_div(s.n, best.columns)), best.threads)
     shape.shared = best.shared
-    return _launch(p, &s, best.kernel[form], &shape)
+    return _launch(p, &s, best.kernel[2 * (not a_by_k) + b_by_k], &shape)
 
 
 cdef int multiply(product *p) noexcept nogil:
     cdef int o, status
     cdef int64_t i
     cdef product inner
+    cdef bint done
     _join(p)
     if p.ndim > FX_GEMM_DIMS:       # one launch for each step of the outermost dimension
         inner = p[0]
@@ -260,35 +270,60 @@ cdef int multiply(product *p) noexcept nogil:
         p.column[A] = p.row[B] = 0
     if (p.m == 1 or p.n == 1) and along[p.dtype] != NULL:
         return _vector(p)
-    return _tiled(p)
+    status = multiply_by_library(p, tf32_allowed, _tiled, &done)
+    return status if done or status != FX_OK else _tiled(p)
 
 
-cdef int _tile(int dtype, str suffix, int rows, int columns, int depth, int threads, bint even, double full,
-               double alone) except -1:
+cdef tile *_tile(int dtype, str family, str name, int rows, int columns, int depth, int threads, bint even,
+                 double full, double alone) except NULL:
     cdef tile *t = &tiles[dtype][n_tiles[dtype]]
     cdef int i
     t.rows, t.columns, t.depth, t.threads, t.even, t.full, t.alone = rows, columns, depth, threads, even, full, alone
     t.shared = 2 * depth * (rows + columns + 8) * sum_size[dtype]
     for i, form in enumerate(("nn", "nt", "tn", "tt")):
-        t.kernel[i] = find_kernel("gemm", f"gemm_{suffix}_{form}_{rows}")
+        t.kernel[i] = find_kernel(family, f"{name}_{form}_{rows}")
     n_tiles[dtype] += 1
+    return t
+
+
+cdef int _tensor_tile(int dtype, str suffix, int size, int threads, double full, double alone) except -1:
+    cdef int depth = 64 // item_size[dtype], stages = 4
+    cdef tile *t = _tile(dtype, "gemm_tensor", f"mma_{suffix}", size, size, depth, threads, True, full, alone)
+    t.shared = stages * depth * 2 * size * item_size[dtype]
+    t.tf32 = dtype == FX_F32
     return 0
+
+
+def set_allow_tf32(allow):
+    """Whether products of float32 may round their operands to 10 bits of mantissa, for the tensor cores."""
+    global tf32_allowed
+    tf32_allowed = allow
+
+
+def get_allow_tf32():
+    """The setting of `set_allow_tf32`."""
+    return bool(tf32_allowed)
 
 
 cdef int _tables() except -1:
     cdef int dtype
-    _tile(FX_F32, "f32", 128, 128, 8, 256, True, 112, 75)
-    _tile(FX_F32, "f32", 64, 64, 16, 256, False, 80, 45)
-    _tile(FX_F32, "f32", 32, 32, 32, 64, False, 45, 16)
-    _tile(FX_F64, "f64", 64, 64, 16, 256, False, 48, 30)
-    _tile(FX_F64, "f64", 32, 32, 16, 64, False, 30, 12)
-    _tile(FX_F16, "f16", 64, 64, 16, 256, False, 60, 40)
-    _tile(FX_BF16, "bf16", 64, 64, 16, 256, False, 60, 40)
+    _tile(FX_F32, "gemm", "gemm_f32", 128, 128, 8, 256, True, 112, 75)
+    _tile(FX_F32, "gemm", "gemm_f32", 64, 64, 16, 256, False, 80, 45)
+    _tile(FX_F32, "gemm", "gemm_f32", 32, 32, 32, 64, False, 45, 16)
+    _tile(FX_F64, "gemm", "gemm_f64", 64, 64, 16, 256, False, 48, 30)
+    _tile(FX_F64, "gemm", "gemm_f64", 32, 32, 16, 64, False, 30, 12)
+    _tile(FX_F16, "gemm", "gemm_f16", 64, 64, 16, 256, False, 60, 40)
+    _tile(FX_BF16, "gemm", "gemm_bf16", 64, 64, 16, 256, False, 60, 40)
+    for code, suffix in ((FX_F16, "f16"), (FX_BF16, "bf16")):
+        _tensor_tile(code, suffix, 128, 256, 1000, 700)
+        _tensor_tile(code, suffix, 64, 128, 700, 250)
+    _tensor_tile(FX_F32, "tf32", 128, 256, 500, 350)
+    _tensor_tile(FX_F32, "tf32", 64, 128, 350, 125)
     for code, suffix in ((FX_U8, "u8"), (FX_I8, "u8"), (FX_I16, "u16")):
-        _tile(code, suffix, 32, 32, 32, 64, False, 25, 10)
+        _tile(code, "gemm", f"gemm_{suffix}", 32, 32, 32, 64, False, 25, 10)
     for code, suffix, depth in ((FX_I32, "u32", 32), (FX_I64, "u64", 16)):
-        _tile(code, suffix, 64, 64, 16, 256, False, 40, 25)
-        _tile(code, suffix, 32, 32, depth, 64, False, 25, 10)
+        _tile(code, "gemm", f"gemm_{suffix}", 64, 64, 16, 256, False, 40, 25)
+        _tile(code, "gemm", f"gemm_{suffix}", 32, 32, depth, 64, False, 25, 10)
     for code, suffix in ((FX_U8, "u8"), (FX_I8, "u8"), (FX_I16, "u16"), (FX_I32, "u32"), (FX_I64, "u64"),
                          (FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
         dtype = code

@@ -6,9 +6,11 @@ dimensions become rows where that needs no copy, the rest is a batch, in one lau
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, \
+    fx_call
 from ferrox._core.backend cimport provide
-from ferrox._core.cuda.gemm cimport A, B, C, D, multiply, product
+from ferrox._core.cuda.gemm cimport multiply
+from ferrox._core.cuda.product cimport A, B, C, D, product
 
 
 cdef int refuse(fx_call *call, int status, const char *message) noexcept nogil:

@@ -1,7 +1,7 @@
 /* What the kernels over many tensors (kernels/cuda/optim.cu) are launched with; filled by ferrox/_core/cuda/optim.pyx.
  *
- * The tensors travel in the arguments, which may have 4 KB: more of them take several launches.  Tensor i has the blocks
- * from first_block[i] to first_block[i + 1]; a block takes FX_STEP_CHUNK elements.  C.
+ * The tensors travel in the arguments, which may have 4 KB: more of them take several launches.  Tensor i has the
+ * blocks from first_block[i] to first_block[i + 1]; a block takes FX_STEP_CHUNK elements.  C.
  */
 #ifndef FX_STEP_ARGS_H
 #define FX_STEP_ARGS_H
@@ -21,8 +21,17 @@ enum fx_step_flags {
 
 /* SGD: step, momentum, fresh, decay, sign.  Adam: step, shrink, decay, sign, fresh1, fresh2, kept2, root, eps. */
 enum fx_step_factor {
-    FX_STEP_SIZE, FX_STEP_SIGN, FX_STEP_WEIGHT, FX_SGD_MOMENTUM, FX_SGD_FRESH,
-    FX_ADAM_SHRINK = FX_SGD_MOMENTUM, FX_ADAM_FRESH1, FX_ADAM_FRESH2, FX_ADAM_KEPT2, FX_ADAM_ROOT, FX_ADAM_EPS,
+    FX_STEP_SIZE,
+    FX_STEP_SIGN,
+    FX_STEP_WEIGHT,
+    FX_SGD_MOMENTUM,
+    FX_SGD_FRESH,
+    FX_ADAM_SHRINK = FX_SGD_MOMENTUM,
+    FX_ADAM_FRESH1,
+    FX_ADAM_FRESH2,
+    FX_ADAM_KEPT2,
+    FX_ADAM_ROOT,
+    FX_ADAM_EPS,
     FX_STEP_FACTORS
 };
 

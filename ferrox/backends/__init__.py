@@ -1,0 +1,4 @@
+"""Settings of the backends.  PyTorch's names."""
+from ferrox.backends import cuda
+
+__all__ = ["cuda"]
