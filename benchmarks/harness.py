@@ -9,6 +9,9 @@ import sys
 import time
 
 ORDER = ("Ferrox", "PyTorch", "NumPy", "JAX")
+# The threads of a pool go on spinning for a while after their last work (OpenBLAS's for 2^26 cycles), and would take a
+# core from whoever is next.
+SPIN = 0.08
 
 
 class Settings:
@@ -62,6 +65,8 @@ def interleave(systems, settings, label=""):
         progress(f"{label}: round {k + 1} of {settings.rounds}")
         for name, function in systems.items():
             gc.collect()
+            if settings.threads > 1:
+                time.sleep(SPIN)
             start = time.perf_counter()
             for _ in range(counts[name]):
                 function()

@@ -20,16 +20,17 @@ from ferrox._core.cuda.stream import (
     get_default_stream,
     set_stream,
 )
+from ferrox._core.random import default_generator as _default_generator
 
 __all__ = [
     "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
     "can_device_access_peer", "current_device", "current_stream", "default_stream", "device", "device_count",
     "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
-    "get_per_process_memory_fraction", "init", "is_available", "is_initialized", "manual_seed", "manual_seed_all",
-    "max_memory_allocated", "max_memory_reserved", "mem_get_info", "memory_allocated", "memory_reserved",
-    "memory_snapshot", "memory_stats", "memory_summary", "reset_accumulated_memory_stats",
-    "reset_peak_memory_stats", "set_device", "set_per_process_memory_fraction", "set_stream", "stream",
-    "synchronize", "why_not",
+    "get_per_process_memory_fraction", "get_rng_state", "init", "initial_seed", "is_available", "is_initialized",
+    "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
+    "memory_allocated", "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary",
+    "reset_accumulated_memory_stats", "reset_peak_memory_stats", "seed", "seed_all", "set_device",
+    "set_per_process_memory_fraction", "set_rng_state", "set_stream", "stream", "synchronize", "why_not",
 ]
 
 
@@ -283,9 +284,48 @@ def get_per_process_memory_fraction(device=None):
     return 1.0 if limit is None else limit / mem_get_info(device)[1]
 
 
+def _generator(device=None):
+    return _default_generator(f"cuda:{_context.index_of(device, 'generator')}")
+
+
 def manual_seed(seed):
-    """Begin a random stream on the GPU; nothing happens where there is none."""
+    """Begin a random stream on this thread's GPU; nothing happens where there is none."""
+    if is_available():
+        _generator().manual_seed(seed)
 
 
 def manual_seed_all(seed):
     """Begin a random stream on every GPU; nothing happens where there is none."""
+    if is_available():
+        for index in range(device_count()):
+            _generator(index).manual_seed(seed)
+
+
+def seed():
+    """Begin a stream that cannot be predicted on this thread's GPU; nothing happens where there is none."""
+    if is_available():
+        _generator().seed()
+
+
+def seed_all():
+    """Begin one stream that cannot be predicted on every GPU; nothing happens where there is none."""
+    if is_available():
+        manual_seed_all(_generator().seed())
+
+
+def initial_seed():
+    """The seed that the stream of this thread's GPU began with."""
+    init()
+    return _generator().initial_seed()
+
+
+def get_rng_state(device=None):
+    """The state of a GPU's generator, a tensor of uint8 on the CPU, for `set_rng_state`."""
+    init()
+    return _generator(device).get_state()
+
+
+def set_rng_state(new_state, device=None):
+    """Put a GPU's generator back to a state."""
+    init()
+    _generator(device).set_state(new_state)

@@ -108,6 +108,35 @@ fx.optim.Sgd([x], lr=0.1)  # wrong
 """
 
 
+SCRIPT = """
+import ferrox as fx
+from ferrox import nn, optim
+from ferrox.utils.data import DataLoader, TensorDataset
+m = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.1), nn.LayerNorm(4), nn.Linear(4, 1))
+o = optim.Adam(m.parameters(), lr=1e-3)
+s = optim.lr_scheduler.StepLR(o, 3)
+m.train()
+m.eval()
+m.zero_grad()
+for x, y in DataLoader(TensorDataset(fx.rand(8, 3), fx.rand(8, 1)), batch_size=4, shuffle=True):
+    o.zero_grad()
+    loss = nn.functional.mse_loss(m(x), y)
+    loss.backward()
+    o.step()
+    s.step()
+state = m.state_dict()
+m.load_state_dict(state)
+m.to(fx.float64).double()
+for name, p in m.named_parameters():
+    print(name, p.shape)
+fx.save(state, "x.safetensors")
+m.load_state_dict(fx.load("x.safetensors"))
+loss_fn = nn.CrossEntropyLoss()
+with fx.no_grad():
+    print(m(fx.rand(1, 3)))
+"""
+
+
 def mypy(folder, *arguments):
     pytest.importorskip("mypy", reason="mypy is not installed")
     command = [sys.executable, "-P", "-m", "mypy", "--config-file=", "--follow-imports=silent", "--no-color-output"]
@@ -142,8 +171,9 @@ def test_stubs_are_sound_themselves(tmp_path):
     assert said.startswith("Success"), said
 
 
-def test_a_typed_program_is_accepted(tmp_path):
-    assert check_types(PROGRAM, tmp_path, "--no-implicit-reexport", "--check-untyped-defs") == {}
+@pytest.mark.parametrize("program", [PROGRAM, SCRIPT], ids=["program", "script"])
+def test_a_typed_program_is_accepted(tmp_path, program):
+    assert check_types(program, tmp_path, "--strict") == {}
 
 
 def test_a_wrong_program_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """`autograd.Function`: a forward and its backward, written in Python, in PyTorch's form."""
 
 import functools
+from typing import Any
 
 from ferrox._core.custom import FunctionCtx, apply_function, function_operator
 from ferrox._core.graph import _set_grad_enabled, is_grad_enabled
@@ -61,7 +62,7 @@ class Function:
     vjp = backward
 
     @classmethod
-    def apply(cls, *args, **kwargs):
+    def apply(cls, *args, **kwargs) -> Any:
         """Call the function, recording it for gradients."""
         known = cls.__dict__.get("_ferrox_operator")
         if known is None:

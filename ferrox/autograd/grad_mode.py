@@ -2,6 +2,8 @@
 
 import functools
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ferrox._core.graph import _set_grad_enabled, _set_persist, is_grad_enabled
 
@@ -11,6 +13,7 @@ __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "is_inference_mod
 _GENERATOR, _COROUTINE = 0x20, 0x80     # bits of a code object's co_flags
 
 _state = threading.local()
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Mode:
@@ -21,14 +24,14 @@ class _Mode:
     def _clone(self):
         return type(self)()
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._before = _set_grad_enabled(self._on)
         return None
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         _set_grad_enabled(self._before)
 
-    def __call__(self, function):
+    def __call__(self, function: _F) -> _F:
         if isinstance(function, type):
             raise TypeError(f"{type(self).__name__} decorates functions; got the class {function.__name__}")
         flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
@@ -99,7 +102,7 @@ class _PlainMode(_Mode):
 
     __slots__ = ()
 
-    def __new__(cls, function=None):
+    def __new__(cls, function: Any = None) -> Any:
         mode = object.__new__(cls)
         return mode if function is None else mode(function)
 
@@ -254,7 +257,7 @@ class saved_values:
             raise ValueError(f'saved_values takes "keep" or "persist", got {policy!r}')
         self._policy = policy
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self._before = _set_persist(self._policy == "persist")
 
     def __exit__(self, *exception):

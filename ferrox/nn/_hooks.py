@@ -19,7 +19,7 @@ class Hooks:
 
     __slots__ = ("backward", "backward_pre", "forward", "forward_pre")
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.forward_pre = _HookDict()
         self.forward = _HookDict()
         self.backward_pre = _HookDict()
@@ -118,7 +118,7 @@ class _Tap(fx.autograd.Function):
 class _BackwardHooks:
     """One call's backward hooks: a tap on the inputs sees grad_input, a tap on the outputs sees grad_output."""
 
-    def __init__(self, module, hooks):
+    def __init__(self, module, hooks) -> None:
         self.module = module
         self.hooks = [hook.function for hook in hooks.backward.values()]
         self.pre_hooks = [hook.function for hook in hooks.backward_pre.values()]

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ferrox as fx
 from ferrox.nn._hooks import add_hook
@@ -80,7 +80,7 @@ class StateDictMixin:
         if type(self).get_extra_state is not StateDictMixin.get_extra_state:
             destination[prefix + EXTRA_STATE_SUFFIX] = self.get_extra_state()
 
-    def state_dict(self, *args, destination=None, prefix="", keep_vars=False):
+    def state_dict(self, *args, destination=None, prefix="", keep_vars=False) -> dict[str, Any]:
         """Return the parameters and persistent buffers of the module and its children, by dotted name.
 
         Parameters
@@ -160,7 +160,7 @@ class StateDictMixin:
                     if head not in (self._modules if dot else local_state):
                         unexpected_keys.append(key)
 
-    def load_state_dict(self, state_dict, strict=True, assign=False):
+    def load_state_dict(self, state_dict, strict=True, assign=False) -> Any:
         """Copy the tensors of `state_dict` into the parameters and buffers of the module and its children.
 
         Parameters

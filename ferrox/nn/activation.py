@@ -39,7 +39,7 @@ __all__ = [
 class ReLU(Module):
     """``max(0, x)``."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -53,7 +53,7 @@ class ReLU(Module):
 class ReLU6(Module):
     """``min(max(0, x), 6)``."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -67,7 +67,7 @@ class ReLU6(Module):
 class LeakyReLU(Module):
     """``x`` where positive, ``negative_slope * x`` elsewhere."""
 
-    def __init__(self, negative_slope=0.01, inplace=False):
+    def __init__(self, negative_slope=0.01, inplace=False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
         self.inplace = inplace
@@ -86,7 +86,7 @@ class LeakyReLU(Module):
 class ELU(Module):
     """``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere."""
 
-    def __init__(self, alpha=1.0, inplace=False):
+    def __init__(self, alpha=1.0, inplace=False) -> None:
         super().__init__()
         self.alpha = alpha
         self.inplace = inplace
@@ -101,7 +101,7 @@ class ELU(Module):
 class SELU(Module):
     """The self-normalising ELU, with its fixed scale and alpha."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -115,7 +115,7 @@ class SELU(Module):
 class CELU(Module):
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
 
-    def __init__(self, alpha=1.0, inplace=False):
+    def __init__(self, alpha=1.0, inplace=False) -> None:
         super().__init__()
         self.alpha = alpha
         self.inplace = inplace
@@ -130,7 +130,7 @@ class CELU(Module):
 class SiLU(Module):
     """``x * sigmoid(x)``, also called swish."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -144,7 +144,7 @@ class SiLU(Module):
 class Mish(Module):
     """``x * tanh(softplus(x))``."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -158,7 +158,7 @@ class Mish(Module):
 class Hardsigmoid(Module):
     """``relu6(x + 3) / 6``."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -169,7 +169,7 @@ class Hardsigmoid(Module):
 class Hardswish(Module):
     """``x * relu6(x + 3) / 6``."""
 
-    def __init__(self, inplace=False):
+    def __init__(self, inplace=False) -> None:
         super().__init__()
         self.inplace = inplace
 
@@ -180,7 +180,7 @@ class Hardswish(Module):
 class GELU(Module):
     """``x`` times the normal distribution function of ``x`` (``approximate="tanh"``: the tanh formula)."""
 
-    def __init__(self, approximate="none"):
+    def __init__(self, approximate="none") -> None:
         super().__init__()
         self.approximate = approximate
 
@@ -194,7 +194,7 @@ class GELU(Module):
 class Softplus(Module):
     """``log(1 + exp(beta * x)) / beta``, and ``x`` where ``beta * x`` exceeds `threshold`."""
 
-    def __init__(self, beta=1.0, threshold=20.0):
+    def __init__(self, beta=1.0, threshold=20.0) -> None:
         super().__init__()
         self.beta = beta
         self.threshold = threshold
@@ -230,7 +230,7 @@ class Tanhshrink(Module):
 class Softshrink(Module):
     """``x`` moved towards zero by `lambd`, zero within `lambd` of it."""
 
-    def __init__(self, lambd=0.5):
+    def __init__(self, lambd=0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
@@ -244,7 +244,7 @@ class Softshrink(Module):
 class Hardshrink(Module):
     """``x``, but zero within `lambd` of zero."""
 
-    def __init__(self, lambd=0.5):
+    def __init__(self, lambd=0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
@@ -272,7 +272,7 @@ class Tanh(Module):
 class Hardtanh(Module):
     """``x`` limited to ``[min_val, max_val]``."""
 
-    def __init__(self, min_val=-1.0, max_val=1.0, inplace=False):
+    def __init__(self, min_val=-1.0, max_val=1.0, inplace=False) -> None:
         super().__init__()
         if not max_val > min_val:
             raise AssertionError("max_val must be larger than min_val")
@@ -292,7 +292,7 @@ class Hardtanh(Module):
 class Threshold(Module):
     """``x`` where it exceeds `threshold`, `value` elsewhere."""
 
-    def __init__(self, threshold, value, inplace=False):
+    def __init__(self, threshold, value, inplace=False) -> None:
         super().__init__()
         self.threshold = threshold
         self.value = value
@@ -318,7 +318,7 @@ class PReLU(Module):
         The weight's initial value.
     """
 
-    def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None):
+    def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None) -> None:
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
@@ -340,7 +340,7 @@ class PReLU(Module):
 class GLU(Module):
     """Split the input in two along `dim` and return ``first * sigmoid(second)``."""
 
-    def __init__(self, dim=-1):
+    def __init__(self, dim=-1) -> None:
         super().__init__()
         self.dim = dim
 
@@ -357,7 +357,7 @@ def _implicit_dim(input):
 
 
 class _AlongDim(Module):
-    def __init__(self, dim=None):
+    def __init__(self, dim=None) -> None:
         super().__init__()
         self.dim = dim
 

@@ -52,7 +52,7 @@ class Sequential(_Indexed):
     (3, 2)
     """
 
-    def __init__(self, *args):
+    def __init__(self, *args) -> None:
         super().__init__()
         if len(args) == 1 and isinstance(args[0], OrderedDict):
             for name, module in args[0].items():
@@ -139,7 +139,7 @@ class ModuleList(_Indexed):
     (3, 6)
     """
 
-    def __init__(self, modules=None):
+    def __init__(self, modules=None) -> None:
         super().__init__()
         if modules is not None:
             self.extend(modules)
@@ -296,7 +296,7 @@ class ModuleDict(_Mapped, Module):
     ['mean', 'scale']
     """
 
-    def __init__(self, modules=None):
+    def __init__(self, modules=None) -> None:
         super().__init__()
         if modules is not None:
             self.update(modules)
@@ -345,7 +345,7 @@ class ParameterList(_ParameterHolder):
     [(2,), (3,)]
     """
 
-    def __init__(self, values=None):
+    def __init__(self, values=None) -> None:
         super().__init__()
         self._size = 0
         if values is not None:
@@ -412,7 +412,7 @@ class ParameterDict(_Mapped, _ParameterHolder):
     True
     """
 
-    def __init__(self, parameters=None):
+    def __init__(self, parameters=None) -> None:
         super().__init__()
         self._keys = {}
         if parameters is not None:

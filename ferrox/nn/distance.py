@@ -9,7 +9,7 @@ __all__ = ["CosineSimilarity", "PairwiseDistance"]
 class CosineSimilarity(Module):
     """The cosine of the angle between two inputs along `dim`."""
 
-    def __init__(self, dim=1, eps=1e-8):
+    def __init__(self, dim=1, eps=1e-8) -> None:
         super().__init__()
         self.dim = dim
         self.eps = eps
@@ -21,7 +21,7 @@ class CosineSimilarity(Module):
 class PairwiseDistance(Module):
     """The `p`-norm of the difference of two inputs over the last dimension."""
 
-    def __init__(self, p=2.0, eps=1e-6, keepdim=False):
+    def __init__(self, p=2.0, eps=1e-6, keepdim=False) -> None:
         super().__init__()
         self.norm = p
         self.eps = eps

@@ -53,7 +53,7 @@ class Embedding(Module):
         _freeze=False,
         device=None,
         dtype=None,
-    ):
+    ) -> None:
         super().__init__()
         if sparse:
             raise ValueError("[embedding] sparse gradients are not supported: sparse must be False")

@@ -14,7 +14,7 @@ __all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 class Identity(Module):
     """Return the input; any arguments are accepted and ignored."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         super().__init__()
 
     def forward(self, input):
@@ -47,7 +47,7 @@ class Linear(Module):
     (128, 30)
     """
 
-    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
+    def __init__(self, in_features, out_features, bias=True, device=None, dtype=None) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
@@ -80,7 +80,7 @@ class Bilinear(Module):
         Whether there is a bias.
     """
 
-    def __init__(self, in1_features, in2_features, out_features, bias=True, device=None, dtype=None):
+    def __init__(self, in1_features, in2_features, out_features, bias=True, device=None, dtype=None) -> None:
         super().__init__()
         if in1_features <= 0:
             raise ValueError(f"in1_features must be > 0, but got {in1_features}")
@@ -111,7 +111,7 @@ class Bilinear(Module):
 class Flatten(Module):
     """Join the dimensions `start_dim` to `end_dim` into one (default: all but the first)."""
 
-    def __init__(self, start_dim=1, end_dim=-1):
+    def __init__(self, start_dim=1, end_dim=-1) -> None:
         super().__init__()
         self.start_dim = start_dim
         self.end_dim = end_dim
@@ -133,7 +133,7 @@ class Unflatten(Module):
     (4, 2, 3)
     """
 
-    def __init__(self, dim, unflattened_size):
+    def __init__(self, dim, unflattened_size) -> None:
         super().__init__()
         if not isinstance(dim, int):
             raise TypeError(f"invalid argument type for dim parameter: {type(dim).__name__}")

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class _Loss(Module):
-    def __init__(self, reduction, size_average=None, reduce=None):
+    def __init__(self, reduction, size_average=None, reduce=None) -> None:
         super().__init__()
         if size_average is not None or reduce is not None:
             reduction = legacy_reduction(size_average, reduce)
@@ -40,7 +40,7 @@ class _Loss(Module):
 class MSELoss(_Loss):
     """The mean squared error."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
     def forward(self, input, target):
@@ -50,7 +50,7 @@ class MSELoss(_Loss):
 class L1Loss(_Loss):
     """The mean absolute error."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
     def forward(self, input, target):
@@ -60,7 +60,7 @@ class L1Loss(_Loss):
 class SmoothL1Loss(_Loss):
     """``error**2 / (2 * beta)`` where the error is below `beta`, ``error - beta / 2`` elsewhere."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean", beta=1.0):
+    def __init__(self, size_average=None, reduce=None, reduction="mean", beta=1.0) -> None:
         super().__init__(reduction, size_average, reduce)
         self.beta = beta
 
@@ -71,7 +71,7 @@ class SmoothL1Loss(_Loss):
 class HuberLoss(_Loss):
     """Half the squared error where the error is below `delta`, linear beyond."""
 
-    def __init__(self, reduction="mean", delta=1.0):
+    def __init__(self, reduction="mean", delta=1.0) -> None:
         super().__init__(reduction)
         self.delta = delta
 
@@ -82,7 +82,7 @@ class HuberLoss(_Loss):
 class BCELoss(_Loss):
     """Binary cross entropy of probabilities."""
 
-    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.register_buffer("weight", weight)
 
@@ -93,7 +93,7 @@ class BCELoss(_Loss):
 class BCEWithLogitsLoss(_Loss):
     """Binary cross entropy of logits; `pos_weight` multiplies the positive examples' part."""
 
-    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
+    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None) -> None:
         super().__init__(reduction, size_average, reduce)
         self.register_buffer("weight", weight)
         self.register_buffer("pos_weight", pos_weight)
@@ -107,7 +107,7 @@ class BCEWithLogitsLoss(_Loss):
 class NLLLoss(_Loss):
     """The negative log likelihood: minus the log probability of the target class."""
 
-    def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
@@ -121,7 +121,7 @@ class CrossEntropyLoss(_Loss):
 
     def __init__(
         self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0
-    ):
+    ) -> None:
         super().__init__(reduction, size_average, reduce)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
@@ -141,7 +141,7 @@ class CrossEntropyLoss(_Loss):
 class KLDivLoss(_Loss):
     """The Kullback-Leibler divergence of log probabilities from the target."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean", log_target=False):
+    def __init__(self, size_average=None, reduce=None, reduction="mean", log_target=False) -> None:
         super().__init__(reduction, size_average, reduce)
         self.log_target = log_target
 
@@ -152,7 +152,7 @@ class KLDivLoss(_Loss):
 class HingeEmbeddingLoss(_Loss):
     """The input where the target is 1, its distance below `margin` where it is -1."""
 
-    def __init__(self, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, margin=1.0, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.margin = margin
 
@@ -163,7 +163,7 @@ class HingeEmbeddingLoss(_Loss):
 class MarginRankingLoss(_Loss):
     """How far the first input fails to exceed the second by `margin` (target 1), or the reverse (-1)."""
 
-    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.margin = margin
 
@@ -174,7 +174,7 @@ class MarginRankingLoss(_Loss):
 class CosineEmbeddingLoss(_Loss):
     """One minus the cosine of two inputs (target 1), or the cosine above `margin` (-1)."""
 
-    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, margin=0.0, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.margin = margin
 
@@ -185,7 +185,9 @@ class CosineEmbeddingLoss(_Loss):
 class TripletMarginLoss(_Loss):
     """How far the anchor fails to be nearer to the positive than to the negative by `margin`."""
 
-    def __init__(self, margin=1.0, p=2.0, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"):
+    def __init__(
+        self, margin=1.0, p=2.0, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"
+    ) -> None:
         super().__init__(reduction, size_average, reduce)
         if margin <= 0:
             raise ValueError(f"{type(self).__name__}: expected margin to be greater than 0, got {margin} instead")
@@ -210,7 +212,7 @@ class TripletMarginLoss(_Loss):
 class TripletMarginWithDistanceLoss(_Loss):
     """`TripletMarginLoss` with a distance of one's own."""
 
-    def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
+    def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean") -> None:
         super().__init__(reduction)
         if margin <= 0:
             raise ValueError(f"{type(self).__name__}: expected margin to be greater than 0, got {margin} instead")
@@ -233,7 +235,7 @@ class TripletMarginWithDistanceLoss(_Loss):
 class GaussianNLLLoss(_Loss):
     """The negative log likelihood under normal distributions of given mean and variance."""
 
-    def __init__(self, *, full=False, eps=1e-6, reduction="mean"):
+    def __init__(self, *, full=False, eps=1e-6, reduction="mean") -> None:
         super().__init__(reduction)
         self.full = full
         self.eps = eps
@@ -245,7 +247,7 @@ class GaussianNLLLoss(_Loss):
 class PoissonNLLLoss(_Loss):
     """The negative log likelihood of counts under Poisson distributions."""
 
-    def __init__(self, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
+    def __init__(self, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.log_input = log_input
         self.full = full
@@ -260,7 +262,7 @@ class PoissonNLLLoss(_Loss):
 class SoftMarginLoss(_Loss):
     """``log(1 + exp(-target * input))`` for targets of 1 and -1."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
     def forward(self, input, target):
@@ -270,7 +272,7 @@ class SoftMarginLoss(_Loss):
 class MultiMarginLoss(_Loss):
     """The multi-class hinge loss."""
 
-    def __init__(self, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         if p not in (1, 2):
             raise ValueError("only p == 1 and p == 2 supported")
@@ -289,7 +291,7 @@ class MultiMarginLoss(_Loss):
 class MultiLabelMarginLoss(_Loss):
     """The multi-label hinge loss; each target row lists its classes and ends at the first -1."""
 
-    def __init__(self, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
     def forward(self, input, target):
@@ -299,7 +301,7 @@ class MultiLabelMarginLoss(_Loss):
 class MultiLabelSoftMarginLoss(_Loss):
     """The mean over classes of the binary cross entropy of scores."""
 
-    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean"):
+    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean") -> None:
         super().__init__(reduction, size_average, reduce)
         self.register_buffer("weight", weight)
 

@@ -5,7 +5,11 @@ order and kind, and in the instance `__dict__`, so that ``self.weight`` is an or
 needs no ``__getattr__``.  `_Registry` and ``Module.__setattr__`` keep the two equal.
 """
 
+from __future__ import annotations
+
 import weakref
+from collections.abc import Iterator
+from typing import Self
 
 import ferrox as fx
 from ferrox.nn._hooks import Hooks, add_hook, call_hooked
@@ -30,7 +34,7 @@ class _Registry(dict):
 
     __slots__ = ("_owner",)
 
-    def __init__(self, owner, items=()):
+    def __init__(self, owner, items=()) -> None:
         super().__init__()
         self._owner = weakref.ref(owner)
         self.update(items)
@@ -97,7 +101,7 @@ class Module(StateDictMixin):
     --------
     >>> import ferrox as fx
     >>> class Affine(fx.nn.Module):
-    ...     def __init__(self):
+    ...     def __init__(self) -> None:
     ...         super().__init__()
     ...         self.scale = fx.nn.Parameter(fx.ones(2))
     ...
@@ -110,7 +114,7 @@ class Module(StateDictMixin):
     [1.0, 1.0]
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         if args or kwargs:
             unexpected = f"{next(iter(kwargs))!r}" if kwargs else None
             raise TypeError(
@@ -208,7 +212,7 @@ class Module(StateDictMixin):
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
 
-    def register_buffer(self, name, tensor, persistent=True):
+    def register_buffer(self, name, tensor, persistent=True) -> None:
         """Register a tensor that is state but not trained, such as a running mean.
 
         Parameters
@@ -231,7 +235,7 @@ class Module(StateDictMixin):
         else:
             self._non_persistent_buffers_set.add(name)
 
-    def register_parameter(self, name, param):
+    def register_parameter(self, name, param) -> None:
         """Register `param` (a Parameter or None) under `name`."""
         self._check_name("parameter", name, "_parameters")
         if param is not None:
@@ -248,7 +252,7 @@ class Module(StateDictMixin):
                 )
         self._parameters[name] = self.__dict__[name] = param
 
-    def add_module(self, name, module):
+    def add_module(self, name, module) -> None:
         """Register `module` (a Module or None) as a child under `name`."""
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{typename(module)} is not a Module subclass")
@@ -300,25 +304,25 @@ class Module(StateDictMixin):
                     seen.add(id(value))
                 yield (path + "." + name if path else name), value
 
-    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True) -> Iterator[tuple[str, Parameter]]:
         """Iterate over ``(dotted name, parameter)``, of the children too where `recurse`."""
         return self._named_members("_parameters", prefix, recurse, remove_duplicate)
 
-    def parameters(self, recurse=True):
+    def parameters(self, recurse=True) -> Iterator[Parameter]:
         """Iterate over the parameters, of the children too where `recurse`; each comes once."""
         for _, param in self._named_members("_parameters", "", recurse, True):
             yield param
 
-    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True):
+    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True) -> Iterator[tuple[str, fx.Tensor]]:
         """Iterate over ``(dotted name, buffer)``, of the children too where `recurse`."""
         return self._named_members("_buffers", prefix, recurse, remove_duplicate)
 
-    def buffers(self, recurse=True):
+    def buffers(self, recurse=True) -> Iterator[fx.Tensor]:
         """Iterate over the buffers, of the children too where `recurse`; each comes once."""
         for _, buffer in self._named_members("_buffers", "", recurse, True):
             yield buffer
 
-    def named_children(self):
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         """Iterate over ``(name, child)``; each child comes once."""
         seen = set()
         for name, module in self._modules.items():
@@ -326,12 +330,12 @@ class Module(StateDictMixin):
                 seen.add(id(module))
                 yield name, module
 
-    def children(self):
+    def children(self) -> Iterator[Module]:
         """Iterate over the immediate child modules; each comes once."""
         for _, module in self.named_children():
             yield module
 
-    def named_modules(self, memo=None, prefix="", remove_duplicate=True):
+    def named_modules(self, memo=None, prefix="", remove_duplicate=True) -> Iterator[tuple[str, Module]]:
         """Iterate over ``(dotted name, module)`` of the whole tree, the module itself first under `prefix`."""
         memo = set() if memo is None else memo
         if self not in memo:
@@ -342,12 +346,12 @@ class Module(StateDictMixin):
                 if module is not None:
                     yield from module.named_modules(memo, prefix + "." + name if prefix else name, remove_duplicate)
 
-    def modules(self):
+    def modules(self) -> Iterator[Module]:
         """Iterate over all modules of the tree, the module itself first; each comes once."""
         for _, module in self.named_modules():
             yield module
 
-    def apply(self, fn):
+    def apply(self, fn) -> Self:
         """Call ``fn(module)`` on every child and then on the module itself; return the module."""
         for module in self.children():
             module.apply(fn)
@@ -356,7 +360,7 @@ class Module(StateDictMixin):
 
     # ---- modes, gradients, conversions
 
-    def train(self, mode=True):
+    def train(self, mode=True) -> Self:
         """Put the module and its children into training mode (or evaluation mode); return the module."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -365,17 +369,17 @@ class Module(StateDictMixin):
             module.train(mode)
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Put the module and its children into evaluation mode; return the module."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad=True):
+    def requires_grad_(self, requires_grad=True) -> Self:
         """Set `requires_grad` of every parameter; return the module."""
         for param in self.parameters():
             param.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none=True) -> None:
         """Drop the gradients of every parameter, or fill them with zeros where `set_to_none` is False."""
         for param in self.parameters():
             if param.grad is not None:
@@ -402,7 +406,7 @@ class Module(StateDictMixin):
                 self._buffers[name] = self.__dict__[name] = fn(buffer)
         return self
 
-    def to(self, *args, **kwargs):
+    def to(self, *args, **kwargs) -> Self:
         """Convert parameters and buffers: ``to(device=None, dtype=None)``, ``to(dtype)`` or ``to(tensor)``.
 
         A dtype applies to floating-point tensors only.  The module itself is changed and returned.
@@ -423,34 +427,34 @@ class Module(StateDictMixin):
 
         return self._apply(convert)
 
-    def type(self, dst_type):
+    def type(self, dst_type) -> Self:
         """Convert all parameters and buffers to the dtype `dst_type`."""
         return self._apply(lambda tensor: tensor.to(dtype=dst_type))
 
     def _to_floating(self, dtype):
         return self._apply(lambda tensor: tensor.to(dtype=dtype) if tensor.is_floating_point() else tensor)
 
-    def float(self):
+    def float(self) -> Self:
         """Convert floating-point parameters and buffers to float32."""
         return self._to_floating(fx.float32)
 
-    def double(self):
+    def double(self) -> Self:
         """Convert floating-point parameters and buffers to float64."""
         return self._to_floating(fx.float64)
 
-    def half(self):
+    def half(self) -> Self:
         """Convert floating-point parameters and buffers to float16."""
         return self._to_floating(fx.float16)
 
-    def bfloat16(self):
+    def bfloat16(self) -> Self:
         """Convert floating-point parameters and buffers to bfloat16."""
         return self._to_floating(fx.bfloat16)
 
-    def cpu(self):
+    def cpu(self) -> Self:
         """Move all parameters and buffers to the CPU."""
         return self._apply(lambda tensor: tensor.cpu())
 
-    def cuda(self, device=None):
+    def cuda(self, device=None) -> Self:
         """Move all parameters and buffers to a GPU (an index or device; default: the current one)."""
         return self._apply(lambda tensor: tensor.cuda(device))
 
@@ -506,7 +510,7 @@ class Module(StateDictMixin):
             if registry in self.__dict__:
                 self.__dict__[registry] = _Registry(self, self.__dict__[registry])
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses; override it in a subclass."""
         return ""
 

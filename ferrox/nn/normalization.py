@@ -24,7 +24,7 @@ class _StatisticsNorm(Module):
 
     _version = 2
 
-    def __init__(self, num_features, eps, momentum, affine, track_running_stats, device, dtype, bias):
+    def __init__(self, num_features, eps, momentum, affine, track_running_stats, device, dtype, bias) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
@@ -86,7 +86,7 @@ class _BatchNorm(_StatisticsNorm):
         dtype=None,
         *,
         bias=True,
-    ):
+    ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
     def forward(self, input):
@@ -168,7 +168,7 @@ class _InstanceNorm(_StatisticsNorm):
         dtype=None,
         *,
         bias=True,
-    ):
+    ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
     def forward(self, input):
@@ -240,7 +240,7 @@ class LayerNorm(Module):
     (2, 5, 10)
     """
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None) -> None:
         super().__init__()
         self.normalized_shape = _as_shape(normalized_shape)
         self.eps = eps
@@ -282,7 +282,7 @@ class GroupNorm(Module):
         Whether there is a bias beside the weight.
     """
 
-    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, *, bias=True):
+    def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, device=None, dtype=None, *, bias=True) -> None:
         super().__init__()
         if num_channels % num_groups != 0:
             raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
@@ -325,7 +325,7 @@ class RMSNorm(Module):
         Whether there is a weight.
     """
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
+    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None) -> None:
         super().__init__()
         self.normalized_shape = _as_shape(normalized_shape)
         self.eps = eps

@@ -37,7 +37,7 @@ class Parameter(fx.Tensor):
             raise TypeError(f"cannot make a Parameter from {type(data).__name__!r} (a Tensor is expected)")
         return as_subclass(data.detach(), cls).requires_grad_(requires_grad)
 
-    def __init__(self, data=None, requires_grad=True):
+    def __init__(self, data=None, requires_grad=True) -> None:
         # __new__ did the work: the base class's __init__ must not run again on the same storage.
         pass
 

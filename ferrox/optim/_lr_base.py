@@ -2,6 +2,7 @@
 
 import warnings
 import weakref
+from typing import Any
 
 import ferrox as fx
 from ferrox.optim.optimizer import Optimizer
@@ -21,7 +22,7 @@ def _set_lr(group, value):
 class _FirstStep:
     """Stands in for the optimiser's `step` until its first call, to know that there was one."""
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._inner = optimizer.__dict__.get("step")
         optimizer._opt_called = False
@@ -51,7 +52,7 @@ class LRScheduler:
 
     _is_initial = False
 
-    def __init__(self, optimizer, last_epoch=-1):
+    def __init__(self, optimizer, last_epoch=-1) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         self.optimizer = optimizer
@@ -78,15 +79,15 @@ class LRScheduler:
         finally:
             self._is_initial = False
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimiser."""
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict) -> None:
         """Take back what `state_dict` returned."""
         self.__dict__.update(state_dict)
 
-    def get_last_lr(self):
+    def get_last_lr(self) -> list[float]:
         """Return the learning rates last set, one per group."""
         return self._last_lr
 
@@ -94,7 +95,7 @@ class LRScheduler:
         """Return the next learning rates, one per group; every subclass defines it."""
         raise NotImplementedError
 
-    def step(self, epoch=None):
+    def step(self, epoch=None) -> None:
         """Go on to the next epoch (or to `epoch`) and set the learning rates."""
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", True):
             warnings.warn(

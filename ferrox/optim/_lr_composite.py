@@ -46,7 +46,7 @@ class _Composite(LRScheduler):
 class SequentialLR(_Composite):
     """One scheduler after the other, each from its epoch of `milestones` on."""
 
-    def __init__(self, optimizer, schedulers, milestones, last_epoch=-1):
+    def __init__(self, optimizer, schedulers, milestones, last_epoch=-1) -> None:
         _check_members(self, optimizer, schedulers, "")
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
@@ -66,7 +66,7 @@ class SequentialLR(_Composite):
         first._initial_step()
         self._last_lr = first.get_last_lr()
 
-    def step(self):
+    def step(self) -> None:
         """Go on to the next epoch and set the learning rates."""
         self.last_epoch += 1
         i = bisect_right(self._milestones, self.last_epoch)
@@ -89,14 +89,14 @@ def _undo_step(scheduler):
 class ChainedScheduler(_Composite):
     """All `schedulers` at once: every step takes a step of each."""
 
-    def __init__(self, schedulers, optimizer=None):
+    def __init__(self, schedulers, optimizer=None) -> None:
         optimizer = optimizer or (schedulers[0].optimizer if schedulers else None)
         _check_members(self, optimizer, schedulers, " to be chained")
         self._schedulers = schedulers
         self.optimizer = optimizer
         self._last_lr = _values(optimizer, "lr")
 
-    def step(self):
+    def step(self) -> None:
         """Go on to the next epoch and set the learning rates."""
         for scheduler in self._schedulers:
             scheduler.step()
@@ -137,7 +137,7 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown=0,
         min_lr=0,
         eps=1e-8,
-    ):
+    ) -> None:
         if factor >= 1.0:
             raise ValueError("Factor should be < 1.0.")
         if not isinstance(optimizer, Optimizer):
@@ -173,7 +173,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
-    def step(self, metrics, epoch=None):
+    def step(self, metrics, epoch=None) -> None:
         """Take in the epoch's metric and reduce the learning rates if it is time."""
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch

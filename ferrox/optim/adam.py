@@ -1,5 +1,7 @@
 """Adam and AdamW."""
 
+from typing import Any
+
 import ferrox as fx
 from ferrox._core.ops import optim as _kernels
 from ferrox.optim.optimizer import check_finite, check_lr
@@ -70,7 +72,7 @@ class Adam(PlannedOptimizer):
         differentiable=False,
         fused=None,
         decoupled_weight_decay=False,
-    ):
+    ) -> None:
         if differentiable:
             raise ValueError(f"[{type(self).__name__}] differentiable=True is not supported")
         defaults = {
@@ -114,7 +116,7 @@ class Adam(PlannedOptimizer):
                 tensors.append(state[name])
         plan.buffers = (buffers["exp_avg"], buffers["exp_avg_sq"], buffers.get("max_exp_avg_sq"))
 
-    def step(self, closure=None):
+    def step(self, closure=None) -> Any:
         """Update the parameters once.
 
         Parameters
@@ -183,7 +185,7 @@ class AdamW(Adam):
         capturable=False,
         differentiable=False,
         fused=None,
-    ):
+    ) -> None:
         super().__init__(
             params,
             lr,

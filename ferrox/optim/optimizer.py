@@ -5,6 +5,7 @@ import math
 import warnings
 import weakref
 from collections import defaultdict
+from typing import Any
 
 import ferrox as fx
 from ferrox.utils.hooks import RemovableHandle, _HookDict
@@ -70,7 +71,7 @@ class Optimizer:
     [0.5, 1.5]
     """
 
-    def __init__(self, params, defaults):
+    def __init__(self, params, defaults) -> None:
         self.defaults = defaults
         self._state = defaultdict(dict)
         self._plans = None
@@ -115,7 +116,7 @@ class Optimizer:
     def _check_group(self, group):
         """Raise ValueError for hyperparameters that make no sense; subclasses override it."""
 
-    def add_param_group(self, param_group):
+    def add_param_group(self, param_group) -> None:
         """Add a group of parameters: a dict with ``"params"`` and any hyperparameters of its own."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
@@ -163,7 +164,7 @@ class Optimizer:
 
     # ---- the step
 
-    def step(self, closure=None):
+    def step(self, closure=None) -> Any:
         """Update the parameters from their gradients; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} does not define step()")
 
@@ -172,7 +173,7 @@ class Optimizer:
         with fx.enable_grad():
             return closure()
 
-    def zero_grad(self, set_to_none=True):
+    def zero_grad(self, set_to_none=True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros where `set_to_none` is False."""
         for group in self.param_groups:
             for param in group["params"]:
@@ -183,7 +184,7 @@ class Optimizer:
 
     # ---- saving
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return ``{"state": ..., "param_groups": ...}`` with parameters replaced by their positions.
 
         Tensors are those of the optimiser, not copies.
@@ -206,7 +207,7 @@ class Optimizer:
                 result = changed
         return result
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict) -> None:
         """Take the state of `state_dict`; its tensors are copied, to each parameter's dtype and device.
 
         Parameters
@@ -316,7 +317,7 @@ class _HookedStep:
 
     _runs_hooks = True
 
-    def __init__(self, optimizer):
+    def __init__(self, optimizer) -> None:
         self._optimizer = weakref.ref(optimizer)
         self._inner = optimizer.__dict__.get("step")  # someone else's wrapper, or None for the method
 

@@ -25,7 +25,7 @@ class Plan:
         "step_tensor",
     )
 
-    def __init__(self, group, params, skipped, flag):
+    def __init__(self, group, params, skipped, flag) -> None:
         self.group = group
         self.source = group["params"]
         self.source_count = len(self.source)

@@ -1,5 +1,7 @@
 """Stochastic gradient descent."""
 
+from typing import Any
+
 import ferrox as fx
 from ferrox._core.ops import optim as _kernels
 from ferrox.optim.optimizer import check_finite, check_lr
@@ -63,7 +65,7 @@ class SGD(PlannedOptimizer):
         foreach=None,
         differentiable=False,
         fused=None,
-    ):
+    ) -> None:
         if differentiable:
             raise ValueError("[SGD] differentiable=True is not supported")
         defaults = {
@@ -101,7 +103,7 @@ class SGD(PlannedOptimizer):
         else:
             plan.buffers = [fx.empty_like(param.detach()) for param in plan.params]
 
-    def step(self, closure=None):
+    def step(self, closure=None) -> Any:
         """Update the parameters once.
 
         Parameters

@@ -28,7 +28,7 @@ class _Slot:
 
     __slots__ = ("__weakref__", "number")
 
-    def __init__(self, number):
+    def __init__(self, number) -> None:
         self.number = number
 
 
@@ -39,7 +39,7 @@ def _random_state():
 class _Frame:
     """One checkpointed call: what it takes to run it again, and what was collected."""
 
-    def __init__(self, function, args, kwargs, preserve_rng_state, determinism_check):
+    def __init__(self, function, args, kwargs, preserve_rng_state, determinism_check) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.versions = [(each, each._version) for each in args if isinstance(each, fx.Tensor)]
         self.random = _random_state() if preserve_rng_state else None

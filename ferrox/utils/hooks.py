@@ -35,7 +35,7 @@ class RemovableHandle:
 
     _ids = itertools.count()
 
-    def __init__(self, hooks):
+    def __init__(self, hooks) -> None:
         self._hooks = weakref.ref(hooks)
         self.id = next(RemovableHandle._ids)
 

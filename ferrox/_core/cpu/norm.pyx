@@ -11,12 +11,11 @@ whose number depends on the shape alone, so that they do not depend on the numbe
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport gradient_sums, real, row_sum, sqrt, square_sum
 from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_flat, load_one, over_rows, row_worker, \
-    store_flat, \
-    store_one, stream, stream_end, target
+    store_flat, store_one, stream_add, stream_close, stream_open, streamer, target
 
 cdef enum:
     BLOCK = 512       # elements on their way past the cache
@@ -67,6 +66,9 @@ cdef void forward_rows(norm_task *t, real *scratch, int64_t begin, int64_t end) 
     cdef real *y
     cdef real block[BLOCK]
     cdef real mean = 0, rstd
+    cdef streamer out
+    if t.streamed:
+        stream_open(&out, <real *> t.y.data + begin * n)
     for r in range(begin, end):
         x = load_flat(t.x, r * n, n, scratch)
         if t.centred:
@@ -85,10 +87,10 @@ cdef void forward_rows(norm_task *t, real *scratch, int64_t begin, int64_t end) 
         while i < n:
             k = n - i if n - i < BLOCK else BLOCK
             affine(x + i, mean, rstd, w + i if w != NULL else NULL, b + i if b != NULL else NULL, <real *> block, k)
-            stream(<real *> t.y.data + r * n + i, block, k * sizeof(real))
+            stream_add(&out, block, k * sizeof(real))
             i += k
     if t.streamed:
-        stream_end()
+        stream_close(&out)
 
 
 cdef void backward_chunks(norm_task *t, real *scratch, int64_t begin, int64_t end) noexcept nogil:
@@ -164,7 +166,7 @@ cdef int forward(fx_call *call, norm_task *t) noexcept nogil:
     if t.y.numel == 0:
         return FX_OK
     t.rows = t.y.numel // t.n
-    t.streamed = t.y.dtype == wanted and t.y.numel * size >= STREAM_BYTES
+    t.streamed = t.y.dtype == wanted and t.y.flags & FX_CONTIGUOUS and t.y.numel * size >= STREAM_BYTES
     if not (direct(t.y, wanted) and direct(t.x, wanted) and direct(t.weight, wanted) and direct(t.bias, wanted)):
         scratch = 4 * t.n * size
     return over_rows(<row_worker> forward_rows[double] if wanted == FX_F64 else <row_worker> forward_rows[float], t,

@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, llabs, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, \
-    fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
+    FX_I64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
@@ -274,6 +274,9 @@ cdef void _store(fx_array *out, Py_ssize_t at, Py_ssize_t step, const void *valu
     cdef int source = FX_F64 if floating else FX_I64, size = item_size(out.dtype)
     cdef cells stored
     if out.dtype != source:
+        if n == 1:
+            casts[out.dtype][source](<char *> out.data + at * size, <void *> values, NULL, NULL, NULL, 1)
+            return
         casts[out.dtype][source](stored, <void *> values, NULL, NULL, NULL, n)
         values = stored
     move_tile(<char *> out.data + at * size, 0, step, values, 0, 1, 1, n, size)
@@ -466,6 +469,18 @@ cdef void _choose(reduce_plan *plan) noexcept nogil:
     plan.chunk_items = plan.chunk * per_unit
 
 
+cdef void _whole(reduce_plan *plan, const void *data, Py_ssize_t n) noexcept nogil:
+    """One output of n adjacent items: what a plan would come to, without making one."""
+    cdef double[2] state
+    plan.n_kept = 1
+    plan.kept[0] = plan.block = plan.blocks = 1
+    plan.kept_step[0] = plan.out_step[0] = 0
+    plan.count = n
+    _start(plan, state, state + 1, 1)
+    plan.loops.row(state, data, n, 0, plan.p)
+    _finish(plan, 0, state, state + 1)
+
+
 cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
     cdef reduce_plan plan
     cdef fx_array *out = call.arrays[0]
@@ -498,6 +513,9 @@ cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
     plan.factor = call.params[1].f if call.n_params > 1 else 1
     plan.correction = plan.factor
     plan.root = call.n_params > 2 and call.params[2].i != 0
+    if out.numel == 1 and x.flags & FX_CONTIGUOUS and plan.cast == NULL and 0 < x.numel < 2 * CHUNK:
+        _whole(&plan, x.data, x.numel)
+        return FX_OK
     _dimensions(&plan, x, call.params[0].i)
     _choose(&plan)
     tasks = plan.blocks * plan.outer * plan.chunks

@@ -34,8 +34,11 @@ cdef extern from "fx/rows.h" namespace "fx" nogil:
     void store_columns(const double *x, int64_t ldx, const fx_array *a, int64_t first, int64_t rows, int64_t n,
                        double *scratch)
     int64_t offset_of(const fx_array *a, int64_t flat, int skip)
-    void stream(void *to, const void *from_, size_t bytes)
-    void stream_end()
+    ctypedef struct streamer:
+        pass
+    void stream_open(streamer *s, void *to)
+    void stream_add(streamer *s, const void *from_, size_t bytes)
+    void stream_close(streamer *s)
 
 cdef enum:
     GRAIN = 1 << 15          # elements that are worth a second thread

@@ -12,8 +12,7 @@ from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_OK, fx_a
 from ferrox._core.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_row, exp, exp_down, exp_row, exp_sum, log, real, row_max, row_sum
 from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_columns, load_row, over_rows, row_start, \
-    row_worker, \
-    store_columns, stream, stream_end, target
+    row_worker, store_columns, stream_add, stream_close, stream_open, streamer, target
 
 cdef enum:
     TILE = 64     # columns of a tile
@@ -38,6 +37,9 @@ cdef void softmax_rows(softmax_task *t, real *scratch, int64_t begin, int64_t en
     cdef real block[BLOCK]
     cdef real top, factor
     cdef double total
+    cdef streamer out
+    if t.streamed:
+        stream_open(&out, <real *> t.o.data + begin * n)
     for r in range(begin, end):
         x = load_row(t.x.data, t.x.dtype, row_start(t.x, r, t.dim, n, t.inner), stride, n, scratch)
         start = row_start(t.o, r, t.dim, n, t.inner)
@@ -67,10 +69,10 @@ cdef void softmax_rows(softmax_task *t, real *scratch, int64_t begin, int64_t en
             else:
                 for j in range(w):
                     block[j] = y[i + j] * factor
-            stream(<real *> t.o.data + start + i, block, w * sizeof(real))
+            stream_add(&out, block, w * sizeof(real))
             i += w
     if t.streamed:
-        stream_end()
+        stream_close(&out)
 
 
 cdef inline void forward_tile(const real *x, real *y, int64_t n, int64_t step, int64_t w, bint log_y) noexcept nogil:
@@ -144,6 +146,9 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
     cdef real *part
     cdef real block[BLOCK]
     cdef real total
+    cdef streamer out
+    if t.streamed:
+        stream_open(&out, <real *> t.o.data + begin * n)
     for r in range(begin, end):
         g = load_row(t.x.data, t.x.dtype, row_start(t.x, r, t.dim, n, t.inner), g_stride, n, scratch)
         y = load_row(t.y.data, t.y.dtype, row_start(t.y, r, t.dim, n, t.inner), y_stride, n, scratch + n)
@@ -161,12 +166,12 @@ cdef void backward_rows(softmax_task *t, real *scratch, int64_t begin, int64_t e
                 for j in range(w):
                     part[j] = (g[i + j] - total) * y[i + j]
             if t.streamed:
-                stream(<real *> t.o.data + start + i, part, w * sizeof(real))
+                stream_add(&out, part, w * sizeof(real))
             i += w
         if not t.streamed:
             deliver(t.o, False, t.inner, start, o, n)
     if t.streamed:
-        stream_end()
+        stream_close(&out)
 
 
 cdef inline void backward_tile(const real *g, const real *y, real *o, int64_t n, int64_t step, int64_t w,
@@ -240,7 +245,7 @@ cdef inline int run(fx_call *call, softmax_task *t, bint backward) noexcept nogi
         a = call.arrays[i]
         whole = whole and a.dtype == wanted and a.flags & FX_CONTIGUOUS
         direct = direct and a.dtype == wanted and (a.ndim == 0 or a.dims[a.ndim + t.dim] == 1)
-    t.streamed = t.inner == 1 and t.o.dtype == wanted and t.o.numel * size >= STREAM_BYTES
+    t.streamed = t.inner == 1 and t.o.dtype == wanted and t.o.flags & FX_CONTIGUOUS and t.o.numel * size >= STREAM_BYTES
     rows = t.o.numel // t.n
     if whole and t.inner >= 8:
         rows = t.o.numel // (t.n * t.inner) * ((t.inner + TILE - 1) // TILE)

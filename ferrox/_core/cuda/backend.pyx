@@ -5,7 +5,10 @@ none.
 from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.backend cimport provide_backend
-from ferrox._core.cuda import copying, device_memory, elementwise, module
+from ferrox._core.cuda import device_memory, elementwise, module
+# Each of these provides its kernels when it is imported.
+from ferrox._core.cuda import attention, copying, indexing, loss, matmul, movement, norm, optim, random  # no-cython-lint
+from ferrox._core.cuda import reduce, scan, search, select, softmax, sort  # no-cython-lint
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take

@@ -149,7 +149,7 @@ class DataLoader:
         persistent_workers=False,
         pin_memory_device="",
         in_order=True,
-    ):
+    ) -> None:
         if num_workers < 0:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
         if timeout < 0:
@@ -283,7 +283,7 @@ class _Failure(NamedTuple):
 class _Worker:
     """One thread with its queue of tasks and its queue of results; it knows nothing of the iterator it serves."""
 
-    def __init__(self, number, make_fetch, init, info, pin):
+    def __init__(self, number, make_fetch, init, info, pin) -> None:
         self.tasks = queue.SimpleQueue()
         self.results = queue.SimpleQueue()
         self.thread = threading.Thread(
@@ -322,7 +322,7 @@ def _stop(workers):
 class _ThreadedIterator:
     """Hands batch after batch to the workers in turn, a bounded number ahead, and their results out in that order."""
 
-    def __init__(self, loader):
+    def __init__(self, loader) -> None:
         count = loader.num_workers
         self._iterable = loader._iterable
         self._timeout = loader.timeout or None

@@ -61,7 +61,7 @@ class TensorDataset(Dataset):
     [2, 20]
     """
 
-    def __init__(self, *tensors):
+    def __init__(self, *tensors) -> None:
         if any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
             raise AssertionError("Size mismatch between tensors")
         self.tensors = tensors
@@ -87,7 +87,7 @@ class TensorDataset(Dataset):
 class StackDataset(Dataset):
     """Several data sets side by side: samples are tuples, or dicts where the data sets are given by name."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs) -> None:
         if bool(args) == bool(kwargs):
             raise ValueError(
                 "Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like input/output, but both "
@@ -119,7 +119,7 @@ class ConcatDataset(Dataset):
     (3, 3, 1)
     """
 
-    def __init__(self, datasets):
+    def __init__(self, datasets) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
             raise AssertionError("datasets should not be an empty iterable")
@@ -145,7 +145,7 @@ class ConcatDataset(Dataset):
 class ChainDataset(IterableDataset):
     """Streams one after the other."""
 
-    def __init__(self, datasets):
+    def __init__(self, datasets) -> None:
         self.datasets = list(datasets)
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
@@ -161,7 +161,7 @@ class ChainDataset(IterableDataset):
 class Subset(Dataset):
     """The samples of `dataset` at the given `indices`."""
 
-    def __init__(self, dataset, indices):
+    def __init__(self, dataset, indices) -> None:
         self.dataset = dataset
         self.indices = indices
 

@@ -25,7 +25,7 @@ namespace reduce {
 typedef ptrdiff_t size;
 
 /* A row is summed in pieces of SPAN items, columns in pieces of DEPTH rows; what leaves a piece is double or int64. */
-enum { SPAN = 4096, DEPTH = 32, STRIP = 256, WIDE_STRIP = 1024, LANE_BYTES = 256 };
+enum { SPAN = 16384, DEPTH = 32, STRIP = 256, WIDE_STRIP = 1024, LANE_BYTES = 256 };
 
 #if defined(__AVX512F__)
 enum { WIDTH = 64 };
@@ -179,11 +179,11 @@ template <class Op, class T> static void row(void *state, const void *from, size
 
 /* x ** p, which only vectorises in loops of its own. */
 template <class T> static void row_powers(void *state, const void *from, size n, size, const double *p) {
-    enum { LANES = 32 };
+    enum { LANES = 32, PART = 4096 };
     const T *x = (const T *)from;
     double lane[LANES], power[LANES], total[LANES];
-    for (size i = 0; i < n; i += SPAN) {
-        size m = n - i < SPAN ? n - i : SPAN, j = 0;
+    for (size i = 0; i < n; i += PART) {
+        size m = n - i < PART ? n - i : PART, j = 0;
         for (int k = 0; k < LANES; k++) lane[k] = 0;
         for (; j + LANES <= m; j += LANES) {
             for (int k = 0; k < LANES; k++) power[k] = fx::pow(absolute(double(x[i + j + k])), p[0]);

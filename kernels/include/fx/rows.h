@@ -141,6 +141,44 @@ inline void stream(void *to, const void *from, size_t bytes) {
     memcpy(o, x, bytes);
 }
 
+/* Results that come piece by piece, streamed in whole lines: a line that is streamed in two parts costs as much as
+ * many. */
+enum { STREAM_CHUNK = 2048 };
+struct streamer {
+    char *to;
+    size_t held;
+    alignas(64) char block[STREAM_CHUNK];
+};
+
+inline void stream_open(streamer *s, void *to) {
+    s->to = (char *)to;
+    s->held = 0;
+}
+
+inline void stream_add(streamer *s, const void *from, size_t bytes) {
+    const char *x = (const char *)from;
+    while (bytes) {
+        /* A chunk ends where a line does. */
+        const size_t chunk = STREAM_CHUNK - ((uintptr_t)s->to & 63), room = chunk - s->held;
+        const size_t taken = bytes < room ? bytes : room;
+        memcpy(s->block + s->held, x, taken);
+        s->held += taken, x += taken, bytes -= taken;
+        if (s->held == chunk) {
+            stream(s->to, s->block, chunk);
+            s->to += chunk;
+            s->held = 0;
+        }
+    }
+}
+
+/* The rest, and an order before what other threads may read next. */
+inline void stream_close(streamer *s) {
+    stream(s->to, s->block, s->held);
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 /* Where a row of results is made: in its place when it can be, else in scratch. */
 template <class T>
 inline T *target(const fx_array *o, int streamed, int64_t stride, int64_t start, T *scratch) {
@@ -177,13 +215,6 @@ inline void store_columns(const T *x, int64_t ldx, const fx_array *a, int64_t fi
         for (int64_t i = 0; i < n; i++) o[i] = x[i * ldx + r];
         deliver(a, 0, 1, (first + r) * n, o, n);
     }
-}
-
-/* Orders streamed stores before what other threads may read next. */
-inline void stream_end() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
 }
 
 }  // namespace fx

@@ -1,0 +1,168 @@
+"""Matrix products on the GPU: matmul, addmm, linear, dot.
+
+Arrays and params as the CPU's (cpu/matmul.pyx).  Operands are read where they lie, whatever the strides; leading
+dimensions become rows where that needs no copy, the rest is a batch, in one launch.  gemm.pyx chooses the kernel.
+"""
+from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
+
+from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, fx_call
+from ferrox._core.backend cimport provide
+from ferrox._core.cuda.gemm cimport A, B, C, D, multiply, product
+
+
+cdef int refuse(fx_call *call, int status, const char *message) noexcept nogil:
+    snprintf(call.message, sizeof(call.message), "%s", message)
+    return status
+
+
+cdef int check(fx_call *call) noexcept nogil:
+    """Dtypes and devices."""
+    cdef int i
+    cdef fx_array *x
+    if call.dtype == FX_BOOL:
+        return refuse(call, FX_ERROR_TYPE, "not defined for bool")
+    for i in range(call.n_out + call.n_in):
+        x = call.arrays[i]
+        if x == NULL:
+            continue
+        if x.dtype != call.dtype:
+            return refuse(call, FX_ERROR_TYPE, "operands must have the dtype of the result")
+        if x.device_type != FX_CUDA or x.device_index != call.arrays[0].device_index:
+            return refuse(call, FX_ERROR_RUNTIME, "Expected all tensors to be on the same device")
+    return FX_OK
+
+
+cdef bint collapse(const fx_array *x, int ndim, int64_t *stride) noexcept nogil:
+    """Whether the first `ndim` dimensions are one with a single stride."""
+    cdef int i
+    cdef int64_t expected = 0, step
+    cdef bint seen = False
+    stride[0] = 0
+    for i in range(ndim - 1, -1, -1):
+        if x.dims[i] == 1:
+            continue
+        step = x.dims[x.ndim + i]
+        if not seen:
+            stride[0] = expected = step
+            seen = True
+        elif step != expected:
+            return False
+        expected *= x.dims[i]
+    return True
+
+
+cdef inline void operand(product *p, int which, const fx_array *x, int64_t row, int64_t column) noexcept nogil:
+    p.data[which], p.row[which], p.column[which] = <char *> x.data, row, column
+
+
+cdef void batch(product *p, int ndim, const fx_array *out, const fx_array *a, const fx_array *b,
+                const fx_array *d) noexcept nogil:
+    """The leading dimensions as they are; gemm.pyx joins what lies behind each other."""
+    cdef int i, k
+    p.ndim = ndim
+    for i in range(ndim):
+        k = ndim - 1 - i        # innermost first
+        p.size[i] = out.dims[k]
+        p.step[i][A] = a.dims[a.ndim + k]
+        p.step[i][B] = b.dims[b.ndim + k] if b != NULL else 0
+        p.step[i][D] = d.dims[d.ndim + k] if d != NULL else 0
+        p.step[i][C] = out.dims[out.ndim + k]
+
+
+cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_array *b, double beta,
+                    double alpha) noexcept nogil:
+    """out (…, M, N) = alpha a (…, M, K) b (…, K, N) + beta d, batch dimensions expanded by the caller."""
+    cdef int nd = out.ndim, status
+    cdef int64_t rows = 0, d_rows = 0, none = 0
+    cdef product p
+    if nd < 2 or a.ndim != nd or b.ndim != nd or (d != NULL and d.ndim != nd):
+        return refuse(call, FX_ERROR_VALUE, "operands must have at least two dimensions, and as many as the result")
+    p.m, p.n, p.k = out.dims[nd - 2], out.dims[nd - 1], a.dims[nd - 1]
+    if b.dims[nd - 2] != p.k or a.dims[nd - 2] != p.m or b.dims[nd - 1] != p.n:
+        return refuse(call, FX_ERROR_VALUE, "shapes do not fit")
+    status = check(call)
+    if status != FX_OK or out.numel == 0:
+        return status
+    p.dtype, p.device, p.alpha, p.beta = call.dtype, out.device_index, alpha, beta
+    if beta == 0:
+        d = NULL
+    operand(&p, A, a, a.dims[2 * nd - 2], a.dims[2 * nd - 1])
+    operand(&p, B, b, b.dims[2 * nd - 2], b.dims[2 * nd - 1])
+    operand(&p, C, out, p.n, 1)
+    operand(&p, D, out, 0, 0)
+    if d != NULL:
+        operand(&p, D, d, d.dims[2 * nd - 2], d.dims[2 * nd - 1])
+    batch(&p, nd - 2, out, a, b, d)
+    # One matrix b for the whole batch: its rows of a are one matrix, if they lie evenly.
+    if nd > 2 and collapse(b, nd - 2, &none) and none == 0 and collapse(a, nd - 1, &rows) \
+            and (d == NULL or collapse(d, nd - 1, &d_rows)):
+        p.m = out.numel // p.n
+        p.row[A], p.row[D], p.ndim = rows, d_rows, 0
+    return multiply(&p)
+
+
+cdef int matmul(fx_call *call) noexcept nogil:
+    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1)
+
+
+cdef int addmm(fx_call *call) noexcept nogil:
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
+                      call.params[1].f)
+
+
+cdef int linear(fx_call *call) noexcept nogil:
+    cdef fx_array *out = call.arrays[0]
+    cdef fx_array *x = call.arrays[1]
+    cdef fx_array *weight = call.arrays[2]
+    cdef fx_array *bias = call.arrays[3] if call.n_in > 2 else NULL
+    cdef int nd = out.ndim, status
+    cdef int64_t rows = 0
+    cdef product p
+    if nd < 1 or x.ndim != nd or weight.ndim != 2 or (bias != NULL and bias.ndim != 1):
+        return refuse(call, FX_ERROR_VALUE, "expected x (..., K), weight (N, K), bias (N)")
+    p.n, p.k = weight.dims[0], weight.dims[1]
+    if x.dims[nd - 1] != p.k or out.dims[nd - 1] != p.n or (bias != NULL and bias.dims[0] != p.n):
+        return refuse(call, FX_ERROR_VALUE, "shapes do not fit")
+    status = check(call)
+    if status != FX_OK or out.numel == 0:
+        return status
+    p.dtype, p.device, p.alpha, p.beta = call.dtype, out.device_index, 1, 1 if bias != NULL else 0
+    operand(&p, B, weight, weight.dims[3], weight.dims[2])
+    operand(&p, C, out, p.n, 1)
+    operand(&p, D, out, 0, 0)
+    if bias != NULL:
+        operand(&p, D, bias, 0, bias.dims[1])
+    if collapse(x, nd - 1, &rows):
+        operand(&p, A, x, rows, x.dims[2 * nd - 1])
+        p.m, p.ndim = out.numel // p.n, 0
+    else:   # at least two leading dimensions: the last one is the rows
+        operand(&p, A, x, x.dims[2 * nd - 2], x.dims[2 * nd - 1])
+        p.m = x.dims[nd - 2]
+        batch(&p, nd - 2, out, x, NULL, NULL)
+    return multiply(&p)
+
+
+cdef int dot(fx_call *call) noexcept nogil:
+    cdef fx_array *a = call.arrays[1]
+    cdef fx_array *b = call.arrays[2]
+    cdef product p
+    cdef int status
+    if call.arrays[0].numel != 1 or a.ndim != 1 or b.ndim != 1 or a.dims[0] != b.dims[0]:
+        return refuse(call, FX_ERROR_VALUE, "expected two vectors of one length")
+    status = check(call)
+    if status != FX_OK:
+        return status
+    p.m, p.n, p.k, p.ndim = 1, 1, a.dims[0], 0
+    p.dtype, p.device, p.alpha, p.beta = call.dtype, call.arrays[0].device_index, 1, 0
+    operand(&p, A, a, 0, a.dims[1])
+    operand(&p, B, b, b.dims[1], 0)
+    operand(&p, C, call.arrays[0], 1, 1)
+    operand(&p, D, call.arrays[0], 0, 0)
+    return multiply(&p)
+
+
+provide(FX_CUDA, "matmul", matmul)
+provide(FX_CUDA, "addmm", addmm)
+provide(FX_CUDA, "linear", linear)
+provide(FX_CUDA, "dot", dot)

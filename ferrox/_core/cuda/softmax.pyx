@@ -1,0 +1,59 @@
+"""The driver of softmax, log-softmax and their gradients on the GPU.  Arrays and params as the CPU's (cpu/softmax.pyx).
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.backend cimport kernel_id, provide
+from ferrox._core.cuda.dense cimport dense
+from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows_args cimport fx_softmax_args
+
+cdef cuda_kernel *kernels[2][3][10]     # forward or backward; rows, long, columns; by dtype
+cdef int _log[2]
+_log[0], _log[1] = kernel_id("log_softmax"), kernel_id("log_softmax_backward")
+
+
+cdef int _run(fx_call *call) noexcept nogil:
+    cdef fx_array *out = call.arrays[0]
+    cdef int dim = <int> call.params[0].i, backward = call.n_in - 1, form
+    cdef int64_t blocks
+    cdef fx_softmax_args a
+    memset(&a, 0, sizeof(a))
+    if dim < 0:
+        dim += out.ndim
+    split(out, dim, &a.outer, &a.n, &a.inner)
+    a.x = call.arrays[1].data
+    a.y = call.arrays[call.n_in].data
+    a.out = out.data
+    a.log = call.kernel == _log[backward]
+    if a.inner > 1:
+        form = 2
+        a.group = power_of_two(a.inner, 32)
+        blocks = a.outer * ceiling(a.inner, a.group)
+    elif a.n > REGISTER_ROW:
+        form = 1
+        a.group = THREADS
+        blocks = a.outer
+    else:
+        form = 0
+        a.group = power_of_two(ceiling(a.n, 4), 32) if a.n <= 512 else <int> THREADS
+        blocks = ceiling(a.outer, THREADS // a.group)
+    return run_blocks(kernels[backward][form][out.dtype], out.device_index, blocks, &a)
+
+
+cdef int softmax(fx_call *call) noexcept nogil:
+    if call.dtype < FX_F16:
+        return FX_ERROR_TYPE
+    if call.arrays[0].numel == 0:
+        return FX_OK
+    return dense(call, _run, 0, 0xff)
+
+
+for _dtype, _suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
+    for _form, _name in enumerate(("rows", "long", "columns")):
+        kernels[0][_form][_dtype] = find_kernel("softmax", f"softmax_{_name}_{_suffix}")
+        kernels[1][_form][_dtype] = find_kernel("softmax", f"softmax_backward_{_name}_{_suffix}")
+for _name in ("softmax", "log_softmax", "softmax_backward", "log_softmax_backward"):
+    provide(FX_CUDA, _name, softmax)
