@@ -204,7 +204,8 @@ def _vdot(input, other):
     """Inner product of two vectors; the same as `dot` for real numbers."""
     return _dot(input, other)
 
-row("vdot", function=_vdot, out=True, composite=True, method=True, reference="np.vdot(input, other)", sample="t(4), t(4)")
+row("vdot", function=_vdot, out=True, composite=True, method=True, reference="np.vdot(input, other)",
+    sample="t(4), t(4)")
 
 
 def _outer(input, vec2):

@@ -9,13 +9,13 @@
 
 enum fx_fault_kind {
     FX_FAULT_NONE,
-    FX_FAULT_INDEX,      /* `value` is no index into a dimension of `size` */
-    FX_FAULT_TARGET,     /* `value` is no class of `size` */
-    FX_FAULT_DIVISION    /* an integer was divided by zero */
+    FX_FAULT_INDEX, /* `value` is no index into a dimension of `size` */
+    FX_FAULT_TARGET, /* `value` is no class of `size` */
+    FX_FAULT_DIVISION /* an integer was divided by zero */
 };
 
 typedef struct fx_fault {
-    int32_t kind;   /* an fx_fault_kind */
+    int32_t kind; /* an fx_fault_kind */
     int32_t kernel; /* the number of the kernel at the door (fx_call.kernel), for its name */
     int64_t value, size;
 } fx_fault;
