@@ -255,7 +255,7 @@ def memory_summary(device=None, abbreviated=False):
 
 
 def memory_snapshot(device=None):
-    """The allocator's segments by address, each with its blocks: a list of dicts as PyTorch's; of all GPUs by default."""
+    """The allocator's segments by address, with their blocks: a list of dicts as PyTorch's; of all GPUs by default."""
     if device is not None:
         return _allocator(device, "memory_snapshot").memory_snapshot()
     return [segment for index in range(device_count()) for segment in memory_snapshot(index)]

@@ -26,7 +26,7 @@ ROOT = HERE.parent
 HEADING = "# Written by tools/stubs.py from what it describes; to write it anew: make stubs-write\n"
 WIDTH = 120
 # The compiled modules that hold public classes.
-MODULES = ("custom", "device", "dtype", "engine", "errors", "graph", "op", "random", "tensorclass")
+MODULES = ("cuda.stream", "custom", "device", "dtype", "engine", "errors", "graph", "op", "random", "tensorclass")
 IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],
@@ -39,6 +39,7 @@ IMPORTS = {
     "import numpy as np": ["np"],
     "from numpy.typing": ["NDArray"],
     "from ferrox import return_types": ["return_types"],
+    "from ferrox._core.cuda.stream": ["Stream"],
     "from ferrox._core.device import device as _device": ["_device"],
     "from ferrox._core.dtype import dtype as _dtype": ["_dtype"],
     "from ferrox._core.dtype": ["_FloatInfo", "_IntInfo"],
@@ -248,7 +249,7 @@ def files():
     """Every stub's path and text."""
     made = {}
     for name in MODULES:
-        made[f"_core/{name}"] = module_stub(importlib.import_module(f"ferrox._core.{name}"))
+        made[f"_core/{name.replace('.', '/')}"] = module_stub(importlib.import_module(f"ferrox._core.{name}"))
     functional, autograd = ferrox.nn.functional, ferrox.autograd
     tuples = [
         f"class {name}(NamedTuple):\n" + "".join(f"    {field}: Tensor\n" for field in value._fields)

@@ -13,7 +13,7 @@ class LinAlgError(RuntimeError):
 
 # Set by a backend, for this thread's last failure on a device:
 _device_error = None     # its exception, given the operator's name
-_memory_error = None     # the exception of a refused allocation, given the operator's name or None; None if there was none
+_memory_error = None     # the exception of a refused allocation, or None, given the operator's name or None
 
 
 cdef int raise_memory(str text, str name=None) except -1:

@@ -149,10 +149,10 @@ cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) e
     return 0
 
 
-def default_generator(type="cpu", index=0):
-    """The generator that functions draw from when they are given none."""
-    cdef _device place = as_device(type)
-    return _default(place.type_code, place.index_code or index)
+def default_generator(type="cpu", index=None):
+    """The generator that functions draw from when they are given none; `index` is the number of a GPU."""
+    cdef _device place = as_device(type if index is None or type == "cpu" else f"{type}:{index}")
+    return _default(place.type_code, place.index_code)
 
 
 def manual_seed(seed):

@@ -76,7 +76,7 @@ def jacobian_of(output, inputs, create_graph=False, strict=False):
     rows = [_gradients((output,), inputs, (one,), create_graph, strict, "jacobian") for one in basis(output)]
     shape = tuple(output.shape)
     return tuple(
-        (fx.stack([row[k] for row in rows]) if rows else fx.zeros(0, dtype=x.dtype)).reshape(shape + tuple(x.shape))
+        (fx.stack([row[k] for row in rows]) if rows else x.new_zeros(0)).reshape(shape + tuple(x.shape))
         for k, x in enumerate(inputs))
 
 

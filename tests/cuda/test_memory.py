@@ -136,7 +136,7 @@ def test_a_cpu_tensor_without_dimensions_beside_cuda_tensors():
 def test_what_has_dimensions_or_is_written_must_be_on_the_device():
     x = fx.ones(3, device="cuda")
     for other in (fx.ones(3), fx.ones(1), fx.ones(1, 1)):
-        with pytest.raises(RuntimeError, match="same device.*cuda:0 and cpu"):
+        with pytest.raises(RuntimeError, match=r"same device.*cuda:0 and cpu"):
             x + other
     with pytest.raises(RuntimeError, match="same device"):
         fx.tensor(1.0).add_(fx.tensor(1.0, device="cuda"))

@@ -176,3 +176,26 @@ def test_every_nan_is_different():
     values_, counts = fx.unique(there(x), return_counts=True)
     same(values_, np.array([1.0, np.nan, np.nan]))
     same(counts, np.array([2, 1, 1]))
+
+
+def test_operators_that_look_at_the_values_first():
+    rng = np.random.default_rng(7)
+    x, w = rng.integers(0, 9, 50), rng.standard_normal(50)
+    same(fx.bincount(there(x)), np.bincount(x))
+    np.testing.assert_allclose(fx.bincount(there(x), there(w), 20).cpu().numpy(), np.bincount(x, w, 20), rtol=1e-14)
+    same(fx.nn.functional.one_hot(there(x)), np.eye(x.max() + 1, dtype="i8")[x])
+    rows = rng.integers(0, 2, (12, 3))
+    got = fx.unique(there(rows), return_inverse=True, return_counts=True, dim=0)
+    for mine, expected in zip(got, np.unique(rows, return_inverse=True, return_counts=True, axis=0), strict=True):
+        same(mine, expected.reshape(mine.shape))
+
+
+def test_embedding_leaves_its_padding_alone():
+    rng = np.random.default_rng(8)
+    table, index = there(rng.standard_normal((7, 4)).astype("f4")).requires_grad_(), rng.integers(0, 7, (5, 6))
+    y = fx.nn.functional.embedding(there(index), table, padding_idx=2)
+    same(y.detach(), table.detach().cpu().numpy()[index])
+    y.backward(fx.ones_like(y))
+    times = np.bincount(index.ravel(), minlength=7).astype("f4")
+    times[2] = 0
+    same(table.grad, np.repeat(times[:, None], 4, 1))

@@ -1,7 +1,7 @@
 """The kernels `copy` and `fill` on the GPU: out, in; any dtypes and strides, `in` broadcast.
 
-Equal bytes without gaps are the driver's copy.  A matrix whose source lies along the other dimension than its target goes
-through shared memory (kernels/cuda/copy.cu).  Everything else, casts too, is the elementwise kernel `positive`.
+Equal bytes without gaps are the driver's copy.  A matrix whose source lies along the other dimension than its target
+goes through shared memory (kernels/cuda/copy.cu).  Everything else, casts too, is the elementwise kernel `positive`.
 """
 from libc.stdint cimport int64_t
 
@@ -43,7 +43,7 @@ cdef struct dims:           # merged, innermost of the output first; strides in 
 
 
 cdef bint _merge(fx_array *out, fx_array *x, dims *m) noexcept nogil:
-    """Join the dimensions that lie behind each other in both; False where they differ in shape, or come out too many."""
+    """Join the dimensions that lie behind each other in both; False where they differ in shape, or are too many."""
     cdef int d, k = 0
     if x.ndim != out.ndim:
         return False

@@ -1,9 +1,9 @@
 """Calls with contiguous arrays only: what a kernel family need not know of strides.
 
-`dense` looks at every array of a call.  One that is contiguous, on the device, and of the wanted dtype goes on as it is;
-anything else is copied into scratch memory first, by the elementwise copy kernel, which takes any strides, casts, and
-reads host scalars and CPU tensors without dimensions from the arguments.  So does an output whose memory an input
-overlaps: kernels may write before they have read.  Outputs in scratch are copied back after the call.  All of it is
+`dense` looks at every array of a call.  One that is contiguous, on the device, and of the wanted dtype goes on as it
+is; anything else is copied into scratch memory first, by the kernel `copy`, which takes any strides, casts, and reads
+host scalars and CPU tensors without dimensions from the arguments.  So is an output whose memory an input overlaps:
+kernels may write before they have read.  Outputs in scratch are copied back after the call.  All of it is
 queued on the current stream; nothing waits.
 """
 from libc.stdint cimport int64_t, uint64_t

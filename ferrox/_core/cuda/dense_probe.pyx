@@ -1,8 +1,8 @@
-"""A kernel for the tests of dense.pyx: `dense_probe`, which takes contiguous arrays only and looks whether it gets them.
+"""A kernel for the tests of dense.pyx: `dense_probe`, which takes contiguous arrays and looks whether it gets them.
 
 out, kept, x: x is copied to out, both in call.dtype; kept's first element becomes its last one.
 """
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_VALUE, FX_HOST_SCALAR, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_VALUE, FX_HOST_SCALAR, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind

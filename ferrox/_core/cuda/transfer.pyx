@@ -3,9 +3,9 @@
 All are queued on the current stream of the device, that of the source when there are two.
 
 From the host: pinned memory is copied by the device itself, from where it is.  Pageable memory of up to DIRECT bytes
-goes into the driver's own queue.  More is copied into pinned blocks of PIECE bytes first: without `wait` the call returns
-when the source may be changed, not when the stream has come to it; beyond AHEAD blocks it waits for the stream.  With
-`wait` the values are there when it returns, for work on any stream.
+goes into the driver's own queue.  More is copied into pinned blocks of PIECE bytes first: without `wait` the call
+returns when the source may be changed, not when the stream has come to it; beyond AHEAD blocks it waits for the stream.
+With `wait` the values are there when it returns, for work on any stream.
 
 To the host: the call waits, unless the memory is pinned and `wait` is 0.  Into pageable memory pieces are copied by way
 of two pinned blocks: the device fills the one while the host empties the other.
@@ -18,7 +18,7 @@ current one still has to do; that waits for the copy, not the copy for it.
 """
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_OK
+from ferrox._core.abi cimport FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number, devices
 from ferrox._core.cuda.device_memory import record_stream

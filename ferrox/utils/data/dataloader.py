@@ -103,8 +103,8 @@ class DataLoader:
     collate_fn : callable, optional
         Makes a batch of a list of samples; default: `default_collate`.
     pin_memory : bool, default False
-        Put the batches into page-locked memory, so that ``batch.to("cuda", non_blocking=True)`` overlaps with the work of
-        the GPU; with workers they do it, ahead of time.  A warning, and no more, where there is no GPU.
+        Put the batches into page-locked memory, so that ``batch.to("cuda", non_blocking=True)`` overlaps with the work
+        of the GPU; with workers they do it, ahead of time.  A warning, and no more, where there is no GPU.
     drop_last : bool, default False
         Leave out a last batch that is not full.
     timeout : float, default 0
