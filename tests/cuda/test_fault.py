@@ -104,3 +104,14 @@ def test_nothing_is_reported_where_there_is_no_record(report):
     numbers = ctypes.c_int(1), ctypes.c_int(0), ctypes.c_longlong(7), ctypes.c_longlong(5)
     module.launch_kernel("probe", "report", 1, 1, [ctypes.c_void_p(0), *numbers])
     fx.cuda.synchronize()
+
+
+def test_an_index_out_of_range():
+    x = fx.arange(5.0, device="cuda")
+    taken = fx.gather(x, 0, fx.tensor([0, 7, 1], device="cuda"))
+    with pytest.raises(IndexError) as raised:
+        taken.tolist()
+    assert str(raised.value) == (
+        "[gather] index 7 is out of range for a dimension of size 5 (found by a kernel that ran earlier on cuda:0)"
+    )
+    assert fx.gather(x, 0, fx.tensor([0, 4], device="cuda")).tolist() == [0, 4]

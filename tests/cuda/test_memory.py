@@ -206,3 +206,14 @@ def test_memory_fraction():
 def test_before_the_first_use(python):
     program = "import ferrox as fx; print(fx.cuda.memory_allocated(), fx.cuda.memory_stats(), fx.cuda.empty_cache())"
     assert python(program) == "0 {} None"
+
+
+def test_where_with_a_cpu_value():
+    x = fx.tensor([1.0, 2.0, 3.0], device="cuda", requires_grad=True)
+    two = fx.tensor(2.0, requires_grad=True)
+    y = fx.where(x > 2, x, two)
+    assert y.tolist() == [2.0, 2.0, 3.0] and y.device == x.device
+    y.sum().backward()
+    assert two.grad.tolist() == 2 and two.grad.device.type == "cpu" and x.grad.tolist() == [0, 0, 1]
+    with pytest.raises(RuntimeError, match="same device"):
+        fx.where(fx.tensor([True]), x, x)

@@ -10,6 +10,7 @@ import pytest
 from samples import ROWS, arguments, calls, outputs
 
 import ferrox as fx
+from ferrox._core.backend import kernels
 
 SAMPLED = [name for name in sorted(ROWS) if ROWS[name].sample]
 # What is drawn: the stream's bits are compared by the tests of the random kernels.  Memory that nobody has set.
@@ -125,3 +126,8 @@ def test_gradients(name):
             assert (one.grad is None) == (other.grad is None)
             if one.grad is not None:
                 agree(other.grad, one.grad, 1e-10)
+
+
+def test_no_kernel_is_missing():
+    fx.zeros(1, device="cuda")
+    assert sorted(set(kernels(0)) - set(kernels(1))) == []
