@@ -54,12 +54,7 @@ cdef inline int over_rows(row_worker work, void *task, int64_t rows, int64_t ele
     cdef int64_t count = threads.num_threads, t
     cdef char *scratch = NULL
     cdef size_t each = (scratch_bytes + 127) & ~<size_t> 63
-    if elements // GRAIN < count:
-        count = elements // GRAIN
-    if rows < count:
-        count = rows
-    if count < 1:
-        count = 1
+    count = max(<int64_t> 1, min(count, min(rows, elements // GRAIN)))
     if scratch_bytes:
         scratch = <char *> malloc(each * count + 64)
         if scratch == NULL:
