@@ -13,6 +13,7 @@ from ferrox._core.dtype import _FloatInfo, _IntInfo
 from ferrox._core.tensorclass import _Device, _Dims, _Operand
 
 from ferrox import autograd as autograd
+from ferrox import backends as backends
 from ferrox import cpu as cpu
 from ferrox import cuda as cuda
 from ferrox import func as func
