@@ -14,6 +14,8 @@ FLOORS = (
         "ferrox._core.dtype",
         "ferrox._core.errors",
         "ferrox._core.storage",
+        "ferrox._core.residence",
+        "ferrox._core.placement",
         "ferrox._core.pool",
         "ferrox._core.dispatch",
         "ferrox._core.backend",

@@ -4,8 +4,8 @@ Every computation, on either backend, is one call of `dispatch`: an operator's n
 wants to see all work (anomaly detection, profiler, capture) stands here as a watcher; with none, it costs one branch.
 """
 
-from ferrox._core.abi cimport FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
-from ferrox._core.backend cimport implementation, kernel_name
+from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
+from ferrox._core.backend cimport implementation, kernel_name, place_call
 from ferrox._core.errors cimport raise_status
 
 cdef enum:
@@ -46,6 +46,8 @@ cdef int dispatch(str name, fx_call *call) except -1:
             work += arrays[i].numel
     cdef fx_kernel kernel = implementation[device_type][call.kernel]
     if kernel == NULL:
+        if device_type & FX_AUTO:
+            return place_call(name, call)
         raise NotImplementedError(f"[{name}] the kernel {kernel_name(call.kernel)!r} does not exist on this device")
     if _watched:
         return _watched_dispatch(name, call, kernel)

@@ -58,6 +58,9 @@ graph *begin_capture(bool global);
 graph *end_capture(stream *s);
 bool captures_globally();
 double now();
+/* What runs takes this long, where a test has set a pace. */
+void takes_kernel();
+void takes_copy(size_t bytes);
 
 } // namespace sim
 #endif

@@ -52,6 +52,7 @@ int copy(void *to, const void *from, size_t bytes, stream *s) {
                                                    static_cast<const char *>(from) + bytes);
     }
     const piece_ptr work = enqueue(s, [=]() -> int {
+        takes_copy(bytes);
         if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes))) {
             last_failure = "a copy came to memory that had been freed";
             return 700;
