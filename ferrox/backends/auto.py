@@ -29,8 +29,8 @@ from ferrox._core import residence as _residence
 from ferrox.backends._calibration import Calibration, cache_file, load, machine, measure, store
 
 __all__ = [
-    "Calibration", "Decision", "Statistics", "cache_file", "calibrate", "calibration", "decisions", "explain", "machine",
-    "reset", "resides", "set_calibration", "statistics",
+    "Calibration", "Decision", "Statistics", "cache_file", "calibrate", "calibration", "decisions", "explain",
+    "machine", "reset", "resides", "set_calibration", "statistics",
 ]
 
 _lock = threading.Lock()
