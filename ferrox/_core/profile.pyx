@@ -24,6 +24,7 @@ cdef extern from *:
     #include <time.h>
     static __thread int fx_profile_depth = 0;
     static __thread unsigned fx_profile_run = 0;
+    static __thread unsigned long fx_profile_thread = 0;    /* asking for it is a system call */
     static inline long long fx_profile_now(void) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
@@ -32,6 +33,7 @@ cdef extern from *:
     """
     int fx_profile_depth
     unsigned fx_profile_run
+    unsigned long fx_profile_thread
     int64_t fx_profile_now() noexcept nogil
 
 cdef extern from "Python.h":
@@ -81,7 +83,7 @@ cdef inline entry *_at(int64_t place) noexcept:
 
 cdef entry *_append(str name, int kind, int device_type, int device) noexcept:
     """A fresh entry, not begun; NULL when there is no memory for it."""
-    global _chunks, _room, _count, fx_profile_run, fx_profile_depth
+    global _chunks, _room, _count, fx_profile_run, fx_profile_depth, fx_profile_thread
     cdef entry *e
     if _count == _room * CHUNK:
         grown = realloc(_chunks, <size_t> (_room + 1) * sizeof(entry *))
@@ -97,11 +99,12 @@ cdef entry *_append(str name, int kind, int device_type, int device) noexcept:
     if fx_profile_run != _run:
         fx_profile_run = _run
         fx_profile_depth = 0
+        fx_profile_thread = PyThread_get_thread_native_id()
     e.name = <PyObject *> name
     Py_INCREF(e.name)
     e.depth = fx_profile_depth
     fx_profile_depth += 1
-    e.thread = PyThread_get_thread_native_id()
+    e.thread = fx_profile_thread
     e.kind = kind
     e.kernel = -1
     e.dtype = -1
@@ -278,6 +281,17 @@ def start(bint host, bint device, bint record_shapes, bint memory, bint with_sta
     _host, _device, _record_shapes, _memory, _with_stack = host, device, record_shapes, memory, with_stack
     _pool = storage.pool()
     recording = True
+
+
+def memory_now(int device=-1):
+    """(Bytes ever taken, bytes in use) of the host, or of a GPU whose clock is loaded."""
+    cdef int64_t taken = 0, in_use = 0
+    if device < 0:
+        pool = storage.pool()
+        return pool.taken, pool.in_use
+    if clock != NULL:
+        clock.memory(device, &taken, &in_use)
+    return taken, in_use
 
 
 def stop():

@@ -101,7 +101,7 @@ class FunctionEvent(_Timed):
         (self.kind, self.name, self.kernel, self.thread, self.depth, start, end, self.sequence_nr, self.nbytes,
          self.dtype, self.device, self.stream, begun, ended, shapes, self._host, self._device, stack) = fields
         self.id = number
-        self.key = self.name
+        self.key = "ProfilerStep*" if self.name.startswith("ProfilerStep#") else self.name     # as PyTorch: one row
         self.time_range = Interval((start - base) / 1e3, (end - base) / 1e3)
         self.input_shapes = [] if shapes is None else [None if each is None else each[0] for each in shapes]
         self.input_dtypes = [] if shapes is None else [None if each is None else each[1] for each in shapes]
@@ -261,7 +261,10 @@ class EventList(list):
 
 
 def events_of(entries, base, memory, device):
-    """The tree of what `_core.profile.take` returned, as an `EventList` in the order in which they began."""
+    """The tree of what `_core.profile.take` returned, as an `EventList` in the order in which they began.
+
+    `memory` is None, or what was taken and in use before: a pair for the host and a dict of pairs for GPUs.
+    """
     events = [FunctionEvent(number, fields, base) for number, fields in enumerate(entries)]
     open_ = {}
     for event in events:
@@ -273,9 +276,9 @@ def events_of(entries, base, memory, device):
             stack[-1].cpu_children.append(event)
             event.is_backward = event.is_backward or stack[-1].is_backward
         stack.append(event)
-    if memory:
-        _attribute(events, "_host", "self_cpu_memory_usage")
-        _attribute(events, "_device", "self_device_memory_usage")
+    if memory is not None:
+        _attribute(events, "_host", "self_cpu_memory_usage", {0: memory[0]})
+        _attribute(events, "_device", "self_device_memory_usage", dict(memory[1]))
     for event in reversed(events):      # children begin after their parents
         event.self_cpu_time_total -= sum(child.cpu_time_total for child in event.cpu_children)
         event.device_time_total += sum(child.device_time_total for child in event.cpu_children)
@@ -284,7 +287,7 @@ def events_of(entries, base, memory, device):
             setattr(event, f"{kind}_memory_usage",
                     own + sum(getattr(child, f"{kind}_memory_usage") for child in event.cpu_children))
     used = any(event.kernels for event in events)
-    return EventList(events, memory=memory, device=device and used)
+    return EventList(events, memory=memory is not None, device=device and used)
 
 
 def samples_of(events, which):
@@ -300,21 +303,20 @@ def samples_of(events, which):
     return found
 
 
-def _attribute(events, which, name):
+def _attribute(events, which, name, before):
     """Give every event the bytes that were taken for it, less those that were freed while it was the innermost one.
 
     An operator's output is taken before its kernel begins, so what was taken since the sample before counts for the
     operator; what was freed meanwhile, for the range around it.
     """
-    before = {}
     for _, in_use, taken, event, ended, device in samples_of(events, which):
-        if device in before:
-            more = taken - before[device][0]
-            less = more - (in_use - before[device][1])
-            owner = event if ended else event.cpu_parent
-            setattr(event, name, getattr(event, name) + more)
-            if owner is not None:
-                setattr(owner, name, getattr(owner, name) - less)
+        last = before.get(device, (0, 0))
+        more = taken - last[0]
+        less = more - (in_use - last[1])
+        owner = event if ended else event.cpu_parent
+        setattr(event, name, getattr(event, name) + more)
+        if owner is not None:
+            setattr(owner, name, getattr(owner, name) - less)
         before[device] = taken, in_use
 
 

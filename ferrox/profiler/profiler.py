@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import functools
+import sys
 import time
 import warnings
 
@@ -166,6 +167,16 @@ def _ranged(method, inner):
     return outer
 
 
+def _memory_before():
+    """What was taken and in use: a pair for the host, pairs by GPU where GPUs have been used."""
+    devices = {}
+    if "ferrox._core.cuda.backend" in sys.modules:
+        from ferrox._core.cuda import context, timing   # noqa: F401
+
+        devices = {device: _recorder.memory_now(device) for device in range(context.device_count())}
+    return _recorder.memory_now(), devices
+
+
 class profile:
     """Record what happens within a ``with`` block, or between `start` and `stop`.
 
@@ -236,7 +247,7 @@ class profile:
         self._steps = _Steps()
         self._step_range = -1
         self._recording = False
-        self._entries, self._events, self._base, self._epoch = None, None, 0, 0
+        self._entries, self._events, self._memory, self._base, self._epoch = None, None, None, 0, 0
 
     def __enter__(self):
         self.start()
@@ -291,13 +302,12 @@ class profile:
         _recorder.start(ProfilerActivity.CPU in self.activities, ProfilerActivity.CUDA in self.activities,
                         self.record_shapes, self.profile_memory, self.with_stack)
         self._recording = True
+        self._memory = _memory_before() if self.profile_memory else None
         self._epoch, self._base = time.time_ns(), _recorder.now()
         self._steps.put()
         _door.look()
 
     def _stop_recording(self):
-        import sys
-
         _recorder.stop()
         _door.look()
         self._steps.remove()
@@ -314,7 +324,7 @@ class profile:
         if self._events is None:
             if self._entries is None:
                 raise RuntimeError("[profile] nothing has been recorded yet")
-            self._events = events_of(self._entries, self._base, self.profile_memory,
+            self._events = events_of(self._entries, self._base, self._memory,
                                      ProfilerActivity.CUDA in self.activities)
             self._entries = None
         return self._events

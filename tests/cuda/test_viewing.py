@@ -28,12 +28,12 @@ def test_labels_name_the_device():
         "├─ matmul #2  (3, 2) float32 cuda:0, keeps 48 B",
         "│  ├─ constant #0  (3, 4) float32 cuda:0, no grad",
         "│  └─ w #1  (4, 2) float32 cuda:0, leaf",
-        "└─ to #4  (2,) float32 cuda:0",
+        "└─ _to_device #4  (2,) float32 cuda:0",
         "   b #3  (2,) float32, leaf",
     ]
     nodes = {node["name"]: node for node in json.loads(fx.viz.to_json(y, params))["nodes"]}
     assert {name: node["device"] for name, node in nodes.items()} == {
-        "constant": "cuda:0", "w": "cuda:0", "matmul": "cuda:0", "b": "cpu", "to": "cuda:0", "add": "cuda:0",
+        "constant": "cuda:0", "w": "cuda:0", "matmul": "cuda:0", "b": "cpu", "_to_device": "cuda:0", "add": "cuda:0",
         "tanh": "cuda:0", "sum": "cuda:0"}
     assert "#1 w\\n(4, 2) float32 cuda:0\\nrequires grad" in fx.viz.to_dot(y, params)
     assert "#3 b\\n(2,) float32\\nrequires grad" in fx.viz.to_dot(y, params)
