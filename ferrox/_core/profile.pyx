@@ -325,9 +325,9 @@ cdef void _clear():
 
 cdef tuple _shapes_of(entry *e):
     cdef int64_t at = e.shapes
-    cdef int i, d
+    cdef int d
     cdef list found = []
-    for i in range(e.n_in):
+    for _ in range(e.n_in):
         if _shapes[at] < 0:
             found.append(None)
         else:

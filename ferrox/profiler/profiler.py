@@ -171,7 +171,7 @@ def _memory_before():
     """What was taken and in use: a pair for the host, pairs by GPU where GPUs have been used."""
     devices = {}
     if "ferrox._core.cuda.backend" in sys.modules:
-        from ferrox._core.cuda import context, timing   # noqa: F401
+        from ferrox._core.cuda import context, timing  # noqa: F401
 
         devices = {device: _recorder.memory_now(device) for device in range(context.device_count())}
     return _recorder.memory_now(), devices
@@ -217,7 +217,7 @@ class profile:
     With a schedule, each cycle is handed over when it is complete:
 
     >>> def ready(prof):
-    ...     print([event.key for event in prof.events() if event.is_user_annotation])
+    ...     print([event.name for event in prof.events() if event.is_user_annotation])
     >>> steps = fx.profiler.schedule(wait=1, warmup=1, active=2, repeat=1)
     >>> with fx.profiler.profile(schedule=steps, on_trace_ready=ready) as prof:
     ...     for _ in range(6):
@@ -234,9 +234,9 @@ class profile:
                 raise TypeError(f"[profile] activities are ProfilerActivity, got {each!r}")
         if not self.activities:
             raise ValueError("[profile] no activity is left to record")
-        if activities is not None and ProfilerActivity.CUDA in self.activities:
-            if ProfilerActivity.CUDA not in supported_activities():
-                warnings.warn("CUDA is not available, disabling CUDA profiling", stacklevel=2)
+        asked = activities is not None and ProfilerActivity.CUDA in self.activities
+        if asked and ProfilerActivity.CUDA not in supported_activities():
+            warnings.warn("CUDA is not available, disabling CUDA profiling", stacklevel=2)
         self.schedule = _always if schedule is None else schedule
         self.record_steps = schedule is not None
         self.on_trace_ready = on_trace_ready

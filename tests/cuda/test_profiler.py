@@ -1,5 +1,6 @@
 """The profiler on a GPU."""
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -57,7 +58,7 @@ def test_kernels_of_a_stream_are_in_order_and_after_their_launch():
             x = x * 1.5
     kernels = [event.kernels[0] for event in prof.events()]
     assert len(kernels) == 20
-    for before, after in zip(kernels, kernels[1:], strict=False):
+    for before, after in itertools.pairwise(kernels):
         assert before.time_range.end <= after.time_range.start + 1
     for event in prof.events():     # the two clocks are matched to within what the host takes to see an event
         assert event.kernels[0].time_range.start >= event.time_range.start - 1000
