@@ -18,6 +18,7 @@ from ferrox._core.backend cimport backends, kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, itemsizes, promotions
 from ferrox._core.errors cimport raise_status
+from ferrox._core.profile cimport begin_transfer, end_entry, recording
 from ferrox._core.residence cimport copy_between
 from ferrox._core.tensor cimport TensorBase, new_like, new_tensor
 
@@ -59,8 +60,12 @@ cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype])
     if out.a.device_type == FX_AUTO or x.a.device_type == FX_AUTO:
         return copy_between(out.a.data, to, x.a.data, source, size, wait)
+    cdef int64_t entry = -1
+    if recording:
+        entry = begin_transfer("to", 0 if source < 0 else 1 if to < 0 else 2, by, to if source < 0 else source, size)
     with nogil:
         status = backends[by].copy(out.a.data, to, x.a.data, source, size, wait)
+    end_entry(entry)
     return raise_status(status, "to", b"the copy failed") if status != FX_OK else 0
 
 

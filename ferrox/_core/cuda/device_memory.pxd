@@ -1,4 +1,5 @@
 # The memory of devices: a caching allocator each.  See device_memory.pyx.
+from libc.stdint cimport int64_t
 
 # Memory for work on this thread's current stream; NULL when there is none, and `refusal` then says why.  `tag` says who
 # asks, and lives for ever; it may be NULL.
@@ -7,3 +8,5 @@ cdef void *take(int device, size_t bytes, const char *tag) noexcept nogil
 cdef void give(int device, void *block) noexcept nogil
 # The exception of this thread's last refusal, once; None when there was none.
 cdef object refusal()
+# Bytes that the allocator of a device has handed out in all, and that are in use.
+cdef void usage(int device, int64_t *taken, int64_t *in_use) noexcept nogil
