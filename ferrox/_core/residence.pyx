@@ -10,7 +10,7 @@ address, and finding the block costs a shift.
 
 The GIL guards everything here; kernels run without it on memory that `hold` keeps in place.
 """
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -18,6 +18,7 @@ from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_CUDA, FX_OK, fx_backend
 from ferrox._core.backend cimport backends, provide_backend
 from ferrox._core.errors import OutOfMemoryError
 from ferrox._core.errors cimport raise_status
+from ferrox._core.profile cimport begin_transfer, end_entry, recording
 from ferrox._core.storage cimport storage_new, storage_release
 
 cdef enum:
@@ -129,16 +130,20 @@ cdef void *bring(residence *block, int side, const void *address) except NULL:
     cdef int other = HOST + GPU - side, status = FX_OK
     cdef void *to
     cdef void *source
+    cdef int64_t entry = -1
     if block.sides[side] == NULL:
         _make_side(block, side)
     if block.valid and not block.valid & (1 << side):
         to = block.sides[side].data
         source = block.sides[other].data
         hold(block)
+        if recording:
+            entry = begin_transfer("to", 0 if side == GPU else 1, FX_CUDA, gpu_index, <int64_t> block.nbytes)
         with nogil:
             # What goes to the GPU may be read there before the host knows; what comes from it is waited for.
             status = backends[<int> FX_CUDA].copy(to, gpu_index if side == GPU else -1, source,
                                                   gpu_index if side == HOST else -1, block.nbytes, side == HOST)
+        end_entry(entry)
         if status == FX_OK:
             block.valid |= 1 << side
             block.credit = 0
@@ -195,6 +200,7 @@ cdef int copy_between(void *to, int to_device, const void *source, int from_devi
     cdef residence *origin = residence_of(source)
     cdef void *real
     cdef int side, status
+    cdef int64_t entry = -1
     if bytes == 0:
         return 0
     if origin != NULL:
@@ -223,8 +229,12 @@ cdef int copy_between(void *to, int to_device, const void *source, int from_devi
     if to_device < 0 and from_device < 0:
         memcpy(real, source, bytes)
     else:
+        if recording:
+            entry = begin_transfer("to", 0 if from_device < 0 else 1 if to_device < 0 else 2, FX_CUDA,
+                                   to_device if from_device < 0 else from_device, <int64_t> bytes)
         with nogil:
             status = backends[<int> FX_CUDA].copy(real, to_device, source, from_device, bytes, wait or to_device < 0)
+        end_entry(entry)
         if status != FX_OK:
             raise_status(status, "to", b"the copy failed")
         if to_device < 0:

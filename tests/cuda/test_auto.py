@@ -423,3 +423,13 @@ def test_explain(capsys):
     file = io.StringIO()
     fx.backends.explain(last=0, file=file)
     assert "matmul: " not in file.getvalue() and capsys.readouterr().out == ""
+
+
+def test_the_profiler_sees_places_and_copies():
+    weight = fx.ones(400, 400).to("auto")
+    weight @ weight                                     # loads the kernel
+    other = fx.ones(400, 400).to("auto")
+    with fx.profiler.profile() as profile:
+        (other @ other).sum().item()
+    assert [event.name for event in profile.events() if event.name in ("matmul", "to")][:2] == ["to", "matmul"]
+    assert sum(event.device_time_total > 0 for event in profile.events() if event.name == "matmul") == 1
