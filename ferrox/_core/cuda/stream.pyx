@@ -8,8 +8,9 @@ independent of the default stream, as PyTorch's are.
 import threading
 
 from ferrox._core.cuda.abi cimport CUresult, CUstream
+from ferrox._core.cuda.capturing cimport captures, may_wait, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number
-from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, check, cu, usable
+from ferrox._core.cuda.driver cimport CUDA_CAPTURING, CUDA_ERROR_NOT_READY, check, cu, usable
 from ferrox._core.cuda.fault cimport raise_fault
 
 cdef extern from *:
@@ -41,14 +42,18 @@ cdef Stream _stream(CUstream handle, int device):
 
 cdef CUstream _from_pool(int device, int priority) except? NULL:
     cdef CUstream handle = NULL
-    cdef int least = 0, greatest = 0
+    cdef int least = 0, greatest = 0, mode
+    cdef CUresult status
     check(bind(device), f"using device {device}")
     check(cu.cuCtxGetStreamPriorityRange(&least, &greatest), "asking for stream priorities")
     priority = max(greatest, min(least, priority))
     with _lock:
         pool = _pools.setdefault((device, priority), [[], 0])
         if len(pool[0]) < POOL:
-            check(cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority), "creating a stream")
+            mode = relax()
+            status = cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority)
+            restore(mode)
+            check(status, "creating a stream")
             pool[0].append(<size_t> handle)
             return handle
         found = pool[0][pool[1]]
@@ -95,7 +100,10 @@ cdef class Stream:
     def query(self):
         """Whether all work given to the stream has been done."""
         check(bind(self.device_index), "using a stream")
+        check(may_wait(self.handle), "asking for the state of a stream")
+        cdef int mode = relax()
         cdef CUresult status = cu.cuStreamQuery(self.handle)
+        restore(mode)
         if status == CUDA_ERROR_NOT_READY:
             return False
         check(status, "asking for the state of a stream")
@@ -104,10 +112,13 @@ cdef class Stream:
     def synchronize(self):
         """Wait until all work given to the stream has been done."""
         cdef CUresult status
+        cdef int mode
         with nogil:
-            status = bind(self.device_index)
+            status = bind(self.device_index) or may_wait(self.handle)
             if status == 0:
+                mode = relax()
                 status = cu.cuStreamSynchronize(self.handle)
+                restore(mode)
         check(status, "waiting for a stream")
         raise_fault(self.device_index)
 
@@ -209,6 +220,7 @@ cdef class Event:
             raise RuntimeError(f"[Event.record] the event belongs to cuda:{self.device_index}, "
                                f"the stream to cuda:{device}")
         check(cu.cuEventRecord(self.handle, stream.handle), "recording an event")
+        self.captured = captures and may_wait(stream.handle)
 
     def wait(self, Stream stream=None):
         """Let a stream (by default the current one) wait for the event; the host does not wait."""
@@ -219,7 +231,10 @@ cdef class Event:
         if self.handle == NULL:
             return True
         check(bind(self.device_index), "using an event")
+        check(CUDA_CAPTURING if self.captured else 0, "asking for an event that was recorded")
+        cdef int mode = relax()
         cdef CUresult status = cu.cuEventQuery(self.handle)
+        restore(mode)
         if status == CUDA_ERROR_NOT_READY:
             return False
         check(status, "asking for the state of an event")
@@ -228,12 +243,16 @@ cdef class Event:
     def synchronize(self):
         """Wait until the work before the mark has been done."""
         cdef CUresult status
+        cdef int mode
         if self.handle == NULL:
             return
+        check(CUDA_CAPTURING if self.captured else 0, "waiting for an event that was recorded")
         with nogil:
             status = bind(self.device_index)
             if status == 0:
+                mode = relax()
                 status = cu.cuEventSynchronize(self.handle)
+                restore(mode)
         check(status, "waiting for an event")
         raise_fault(self.device_index)
 
