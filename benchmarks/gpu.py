@@ -1,8 +1,9 @@
 """Benchmarks of the GPU beside PyTorch: `python benchmarks/gpu.py [--only bandwidth,gemm] [--tiny]`.
 
-Host time per operator, GB/s against a copy on the device, TFLOP/s of matrix products, attention, training steps, and
-what an allocation costs.  Systems take turns, medians over rounds; results are compared before anything is timed.
-Device times are taken by events around many calls.  Tables are printed and written to benchmarks/results/gpu-<part>.md.
+Host time per operator, GB/s against a copy on the device, TFLOP/s of matrix products, attention, training steps, what
+an allocation costs and how much memory a trace of them needs.  Systems take turns, medians over rounds; results are
+compared before anything is timed.  Device times are taken by events around many calls.  Tables are printed and written
+to benchmarks/results/gpu-<part>.md.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import gpu_gpt
 from harness import agree, load, machine, progress, table, timings
 
 HERE = Path(__file__).resolve().parent
+TRACE = HERE.parent / "tests/core/traces/training.txt"
 
 
 class System:
@@ -208,6 +211,51 @@ def train(found, options):
     return timings("Training step", measured)
 
 
+def gpt(found, options):
+    measured = []
+    for sizes in options.size([(256, 16, 128, 256, 4, 4), (8192, 8, 512, 512, 8, 6)], [(11, 2, 6, 8, 2, 2)]):
+        vocabulary, batch, length, width, _, layers = sizes
+        label = f"{layers} layers of {width}, {batch} x {length} tokens of {vocabulary}"
+        works = [(system, gpu_gpt.step_of(system, *sizes)) for system in found]
+        agree(label, {system.name: [step().item() for _ in range(3)] for system, step in works}, 1e-3, 1e-4)
+        measured.append((label, measure(label, works, options)))
+    return timings("Training step of a small GPT, AdamW, float32", measured)
+
+
+def replayed(system, requests):
+    """One pass over a recorded trace of requests: (name, bytes), or (name, None) where it is freed."""
+    held = {}
+    for name, nbytes in requests:
+        if nbytes is None:
+            del held[name]
+        else:
+            held[name] = system.library.empty(nbytes, dtype=system.library.uint8, device="cuda")
+
+
+def trace(found, options):
+    requests = []
+    for line in TRACE.read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["alloc"]:
+            requests.append((words[1], int(words[2])))
+        elif words[:1] == ["free"]:
+            requests.append((words[1], None))
+    works = [(system, lambda system=system: replayed(system, requests)) for system in found]
+    rows = []
+    for system in found:
+        system.cuda.synchronize()
+        system.cuda.empty_cache()
+        before = system.cuda.memory_reserved()
+        system.cuda.reset_peak_memory_stats()
+        replayed(system, requests)
+        used = system.cuda.memory_stats()
+        most, held = used["allocated_bytes.all.peak"], used["reserved_bytes.all.peak"] - before
+        rows.append([system.name, f"{most / 2**20:.1f}", f"{held / 2**20:.1f}", f"{100 * (1 - most / held):.1f} %"])
+    lost = table("Memory over the trace", ["system", "allocated MiB at most", "reserved MiB", "lost"], rows)
+    medians = measure("trace", works, options, "host_seconds")
+    return timings(f"A trace of {len(requests)} requests of training, one pass", [("trace", medians)]) + "\n" + lost
+
+
 def allocator(found, options):
     measured = []
     for size in options.size((1 << 10, 1 << 20, 1 << 26), (1 << 8,)):
@@ -220,7 +268,7 @@ def allocator(found, options):
     return timings("A tensor from the cache", measured) + "\n" + held
 
 
-PARTS = {each.__name__: each for each in (overhead, bandwidth, gemm, attention, train, allocator)}
+PARTS = {each.__name__: each for each in (overhead, bandwidth, gemm, attention, train, gpt, allocator, trace)}
 
 
 def main():

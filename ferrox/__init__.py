@@ -34,8 +34,8 @@ from ferrox._core.threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 _modules = frozenset({
-    "autograd", "backends", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "return_types", "testing", "utils",
-    "viz",
+    "autograd", "backends", "cpu", "cuda", "func", "io", "metrics", "nn", "optim", "profiler", "return_types",
+    "testing", "utils", "viz",
 })
 _homes = {
     "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd",

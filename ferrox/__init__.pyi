@@ -21,6 +21,7 @@ from ferrox import io as io
 from ferrox import metrics as metrics
 from ferrox import nn as nn
 from ferrox import optim as optim
+from ferrox import profiler as profiler
 from ferrox import return_types as return_types
 from ferrox import testing as testing
 from ferrox import utils as utils

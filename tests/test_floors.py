@@ -14,7 +14,10 @@ FLOORS = (
         "ferrox._core.dtype",
         "ferrox._core.errors",
         "ferrox._core.storage",
+        "ferrox._core.residence",
+        "ferrox._core.placement",
         "ferrox._core.pool",
+        "ferrox._core.profile",
         "ferrox._core.dispatch",
         "ferrox._core.backend",
         "ferrox._core.threads",
@@ -43,7 +46,7 @@ FLOORS = (
         "ferrox.queries",
         "ferrox.testing",
     ),
-    ("ferrox.utils", "ferrox.io", "ferrox.viz", "ferrox.metrics"),
+    ("ferrox.utils", "ferrox.io", "ferrox.viz", "ferrox.metrics", "ferrox.profiler"),
     ("ferrox.nn", "ferrox.optim"),
 )
 FLOOR = {prefix: floor for floor, prefixes in enumerate(FLOORS) for prefix in prefixes}

@@ -17,8 +17,8 @@ import ferrox as fx
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = Path(fx.__file__).parent
 PACKAGES = ["", ".autograd", ".autograd.functional", ".autograd.graph", ".cpu", ".cuda", ".func", ".io", ".metrics",
-            ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".optim", ".optim.lr_scheduler", ".return_types",
-            ".testing", ".utils.checkpoint", ".utils.data", ".viz"]
+            ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".optim", ".optim.lr_scheduler", ".profiler",
+            ".return_types", ".testing", ".utils.checkpoint", ".utils.data", ".viz"]
 STUBS = sorted(path.relative_to(ROOT / "ferrox") for path in (ROOT / "ferrox").rglob("*.pyi"))
 
 PROGRAM = """

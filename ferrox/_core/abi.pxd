@@ -17,6 +17,7 @@ cdef extern from "fx/abi.h" nogil:
     enum:
         FX_CPU
         FX_CUDA
+        FX_AUTO
         FX_DEVICE_TYPES
     enum:
         FX_MAX_DIMS

@@ -1,9 +1,10 @@
-"""Looks for NaN in a window of host memory, by bits; for `autograd.detect_anomaly`."""
+"""Looks for NaN in a window of host memory, by bits, or of a device, by operators; for `autograd.detect_anomaly`."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS
 from ferrox._core.dtype cimport itemsizes
-from ferrox._core.tensor cimport TensorBase, shape_tuple, stride_tuple
+from ferrox._core.storage cimport storage_foreign
+from ferrox._core.tensor cimport TensorBase, bare, shape_tuple, stride_tuple
 
 
 cdef bint _row(const void *data, int64_t n, int64_t step, int dtype) noexcept nogil:
@@ -56,6 +57,25 @@ def window_has_nan(size_t address, int dtype, tuple shape, tuple strides):
             d -= 1
         if d < 0:
             return False
+
+
+def device_window_has_nan(size_t address, int dtype, tuple shape, tuple strides, int device_type, int device):
+    """The same for an array on a device; waits for it."""
+    cdef int64_t sizes[FX_MAX_DIMS]
+    cdef int64_t steps[FX_MAX_DIMS]
+    cdef TensorBase tensor
+    cdef int d
+    if dtype != FX_F32 and dtype != FX_F64 and dtype != FX_F16 and dtype != FX_BF16:
+        return False
+    for d in range(len(shape)):
+        sizes[d] = shape[d]
+        steps[d] = strides[d]
+    tensor = bare(len(shape), sizes, steps, dtype)
+    tensor.storage = storage_foreign(<void *> address, 0, None, device_type, device)   # somebody keeps it meanwhile
+    tensor.a.data = <void *> address
+    tensor.a.device_type = device_type
+    tensor.a.device_index = device
+    return has_nan(tensor)
 
 
 def has_nan(TensorBase tensor):

@@ -1,12 +1,16 @@
 # The backend contract: kernels are known by name, and backends provide them.  See backend.pyx.
-from ferrox._core.abi cimport fx_backend, fx_kernel
+from ferrox._core.abi cimport FX_DEVICE_TYPES, fx_backend, fx_call, fx_kernel
 
 cdef enum:
     MAX_KERNELS = 1024
 
-# implementation[device type][kernel id], NULL where a backend has none.
-cdef fx_kernel implementation[2][MAX_KERNELS]
-cdef fx_backend *backends[2]
+# implementation[device types of the operands, or-ed][kernel id], NULL where a backend has none.
+cdef fx_kernel implementation[FX_DEVICE_TYPES + 1][MAX_KERNELS]
+cdef fx_backend *backends[FX_DEVICE_TYPES]
+
+# What runs a call on tensors of device="auto"; set by placement.pyx.
+ctypedef int (*placing)(str name, fx_call *call) except -1
+cdef placing place_call
 
 cdef int kernel_id(str name) except -1
 cdef str kernel_name(int kernel)

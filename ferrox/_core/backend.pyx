@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_ERROR_TYPE, \
     FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_backend, fx_call, fx_kernel, fx_scalar
 
+place_call = NULL
 cdef dict _ids = {}
 cdef list _names = []
 

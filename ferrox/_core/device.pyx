@@ -1,7 +1,7 @@
-"""Devices: "cpu", "cuda", "cuda:1"."""
-from ferrox._core.abi cimport FX_CPU
+"""Devices: "cpu", "cuda", "cuda:1", "auto"."""
+from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_CUDA
 
-cdef tuple _types = ("cpu", "cuda")
+cdef tuple _types = ("cpu", "cuda", "auto")
 cdef dict _made = {}
 
 
@@ -11,7 +11,8 @@ cdef class device:
     Parameters
     ----------
     type : str or device
-        "cpu", "cuda" or "cuda:N".
+        "cpu", "cuda" or "cuda:N"; or "auto", which leaves it to the manager where each call runs (see
+        `ferrox.backends.explain`).
     index : int, optional
         The number of the device, when `type` does not say it.
 
@@ -29,8 +30,9 @@ cdef class device:
         if isinstance(type, device) and index is None and (<device> type).has_index:
             index = type.index
         kind, colon, number = text.partition(":")
-        if kind not in _types or (colon and not number.isdigit()) or (colon and index is not None):
-            raise RuntimeError(f"[device] expected 'cpu', 'cuda' or 'cuda:N', got {text!r}" +
+        if kind not in _types or (colon and not number.isdigit()) or (colon and index is not None) \
+                or (kind == "auto" and (colon or index is not None)):
+            raise RuntimeError(f"[device] expected 'cpu', 'cuda', 'cuda:N' or 'auto', got {text!r}" +
                                (f" with index {index!r}" if index is not None else ""))
         if colon:
             index = int(number)
@@ -71,12 +73,13 @@ cdef device device_object(int type_code, int index):
     """The shared object of a device; the CPU is written without an index."""
     found = _made.get((type_code, index))
     if found is None:
-        found = device(_types[type_code], None if type_code == FX_CPU else index)
+        found = device(_types[type_code], index if type_code == FX_CUDA else None)
         _made[type_code, index] = found
     return <device> found
 
 
 _locate = None      # of the CUDA backend: gives a device its number
+_manages = False    # whether device="auto" has been opened
 
 
 cdef device _located(device made):
@@ -86,6 +89,17 @@ cdef device _located(device made):
 
         _locate = import_module("ferrox._core.cuda.backend").located
     return <device> _locate(made)
+
+
+cdef int _manage() except -1:
+    """Open the manager: there is no GPU to be found, or it is measured, or its figures are read."""
+    global _manages
+    if not _manages:
+        from importlib import import_module
+
+        import_module("ferrox.backends.auto").open_manager()
+        _manages = True
+    return 0
 
 
 cdef device as_device(object value):
@@ -99,4 +113,7 @@ cdef device as_device(object value):
         made = device("cuda", value)
     else:
         made = device(value)
+    if made.type_code == FX_AUTO:
+        _manage()
+        return made
     return made if made.type_code == FX_CPU else _located(made)

@@ -1,12 +1,14 @@
 """The door.
 
 Every computation, on either backend, is one call of `dispatch`: an operator's name for messages, and an fx_call.  What
-wants to see all work (anomaly detection, profiler, capture) stands here as a watcher; with none, it costs one branch.
+wants to see all work stands here: watchers in Python (anomaly detection) and the profiler's recorder; with none, it
+costs one branch.
 """
 
-from ferrox._core.abi cimport FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
-from ferrox._core.backend cimport implementation, kernel_name
+from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
+from ferrox._core.backend cimport implementation, kernel_name, place_call
 from ferrox._core.errors cimport raise_status
+from ferrox._core.profile cimport begin_call, end_entry, recording
 
 cdef enum:
     # Below this many elements in all, giving up the GIL costs more than it can win.
@@ -19,8 +21,8 @@ cdef bint _watched = False
 def watch(callback):
     """Call `callback(name, kernel, outputs, inputs, seconds)` after every computation, until `unwatch(callback)`.
 
-    Outputs and inputs are tuples of (address, dtype number, shape, strides, flags, device type), None for an absent
-    operand.
+    Outputs and inputs are tuples of (address, dtype number, shape, strides, flags, device type, device number), None
+    for an absent operand.
     """
     global _watched
     _watchers.append(callback)
@@ -32,7 +34,13 @@ def unwatch(callback):
     """Take a watcher away again."""
     global _watched
     _watchers.remove(callback)
-    _watched = bool(_watchers)
+    look()
+
+
+def look():
+    """See anew whether anything watches: after the profiler's recorder has been started or stopped."""
+    global _watched
+    _watched = bool(_watchers) or recording
 
 
 cdef int dispatch(str name, fx_call *call) except -1:
@@ -46,6 +54,8 @@ cdef int dispatch(str name, fx_call *call) except -1:
             work += arrays[i].numel
     cdef fx_kernel kernel = implementation[device_type][call.kernel]
     if kernel == NULL:
+        if device_type & FX_AUTO:
+            return place_call(name, call)
         raise NotImplementedError(f"[{name}] the kernel {kernel_name(call.kernel)!r} does not exist on this device")
     if _watched:
         return _watched_dispatch(name, call, kernel)
@@ -84,20 +94,49 @@ cdef tuple _described(fx_array **arrays, int n):
         shape = tuple([arrays[i].dims[d] for d in range(arrays[i].ndim)])
         strides = tuple([arrays[i].dims[arrays[i].ndim + d] for d in range(arrays[i].ndim)])
         result.append((<size_t> arrays[i].data, arrays[i].dtype, shape, strides, arrays[i].flags,
-                       arrays[i].device_type))
+                       arrays[i].device_type, arrays[i].device_index))
     return tuple(result)
 
 
+cdef int _run(fx_call *call, fx_kernel kernel) noexcept:
+    """The kernel alone, as `dispatch` runs it."""
+    cdef long long work = 0
+    cdef int i, status
+    for i in range(call.n_out + call.n_in):
+        if call.arrays[i] != NULL:
+            work += call.arrays[i].numel
+    if work < RELEASE_GIL:
+        return kernel(call)
+    with nogil:
+        status = kernel(call)
+    return status
+
+
 cdef int _watched_dispatch(str name, fx_call *call, fx_kernel kernel) except -1:
+    cdef long long entry
+    cdef int status
+    if _watchers:
+        return _told_dispatch(name, call, kernel)
+    entry = begin_call(name, call) if recording else -1
+    status = _run(call, kernel)
+    end_entry(entry)
+    if status != FX_OK:
+        raise_status(status, name, call.message)
+    return 0
+
+
+cdef int _told_dispatch(str name, fx_call *call, fx_kernel kernel) except -1:
     global _watched
     from time import perf_counter
 
     inputs = _described(call.arrays + call.n_out, call.n_in)
+    cdef long long entry = begin_call(name, call) if recording else -1
     start = perf_counter()
     cdef int status
     with nogil:
         status = kernel(call)
     seconds = perf_counter() - start
+    end_entry(entry)
     if status != FX_OK:
         raise_status(status, name, call.message)
     outputs = _described(call.arrays, call.n_out)
@@ -106,5 +145,5 @@ cdef int _watched_dispatch(str name, fx_call *call, fx_kernel kernel) except -1:
         for callback in tuple(_watchers):
             callback(name, kernel_name(call.kernel), outputs, inputs, seconds)
     finally:
-        _watched = bool(_watchers)
+        look()
     return 0

@@ -9,7 +9,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsul
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_MAX_DIMS
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_MAX_DIMS
 from ferrox._core.backend cimport backends
 from ferrox._core.device cimport as_device, device as _device
 from ferrox._core.dtype cimport itemsizes
@@ -104,7 +104,8 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
     cdef bint copied = False
     if needs_grad(x):
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    if dl_device is not None and tuple(dl_device) != __dlpack_device__(self):
+    place = __dlpack_device__(self)
+    if dl_device is not None and tuple(dl_device) != place:
         if tuple(dl_device)[0] != DEVICE_CPU or copy is False:
             raise BufferError(f"a tensor on {x.device} cannot be exported to the DLPack device {tuple(dl_device)} "
                               "without a copy")
@@ -116,7 +117,7 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
     if x.storage.read_only and not versioned:
         raise BufferError("a read-only tensor cannot be exported to a consumer of DLPack before 1.0, which has no flag "
                           "for it")
-    if x.a.device_type != FX_CPU and stream != -1:
+    if x.a.device_type == FX_CUDA and stream != -1:
         if stream == 0:
             raise BufferError("stream 0 is ambiguous: 1 is the legacy default stream, 2 the thread's default one")
         _streams().let_wait(1 if stream is None else stream, x.a.device_index)
@@ -148,6 +149,8 @@ cdef object _streams():
 
 
 cdef tuple _pair(int device_type, int device_index):
+    if device_type == FX_AUTO:
+        raise BufferError("a tensor on device 'auto' has no one place in memory: use tensor.cpu() or tensor.cuda()")
     if device_type == FX_CPU:
         return DEVICE_CPU, 0
     return DEVICE_CUDA, device_index

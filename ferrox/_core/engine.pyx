@@ -18,6 +18,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
 from ferrox._core.graph cimport Node, grad_enabled, history_of, release_saved, set_grad, shape_of_node, vjp_fn
+from ferrox._core.profile cimport BACKWARD, begin_range, end_entry, recording
 from ferrox._core.tensor cimport TensorBase, drop, needs_grad, shape_tuple, strides_of
 
 cdef extern from "Python.h":
@@ -319,6 +320,23 @@ cdef int _sweep_node(Node node, bint retain, bint create, dict wanted, dict capt
     return 0
 
 
+cdef dict _backward_names = {}
+
+
+cdef int _sweep_recorded(Node node, bint retain, bint create, dict wanted, dict captured, dict sums) except -1:
+    """`_sweep_node` under a range of the profiler: "MulBackward" for `mul`."""
+    name = _backward_names.get(node.op.name)
+    if name is None:
+        parts = node.op.name.split("_")
+        name = "".join([part[:1].upper() + part[1:] for part in parts]) + "Backward"
+        _backward_names[node.op.name] = name
+    cdef long long entry = begin_range(name, BACKWARD, node.sequence)
+    try:
+        return _sweep_node(node, retain, create, wanted, captured, sums)
+    finally:
+        end_entry(entry)
+
+
 cdef int _first_edge(Node node):
     cdef int i
     for i in range(node.n_in):
@@ -398,7 +416,10 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
         for k in range(walk.count - 1, -1, -1):
             node = <Node> walk.order[k]
             if node.cotangent != NULL:
-                _sweep_node(node, retain, create, wanted, captured, sums)
+                if recording:
+                    _sweep_recorded(node, retain, create, wanted, captured, sums)
+                else:
+                    _sweep_node(node, retain, create, wanted, captured, sums)
             node.task = NULL
         _settle(sums, create, accumulate or wanted is None)
         while _callbacks and fx_run in _callbacks:

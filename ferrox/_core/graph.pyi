@@ -3,12 +3,15 @@ from builtins import bool as _bool
 from builtins import int as _int
 from collections.abc import Callable
 from typing import Any, final
+from ferrox._core.device import device as _device
 from ferrox._core.hooks import Handle
 from ferrox._core.op import Op
 from ferrox._core.tensorclass import Tensor
 
 @final
 class Node:
+    @property
+    def device(self) -> _device: ...
     @property
     def dtype(self) -> str: ...
     @property

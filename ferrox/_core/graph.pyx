@@ -20,6 +20,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ferrox._core.hooks import Handle as _Handle
+from ferrox._core cimport profile
+from ferrox._core.device cimport device_object
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.packing cimport Packed, pack, packing, unpack
@@ -41,8 +43,8 @@ cdef extern from "Python.h":
     void PyObject_GC_UnTrack(void *o)
 
 cdef uint64_t _sequence = 0
-cdef int64_t _alive = 0
-cdef int64_t _reads = 0
+profile.sequence = &_sequence
+cdef int64_t _alive = 0, _reads = 0
 cdef bint _trace = False        # detect_anomaly: nodes remember where they were made
 
 
@@ -121,6 +123,11 @@ cdef class Node:
     def dtype(self):
         """Name of the output's dtype."""
         return dtype_name(self.dtype)
+
+    @property
+    def device(self):
+        """Where the (first) output is."""
+        return device_object(self.device_type, self.device_index)
 
     @property
     def sequence_nr(self):
@@ -461,9 +468,8 @@ _changes = {}       # detect_anomaly: storage address -> where it was changed in
 
 cdef str _changed_where(TensorBase tensor):
     where = _changes.get(<size_t> tensor.storage)
-    if where is None:
-        return " Run under autograd.detect_anomaly() to see where."
-    return f" It was changed here:\n{where}"
+    known = f" It was changed here:\n{where}"
+    return known if where is not None else " Run under autograd.detect_anomaly() to see where."
 
 
 cdef void note_change(TensorBase tensor, Op op):
@@ -532,14 +538,10 @@ def graph_stats(*tensors):
     cdef dict stats = {"alive": _alive, "made": _sequence, "reads": _reads}
     cdef Node node
     cdef int i, values = 0, edges = 0
-    cdef TensorBase kept
     if not tensors:
         return stats
     seen, leaves, storages = set(), set(), {}
-    stack = []
-    for tensor in tensors:
-        if history_of(<TensorBase?> tensor) is not None:
-            stack.append(history_of(<TensorBase> tensor))
+    stack = [made for made in [history_of(<TensorBase?> tensor) for tensor in tensors] if made is not None]
     while stack:
         node = <Node> stack.pop()
         if node in seen:
@@ -558,9 +560,8 @@ def graph_stats(*tensors):
                 continue
             for each in value.tensors() if hasattr(value, "tensors") else (value,):
                 if isinstance(each, TensorBase):
-                    kept = <TensorBase> each
                     values += 1
-                    storages[<size_t> kept.storage] = kept.storage.nbytes
+                    storages[<size_t> (<TensorBase> each).storage] = (<TensorBase> each).storage.nbytes
     stats.update(nodes=len(seen), edges=edges, leaves=len(leaves), values=values, bytes=sum(storages.values()))
     return stats
 

@@ -11,8 +11,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
 from ferrox._core.hooks import Handle
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_MAX_DIMS, FX_U8
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_F16, FX_F32, FX_F64, \
+    FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8
 from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record, rule
@@ -143,7 +143,7 @@ cdef TensorBase _sent(TensorBase x, int device_type, int device_index):
 cdef TensorBase _moved(TensorBase x, int device_type, int device_index, bint wait=True):
     cdef PyObject *inputs[1]
     cdef TensorBase out
-    if wait or x.a.device_type == device_type:
+    if wait or x.a.device_type == device_type or x.a.device_type == FX_AUTO or device_type == FX_AUTO:
         out = moved(x, device_type, device_index)
     else:
         out = _sent(x, device_type, device_index)
@@ -154,7 +154,7 @@ cdef TensorBase _moved(TensorBase x, int device_type, int device_index, bint wai
 
 
 cdef TensorBase _common_device(str name, PyObject **inputs, int n, list held):
-    """The first tensor on a GPU, when others are on the CPU: those may be single values without dimensions.
+    """The first tensor that is not on the CPU, when others are: those may be single values without dimensions.
 
     The kernels read such a value from the host.  One that requires a gradient is replaced by a recorded copy on the
     GPU, put into `held`, so that its gradient comes back to where it is.
@@ -169,8 +169,8 @@ cdef TensorBase _common_device(str name, PyObject **inputs, int n, list held):
         if not isinstance(<object> inputs[i], TensorBase):
             continue
         t = <TensorBase> inputs[i]
-        if t.a.device_type == FX_CPU:
-            if t.a.ndim:
+        if t.a.device_type != like.a.device_type:
+            if t.a.ndim or t.a.device_type != FX_CPU:
                 raise RuntimeError(f"[{name}] Expected all tensors to be on the same device, but found at least two "
                                    f"devices, {like.device} and {t.device}!")
             if needs_grad(t) and grad_enabled():
@@ -267,7 +267,7 @@ def _type(self, dtype=None, non_blocking=False):
     """The name of the tensor's type, such as "ferrox.FloatTensor"; with `dtype`, the tensor converted to it."""
     cdef TensorBase x = <TensorBase?> self
     if dtype is None:
-        middle = "" if x.a.device_type == 0 else "cuda."
+        middle = "" if x.a.device_type == FX_CPU else x.device.type + "."
         return f"ferrox.{middle}" + next(name for name, code in _legacy.items() if code == x.a.dtype)
     if isinstance(dtype, str):
         name = dtype.rpartition(".")[2]
@@ -301,9 +301,9 @@ def cuda(self, device=None, non_blocking=False):
 
 @_method
 def get_device(self):
-    """The number of the GPU it is on, -1 for the CPU."""
+    """The number of the GPU it is on, -1 for the CPU and "auto"."""
     cdef TensorBase x = <TensorBase?> self
-    return -1 if x.a.device_type == 0 else x.a.device_index
+    return x.a.device_index if x.a.device_type == FX_CUDA else -1
 
 
 def _contiguous(self, *, memory_format=None):
@@ -344,8 +344,8 @@ def record_stream(self, s):
     For a tensor that was made on one stream and is used on another.
     """
     cdef TensorBase x = <TensorBase?> self
-    if x.a.device_type == FX_CPU:
-        raise RuntimeError("[record_stream] the tensor is in host memory, which belongs to no stream")
+    if x.a.device_type != FX_CUDA:
+        raise RuntimeError(f"[record_stream] the tensor is on {x.device}, whose memory belongs to no stream")
     if x.storage.owner == NULL:
         _cuda("device_memory").record_stream(<size_t> x.storage.data, x.a.device_index, s)
 

@@ -19,6 +19,7 @@ cdef class Pool:
     cdef public size_t limit
     cdef public size_t cache_limit
     cdef readonly size_t in_use, cached, peak
+    cdef readonly size_t taken      # all bytes ever handed out
     cdef readonly unsigned long long allocations, hits, releases, flushes
 
 cdef void *pool_allocate(Pool pool, size_t bytes) except NULL

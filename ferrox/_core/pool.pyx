@@ -112,6 +112,7 @@ cdef void *pool_allocate(Pool pool, size_t bytes) except NULL:
             if block == NULL:
                 raise OutOfMemoryError(_report(pool, bytes))
     pool.in_use += size
+    pool.taken += size
     if pool.in_use > pool.peak:
         pool.peak = pool.in_use
     return block

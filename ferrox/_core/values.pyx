@@ -12,12 +12,14 @@ from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, \
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, \
     FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
 from ferrox._core.backend cimport backends, kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, itemsizes, promotions
 from ferrox._core.errors cimport raise_status
+from ferrox._core.profile cimport begin_transfer, end_entry, recording
+from ferrox._core.residence cimport copy_between
 from ferrox._core.tensor cimport TensorBase, new_like, new_tensor
 
 cdef int _copy = kernel_id("copy")
@@ -56,8 +58,14 @@ cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     cdef int source = x.a.device_index if x.a.device_type != FX_CPU else -1
     cdef int by = x.a.device_type if source >= 0 else out.a.device_type, status
     cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype])
+    if out.a.device_type == FX_AUTO or x.a.device_type == FX_AUTO:
+        return copy_between(out.a.data, to, x.a.data, source, size, wait)
+    cdef int64_t entry = -1
+    if recording:
+        entry = begin_transfer("to", 0 if source < 0 else 1 if to < 0 else 2, by, to if source < 0 else source, size)
     with nogil:
         status = backends[by].copy(out.a.data, to, x.a.data, source, size, wait)
+    end_entry(entry)
     return raise_status(status, "to", b"the copy failed") if status != FX_OK else 0
 
 

@@ -8,7 +8,7 @@ from ferrox._core import anomaly, dispatch, engine, graph
 __all__ = ["detect_anomaly", "is_anomaly_enabled", "set_detect_anomaly"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_HOST = 0
+_HOST, _HOST_SCALAR = 0, 2      # a device type, a flag: as in kernels/include/fx/abi.h
 _enabled = False
 _check = False
 _made_in_backward = None    # (operator, line) of the first kernel that made a NaN since a backward began
@@ -23,7 +23,12 @@ def _where():
 
 
 def _array_has_nan(array):
-    return array is not None and array[5] == _HOST and anomaly.window_has_nan(*array[:4])
+    if array is None:
+        return False
+    address, dtype, shape, strides, flags, device_type, device = array
+    if device_type == _HOST or flags & _HOST_SCALAR:
+        return anomaly.window_has_nan(address, dtype, shape, strides)
+    return anomaly.device_window_has_nan(address, dtype, shape, strides, device_type, device)
 
 
 def _watch(name, kernel, outputs, inputs, seconds):

@@ -1,4 +1,5 @@
-"""Settings of the backends.  PyTorch's names."""
-from ferrox.backends import cuda
+"""The backends: their settings, and the manager of ``device="auto"``."""
+from ferrox.backends import auto, cuda
+from ferrox.backends.auto import explain
 
-__all__ = ["cuda"]
+__all__ = ["auto", "cuda", "explain"]

@@ -113,7 +113,8 @@ def to_json(tensors, params=None, *, max_nodes=1000, constants=True, indent=None
     """
     picture = picture_of(tensors, params, max_nodes, constants)
     nodes = [{"id": v.id, "kind": v.kind, "name": v.name, "shape": None if v.shape is None else list(v.shape),
-              "dtype": v.dtype, "requires_grad": v.requires_grad, "saved_bytes": v.saved} for v in picture.vertices]
+              "dtype": v.dtype, "device": v.device, "requires_grad": v.requires_grad, "saved_bytes": v.saved}
+             for v in picture.vertices]
     edges = [{"source": e.source, "target": e.target, "input": e.position, "output": e.output} for e in picture.edges]
     return json.dumps({"nodes": nodes, "edges": edges}, indent=indent, ensure_ascii=False)
 
@@ -185,7 +186,7 @@ def _line(vertex, again, colour):
         return name + ", above"
     text = name
     if vertex.shape is not None:
-        text += f"  {vertex.shape} {vertex.dtype}"
+        text += f"  {vertex.what()}"
     if vertex.kind in ("leaf", "constant"):
         text += ", leaf" if vertex.requires_grad else ", no grad"
     if vertex.saved:

@@ -22,14 +22,19 @@ class Vertex:
     requires_grad : bool
     saved : int
         Bytes kept for the gradient.
+    device : str
     """
 
-    __slots__ = ("dtype", "id", "kind", "name", "requires_grad", "saved", "shape")
+    __slots__ = ("device", "dtype", "id", "kind", "name", "requires_grad", "saved", "shape")
 
-    def __init__(self, kind, name, shape, dtype, requires_grad, saved=0):
+    def __init__(self, kind, name, shape, dtype, requires_grad, saved=0, device="cpu"):
         self.id = -1
         self.kind, self.name, self.shape, self.dtype = kind, name, shape, dtype
-        self.requires_grad, self.saved = requires_grad, saved
+        self.requires_grad, self.saved, self.device = requires_grad, saved, str(device)
+
+    def what(self):
+        """Shape and dtype, and the device where it is not the CPU."""
+        return f"{self.shape} {self.dtype}" + ("" if self.device == "cpu" else f" {self.device}")
 
     def lines(self):
         """What stands in the box, line by line."""
@@ -38,7 +43,7 @@ class Vertex:
         what = f"#{self.id} {self.name}"
         if self.shape is None:
             return [what]
-        return [what, f"{self.shape} {self.dtype}", "requires grad" if self.requires_grad else "no grad"]
+        return [what, self.what(), "requires grad" if self.requires_grad else "no grad"]
 
 
 class Edge:
@@ -116,7 +121,7 @@ class _Collector:
         if key not in self.known:
             kind = "leaf" if tensor.requires_grad else "constant"
             self.known[key] = self.add(Vertex(kind, self.names.get(key, "leaf"), tuple(tensor.shape),
-                                              _dtype_name(tensor.dtype), tensor.requires_grad))
+                                              _dtype_name(tensor.dtype), tensor.requires_grad, device=tensor.device))
             self.keep.append(tensor)    # its id must stay its own
         return self.known[key]
 
@@ -127,7 +132,7 @@ class _Collector:
         key = id(value)
         if key not in self.known:
             self.known[key] = self.add(Vertex("constant", self.names.get(key, "constant"), tuple(value.shape),
-                                              _dtype_name(value.dtype), False))
+                                              _dtype_name(value.dtype), False, device=value.device))
             self.keep.append(value)
         return self.known[key]
 
@@ -178,7 +183,7 @@ class _Collector:
             else:
                 sources.append((self.leaf(target), position, 0))
         kind = "output" if is_output else "operator"
-        vertex = Vertex(kind, node.name(), node.shape, node.dtype, True, _kept_bytes(node))
+        vertex = Vertex(kind, node.name(), node.shape, node.dtype, True, _kept_bytes(node), node.device)
         self.known[node] = self.add(vertex)
         self.edges.extend(Edge(source, vertex.id, position, output) for source, position, output in sources)
 

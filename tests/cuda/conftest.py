@@ -41,6 +41,7 @@ if SIMULATED:
 
     SIMULATOR = ctypes.CDLL(str(build_simulator.driver()), mode=ctypes.RTLD_GLOBAL)
     SIMULATOR.fxsim_last_failure.restype = ctypes.c_char_p
+    SIMULATOR.fxsim_pace.argtypes = [ctypes.c_double] * 3
     SIMULATOR.fxsim_live.restype = ctypes.c_uint64
     os.environ["FERROX_CUBLASLT"] = "0"  # the real one would not find a GPU here
     os.environ["FERROX_CUDA_KERNELS"] = str(build_simulator.kernels(KERNELS))
@@ -72,6 +73,7 @@ def simulator():
         pytest.skip("runs on the simulated driver only")
     yield SIMULATOR
     SIMULATOR.fxsim_clear()
+    SIMULATOR.fxsim_pace(0, 0, 0)
     for device in range(2):
         SIMULATOR.fxsim_limit(device, ctypes.c_uint64(1 << 30))
 

@@ -10,8 +10,6 @@ import pytest
 
 import ferrox as fx
 from ferrox import nn
-from ferrox._core.cuda import device_memory
-from ferrox._core.cuda.pinned import pinned_stats
 from ferrox.nn import functional
 
 OUT_OF_MEMORY, UNSUPPORTED, INVALIDATED = 2, 900, 901
@@ -385,7 +383,6 @@ REFUSED = {
     "repr": lambda x: repr(x),
     "upload": lambda x: x.copy_(fx.ones(6)),
     "new tensor": lambda x: fx.tensor([1.0, 2.0], device="cuda"),
-    "list as index": lambda x: x[[0, 2]],
     "pinned, waiting": lambda x: x.copy_(fx.ones(6).pin_memory()),
     "synchronize": lambda x: fx.cuda.synchronize(),
     "stream synchronize": lambda x: fx.cuda.current_stream().synchronize(),
@@ -428,6 +425,7 @@ def test_a_refused_call_does_not_spoil_the_capture():
 def test_pinned_copies_are_captured_and_their_memory_is_kept():
     source = fx.arange(4.0).pin_memory()
     address = source.data_ptr()
+    fx.cuda.synchronize()
     target = fx.zeros(4, device="cuda")
     graph = fx.cuda.CUDAGraph()
     with fx.cuda.graph(graph):
@@ -446,10 +444,7 @@ def test_pinned_copies_are_captured_and_their_memory_is_kept():
     graph.reset()
     others += [fx.ones(4).pin_memory() for _ in range(2)]
     fx.cuda.synchronize()
-    assert address in [each.data_ptr() for each in [*others, fx.ones(4).pin_memory(), fx.ones(4).pin_memory()]]
-    del others
-    fx.cuda.empty_cache()
-    assert pinned_stats()["segments"] >= 0
+    assert address in [each.data_ptr() for each in others]
 
 
 def test_the_default_stream_cannot_be_captured():
@@ -785,8 +780,7 @@ def test_graphed_function_of_nested_tensors():
         graphed((fx.ones(4, device="cuda"), a), a)
 
 
-def test_the_pools_are_wired_into_the_allocator_alone():
-    assert device_memory.is_cached()
+def test_a_capture_that_is_not_empty_does_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         graph, y = captured(lambda: fx.zeros(3, device="cuda"))

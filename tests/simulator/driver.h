@@ -74,6 +74,9 @@ void add_node(stream *s, std::function<int()> run);
 bool prohibited();
 bool captures_on(int device);
 double now();
+/* What runs takes this long, where a test has set a pace. */
+void takes_kernel();
+void takes_copy(size_t bytes);
 
 } // namespace sim
 #endif

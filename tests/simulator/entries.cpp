@@ -65,6 +65,7 @@ int copy(void *to, const void *from, size_t bytes, stream *s) {
     }
     const bool pinned_target = to_host && is_pinned(target, bytes);
     const piece_ptr work = enqueue(s, [=]() -> int {
+        takes_copy(bytes);
         if (!(to_host ? !pinned_target || is_pinned(target, bytes) : is_valid_range(target, bytes)) ||
             !(from_host ? kept || is_pinned(source, bytes) : is_valid_range(source, bytes))) {
             last_failure = "a copy came to memory that had been freed";

@@ -119,6 +119,7 @@ EXPORT cuLaunchKernel(function *f, unsigned gx, unsigned gy, unsigned gz, unsign
     for (auto &each : launch->copies) launch->args.push_back(each.data());
     const piece_ptr work = enqueue(s, [launch]() -> int {
         failure what;
+        takes_kernel();
         what.why = suspicious_argument(*launch);
         what.code = what.why.empty() ? 0 : 700;
         if (what.code == 0) {

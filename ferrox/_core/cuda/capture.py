@@ -4,7 +4,7 @@ import gc
 
 from ferrox._core.cuda import context, device_memory, pinned
 from ferrox._core.cuda.graphs import CUDAGraph, graph_pool_handle
-from ferrox._core.cuda.stream import Stream, get_current_stream, set_stream
+from ferrox._core.cuda.stream import Stream, _apart, get_current_stream, set_stream
 
 _streams = {}  # for captures that are given none, by device
 
@@ -67,7 +67,7 @@ class graph:
         if self.capture_stream is None:
             index = context.index_of(None, "graph")
             if index not in _streams:
-                _streams[index] = Stream(index)
+                _streams[index] = _apart(index)
             self.capture_stream = _streams[index]
         index = self.capture_stream.device_index
         context.synchronize(index)

@@ -1,4 +1,5 @@
 # The memory of devices: a caching allocator each.  See device_memory.pyx.
+from libc.stdint cimport int64_t
 
 from ferrox._core.cuda.abi cimport CUstream
 from ferrox._core.cuda.capturing cimport capture_record
@@ -14,3 +15,5 @@ cdef void end_uses(const capture_record *record) noexcept nogil
 cdef void release_uses(const capture_record *record) noexcept nogil
 # The exception of this thread's last refusal, once; None when there was none.
 cdef object refusal()
+# Bytes that the allocator of a device has handed out in all, and that are in use.
+cdef void usage(int device, int64_t *taken, int64_t *in_use) noexcept nogil

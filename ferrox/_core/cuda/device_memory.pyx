@@ -7,15 +7,23 @@ import os
 
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
 from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_MEMORY, FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
+<<<<<<< HEAD
 from ferrox._core.cuda.allocator cimport allocator_allocate, allocator_begin_pool, allocator_end_pool, \
     allocator_record_stream, allocator_release, allocator_release_pool
 from ferrox._core.cuda.capturing cimport CAPTURE_STREAMS, capture_of, capture_record, captures, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
 from ferrox._core.cuda.contract cimport HOST_MEMORY, fx_memory_source, fx_out_of_memory
+=======
+from ferrox._core.cuda.allocator cimport (
+    allocator_allocate, allocator_record_stream, allocator_release, allocator_statistics)
+from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
+from ferrox._core.cuda.contract cimport ALLOCATED_BYTES, fx_memory_source, fx_out_of_memory, fx_statistics
+>>>>>>> main
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, CUDA_ERROR_OUT_OF_MEMORY, CUDA_FORKED, cu, noted, usable
 from ferrox._core.cuda.heap cimport free_snapshot, fx_allocator
 from ferrox._core.cuda.memory cimport CachingAllocator, raise_allocation
@@ -246,6 +254,13 @@ cdef void give(int device, void *block) noexcept nogil:
         _release(<void *> <size_t> device, block, 0)
     else:
         allocator_release(_allocators[device], block)
+
+
+cdef void usage(int device, int64_t *taken, int64_t *in_use) noexcept nogil:
+    cdef fx_statistics s
+    allocator_statistics(_allocators[device], &s)
+    taken[0] = s.table[<int> ALLOCATED_BYTES][0].allocated
+    in_use[0] = s.table[<int> ALLOCATED_BYTES][0].current
 
 
 cdef object refusal():

@@ -40,25 +40,34 @@ cdef Stream _stream(CUstream handle, int device):
     return made
 
 
+cdef CUstream _fresh(int priority) except NULL:
+    """A new stream; the context is current."""
+    cdef CUstream handle = NULL
+    cdef int mode = relax()
+    cdef CUresult status = cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority)
+    restore(mode)
+    check(status, "creating a stream")
+    return handle
+
+
 cdef CUstream _from_pool(int device, int priority) except? NULL:
     cdef CUstream handle = NULL
-    cdef int least = 0, greatest = 0, mode
-    cdef CUresult status
+    cdef int least = 0, greatest = 0
     check(bind(device), f"using device {device}")
     check(cu.cuCtxGetStreamPriorityRange(&least, &greatest), "asking for stream priorities")
     priority = max(greatest, min(least, priority))
     with _lock:
         pool = _pools.setdefault((device, priority), [[], 0])
         if len(pool[0]) < POOL:
-            mode = relax()
-            status = cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority)
-            restore(mode)
-            check(status, "creating a stream")
+            handle = _fresh(priority)
             pool[0].append(<size_t> handle)
             return handle
-        found = pool[0][pool[1]]
-        pool[1] = (pool[1] + 1) % POOL
-        return <CUstream> <size_t> found
+        for _ in range(POOL):
+            handle = <CUstream> <size_t> pool[0][pool[1]]
+            pool[1] = (pool[1] + 1) % POOL
+            if not captures or not may_wait(handle):     # one that is captured is nobody else's
+                break
+        return handle
 
 
 cdef class Stream:
@@ -158,6 +167,12 @@ cdef class Stream:
 
     def __repr__(self):
         return f"<ferrox.cuda.Stream device=cuda:{self.device_index} cuda_stream={<size_t> self.handle:#x}>"
+
+
+def _apart(int device):
+    """A stream that is not of the pool, for captures."""
+    check(bind(device), f"using device {device}")
+    return _stream(_fresh(0), device)
 
 
 def external_stream(size_t handle, device=None):

@@ -243,7 +243,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             same = False
     if first is None:
         raise TypeError(f"[{op.name}] expected a tensor, got only numbers")
-    if devices == 3:
+    if devices & (devices - 1):
         held = [] if held is None else held
         first = in_place_operators.common_device(op.name, inputs, n, held)
         for i in range(n):

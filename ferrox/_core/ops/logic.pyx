@@ -202,7 +202,7 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
     for i in range(3):
         if isinstance(<object> inputs[i], TensorBase):
             devices |= 1 << (<TensorBase> inputs[i]).a.device_type
-    if devices == 3:
+    if devices & (devices - 1):
         like = in_place_operators.common_device(op.name, inputs, 3, held)
     for i in range(3):
         if not isinstance(<object> inputs[places[i]], TensorBase):
