@@ -12,18 +12,13 @@ from libc.stdlib cimport calloc, free
 
 from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_MEMORY, FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
-<<<<<<< HEAD
-from ferrox._core.cuda.allocator cimport allocator_allocate, allocator_begin_pool, allocator_end_pool, \
-    allocator_record_stream, allocator_release, allocator_release_pool
+from ferrox._core.cuda.allocator cimport (
+    allocator_allocate, allocator_begin_pool, allocator_end_pool, allocator_record_stream, allocator_release,
+    allocator_release_pool, allocator_statistics)
 from ferrox._core.cuda.capturing cimport CAPTURE_STREAMS, capture_of, capture_record, captures, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
-from ferrox._core.cuda.contract cimport HOST_MEMORY, fx_memory_source, fx_out_of_memory
-=======
-from ferrox._core.cuda.allocator cimport (
-    allocator_allocate, allocator_record_stream, allocator_release, allocator_statistics)
-from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
-from ferrox._core.cuda.contract cimport ALLOCATED_BYTES, fx_memory_source, fx_out_of_memory, fx_statistics
->>>>>>> main
+from ferrox._core.cuda.contract cimport (
+    ALLOCATED_BYTES, HOST_MEMORY, fx_memory_source, fx_out_of_memory, fx_statistics)
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, CUDA_ERROR_OUT_OF_MEMORY, CUDA_FORKED, cu, noted, usable
 from ferrox._core.cuda.heap cimport free_snapshot, fx_allocator
 from ferrox._core.cuda.memory cimport CachingAllocator, raise_allocation
