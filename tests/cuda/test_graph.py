@@ -172,7 +172,7 @@ def test_cpu_draws_are_not_touched():
     fx.manual_seed(0)
     expected = fx.rand(3).tolist()
     fx.manual_seed(0)
-    graph, made = captured(lambda: (fx.rand(3), fx.rand(3, device="cuda")))
+    _, made = captured(lambda: (fx.rand(3), fx.rand(3, device="cuda")))
     assert made[0].tolist() == expected
 
 
@@ -331,7 +331,7 @@ def test_a_parameter_that_gets_a_gradient_later_counts_for_itself():
 def test_adam_needs_capturable():
     _, _, _, _, step = model_and_step(fx.optim.Adam)
     warm(step)
-    with pytest.raises(RuntimeError, match="capture of step\\(\\) for an instance of Adam but .* capturable is False"):
+    with pytest.raises(RuntimeError, match=r"capture of step\(\) for an instance of Adam but .* capturable is False"):
         captured(step)
 
 
@@ -398,10 +398,12 @@ REFUSED = {
 def test_what_the_host_waits_for_is_refused(name, mode):
     x = there()
     graph = fx.cuda.CUDAGraph()
-    with pytest.raises(RuntimeError, match="is not possible while a CUDA graph is captured.*before the capture"):
-        with fx.cuda.graph(graph, capture_error_mode=mode):
-            y = x * 2
-            REFUSED[name](y)
+    with (
+        pytest.raises(RuntimeError, match=r"is not possible while a CUDA graph is captured.*before the capture"),
+        fx.cuda.graph(graph, capture_error_mode=mode),
+    ):
+        y = x * 2
+        REFUSED[name](y)
     assert x.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     with fx.cuda.graph(graph):  # the same object serves again
         y = x * 2
@@ -476,12 +478,10 @@ def test_misuse_is_named():
         captured_again = fx.cuda.graph(graph)
         captured_again.__enter__()
     for options, error in [({"pool": (1, 2)}, "a pool is what"), ({"capture_error_mode": "no"}, "capture_error_mode")]:
-        with pytest.raises(ValueError, match=error):
-            with fx.cuda.graph(other, **options):
-                pass
-    with pytest.raises(RuntimeError, match="cannot be replayed into the capture"):
-        with fx.cuda.graph(other):
-            graph.replay()
+        with pytest.raises(ValueError, match=error), fx.cuda.graph(other, **options):
+            pass
+    with pytest.raises(RuntimeError, match="cannot be replayed into the capture"), fx.cuda.graph(other):
+        graph.replay()
 
 
 def test_an_empty_capture_warns():
@@ -493,10 +493,9 @@ def test_an_empty_capture_warns():
 def test_an_exception_of_ones_own_passes():
     x, graph = fx.ones(2, device="cuda"), fx.cuda.CUDAGraph()
     before = fx.cuda.current_stream()
-    with pytest.raises(KeyError, match="mine"):
-        with fx.cuda.graph(graph):
-            x * 2
-            raise KeyError("mine")
+    with pytest.raises(KeyError, match="mine"), fx.cuda.graph(graph):
+        x * 2
+        raise KeyError("mine")
     assert fx.cuda.current_stream() == before and not fx.cuda.is_current_stream_capturing()
     with pytest.raises(RuntimeError, match="without a capture"):
         graph.replay()
@@ -504,20 +503,24 @@ def test_an_exception_of_ones_own_passes():
 
 def test_unjoined_work_is_named():
     x, other = fx.ones(2, device="cuda"), fx.cuda.Stream()
-    with pytest.raises(fx.cuda.CudaError, match="UNJOINED.*let the captured stream wait for it"):
-        with fx.cuda.graph(fx.cuda.CUDAGraph()):
-            other.wait_stream(fx.cuda.current_stream())
-            with fx.cuda.stream(other):
-                x * 2
+    with (
+        pytest.raises(fx.cuda.CudaError, match=r"UNJOINED.*let the captured stream wait for it"),
+        fx.cuda.graph(fx.cuda.CUDAGraph()),
+    ):
+        other.wait_stream(fx.cuda.current_stream())
+        with fx.cuda.stream(other):
+            x * 2
 
 
 def test_waiting_for_work_outside_is_named():
     x, other = fx.ones(2, device="cuda"), fx.cuda.Stream()
     with fx.cuda.stream(other):
         x * 2
-    with pytest.raises(fx.cuda.CudaError, match="ISOLATION.*before the capture begins"):
-        with fx.cuda.graph(fx.cuda.CUDAGraph()):
-            fx.cuda.current_stream().wait_stream(other)
+    with (
+        pytest.raises(fx.cuda.CudaError, match=r"ISOLATION.*before the capture begins"),
+        fx.cuda.graph(fx.cuda.CUDAGraph()),
+    ):
+        fx.cuda.current_stream().wait_stream(other)
 
 
 # ---- memory
@@ -640,11 +643,10 @@ def test_injected_failures_leave_nothing_behind(simulator, entry, code):
     graphs, reserved = simulator.fxsim_graphs(), fx.cuda.memory_reserved()
     graph = fx.cuda.CUDAGraph()
     simulator.fxsim_inject(entry.encode(), 1, code)
-    with pytest.raises(RuntimeError, match="CUDA_ERROR"):
-        with fx.cuda.graph(graph):
-            y = x * 2 + fx.rand(1 << 18, device="cuda")
+    with pytest.raises(RuntimeError, match="CUDA_ERROR"), fx.cuda.graph(graph):
+        y = x * 2 + fx.rand(1 << 18, device="cuda")
     simulator.fxsim_clear()
-    y = None  # noqa: F841
+    y = None
     fx.cuda.empty_cache()
     if entry == "cuStreamEndCapture":  # the injected failure has left the driver's capture open
         ended = ctypes.c_void_p()
@@ -677,11 +679,10 @@ def test_out_of_memory_in_a_capture(simulator):
     graph = fx.cuda.CUDAGraph()
     used = fx.cuda.memory_reserved()
     simulator.fxsim_limit(0, ctypes.c_uint64(used + (96 << 20)))
-    with pytest.raises(fx.OutOfMemoryError, match="while a graph was being captured"):
-        with fx.cuda.graph(graph):
-            y = [x * k for k in range(100)]
+    with pytest.raises(fx.OutOfMemoryError, match="while a graph was being captured"), fx.cuda.graph(graph):
+        y = [x * k for k in range(100)]
     simulator.fxsim_limit(0, ctypes.c_uint64(1 << 30))
-    y = None  # noqa: F841
+    y = None
     gc.collect()
     fx.cuda.empty_cache()
     assert fx.cuda.memory_reserved() == used
@@ -693,10 +694,12 @@ def test_out_of_memory_in_a_capture(simulator):
 
 def test_a_call_of_the_driver_that_ends_the_capture(simulator):
     x = fx.ones(2, device="cuda")
-    with pytest.raises(fx.cuda.CudaError, match="INVALIDATED.*has ended the capture"):
-        with fx.cuda.graph(fx.cuda.CUDAGraph()):
-            assert simulator.cuCtxSynchronize() == UNSUPPORTED
-            x * 2
+    with (
+        pytest.raises(fx.cuda.CudaError, match=r"INVALIDATED.*has ended the capture"),
+        fx.cuda.graph(fx.cuda.CUDAGraph()),
+    ):
+        assert simulator.cuCtxSynchronize() == UNSUPPORTED
+        x * 2
     simulator.fxsim_clear()
 
 

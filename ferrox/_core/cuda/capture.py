@@ -213,8 +213,10 @@ class _Captured:
                                 f"got {len(given)}")
             for static, each in zip(captured.inputs, given, strict=True):
                 if static.shape != each.shape or static.dtype != each.dtype:
-                    raise RuntimeError("[make_graphed_callables] arguments must have the shapes and dtypes of the sample: "
-                                       f"{tuple(static.shape)} {static.dtype}, got {tuple(each.shape)} {each.dtype}")
+                    raise RuntimeError(
+                        "[make_graphed_callables] arguments must have the shapes and dtypes of the sample: "
+                        f"{tuple(static.shape)} {static.dtype}, got {tuple(each.shape)} {each.dtype}"
+                    )
             made = Graphed.apply(*given, *captured.parameters)
             return _rebuilt(captured.made, iter(made if isinstance(made, tuple) else (made,)))
 

@@ -5,7 +5,7 @@ reset or gone.  Streams that the captured one draws in, by events, take part (`d
 
 Random numbers.  While a stream is captured a generator is not moved on.  Its kernels get the address of two words in
 device memory, seed and offset, and add to the offset the place of their draws within the graph.  A replay writes the
-words first and moves the generator on by what the graph draws: the bits are those that the same work would draw eagerly.
+words first and moves the generator on by what the graph draws: the bits are those of the same work done eagerly.
 """
 cimport cython
 from cpython.object cimport PyObject
@@ -106,8 +106,8 @@ cdef class CUDAGraph:
     and results are read from the same tensors.  Whatever was a Python number at the capture stays as it was.
 
     Before a capture the same work has to have run once or twice, on a side stream: that loads kernels, times cuBLASLt's
-    and makes the state of optimisers.  During a capture nothing runs.  What the host would wait for or read is an error:
-    ``item``, ``nonzero``, conditions on tensors, ``synchronize``, copies from or to memory that is not pinned.
+    and makes the state of optimisers.  During a capture nothing runs.  What the host would wait for or read is an
+    error: ``item``, ``nonzero``, conditions on tensors, ``synchronize``, copies from or to memory that is not pinned.
 
     Examples
     --------
@@ -157,7 +157,8 @@ cdef class CUDAGraph:
             raise RuntimeError("[CUDAGraph] a graph must be captured on a stream other than the default one; "
                                "fx.cuda.graph does so")
         if capture_error_mode not in _modes:
-            raise ValueError(f"[CUDAGraph] capture_error_mode is one of {', '.join(_modes)}, got {capture_error_mode!r}")
+            raise ValueError(f"[CUDAGraph] capture_error_mode is one of {', '.join(_modes)}, "
+                             f"got {capture_error_mode!r}")
         mode = _modes[capture_error_mode]
         if not device_memory.is_cached():
             raise RuntimeError("[CUDAGraph] FERROX_NO_CUDA_MEMORY_CACHING is set: a graph needs the caching allocator, "
@@ -166,7 +167,8 @@ cdef class CUDAGraph:
         if pool is None:
             pool = graph_pool_handle()
         if not (isinstance(pool, tuple) and len(pool) == 2 and pool[0] == 0 and 0 < pool[1] <= _last_pool):
-            raise ValueError(f"[CUDAGraph] a pool is what graph_pool_handle() or a graph's pool() returned, got {pool!r}")
+            raise ValueError("[CUDAGraph] a pool is what graph_pool_handle() or a graph's pool() returned, "
+                             f"got {pool!r}")
         number = pool[1]
         if pool_captures(number):
             raise RuntimeError("[CUDAGraph] another capture is drawing on this pool: capture one graph after the other")

@@ -22,8 +22,8 @@ cdef int _grad_norm = kernel_id("grad_norm")
 
 cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, TensorBase count=None,
                TensorBase lr=None) except -1:
-    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`; `count` and `lr`
-    are inputs after them."""
+    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`;
+    `count` and `lr` are inputs after them."""
     cdef int n = <int> len(<list> groups[0]), width = <int> len(groups), i, k
     cdef fx_array **arrays
     cdef TensorBase tensor, first
