@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import gpu_gpt
-from harness import agree, load, machine, progress, table, timings
+import gpu_graphs
+from harness import agree, duration, load, machine, progress, table, timings
 
 HERE = Path(__file__).resolve().parent
 TRACE = HERE.parent / "tests/core/traces/training.txt"
@@ -51,6 +52,16 @@ class System:
         spent = time.perf_counter() - start
         self.cuda.synchronize()
         return spent / count
+
+
+class Named:
+    """A system under another name, for one of several ways to use it."""
+
+    def __init__(self, name, system):
+        self.name, self.system = name, system
+
+    def __getattr__(self, name):
+        return getattr(self.system, name)
 
 
 def systems():
@@ -211,6 +222,25 @@ def train(found, options):
     return timings("Training step", measured)
 
 
+def graphs(found, options):
+    rows = []
+    for widths in options.size([(784, 256, 128, 10), (1024, 1024, 1024, 1024)], [(8, 6, 4)]):
+        for batch in options.size((32, 256), (4,)):
+            label = f"{'-'.join(map(str, widths))}, Adam, batch {batch}"
+            losses, works = {}, []
+            for name, system, way in gpu_graphs.ways(found):
+                progress(f"{label}: {name}")
+                losses[name], step = way(system, widths, batch)
+                works.append((Named(name, system), step))
+            agree(label, losses, 1e-3, 1e-4)
+            medians = measure(label, works, options)
+            best = min((each for name, each in medians.items() if name.startswith("PyTorch")), default=None)
+            rows.append([label, *map(duration, medians.values()),
+                         f"{best / medians['Ferrox, captured']:.2f}x" if best else "-"])
+    heads = ["step", *medians, "captured Ferrox against PyTorch's best"]
+    return table("Training step, eager and captured", heads, rows)
+
+
 def gpt(found, options):
     measured = []
     for sizes in options.size([(256, 16, 128, 256, 4, 4), (8192, 8, 512, 512, 8, 6)], [(11, 2, 6, 8, 2, 2)]):
@@ -268,7 +298,7 @@ def allocator(found, options):
     return timings("A tensor from the cache", measured) + "\n" + held
 
 
-PARTS = {each.__name__: each for each in (overhead, bandwidth, gemm, attention, train, gpt, allocator, trace)}
+PARTS = {each.__name__: each for each in (overhead, bandwidth, gemm, attention, train, graphs, gpt, allocator, trace)}
 
 
 def main():

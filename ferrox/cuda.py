@@ -11,7 +11,10 @@ from ferrox._core.cuda import driver as _driver
 from ferrox._core.cuda import fault as _fault
 from ferrox._core.cuda import module as _module
 from ferrox._core.cuda import pinned as _pinned
+from ferrox._core.cuda.capture import graph, make_graphed_callables
 from ferrox._core.cuda.driver import CudaError
+from ferrox._core.cuda.graphs import CUDAGraph, graph_pool_handle
+from ferrox._core.cuda.graphs import is_current_stream_capturing as _is_capturing
 from ferrox._core.cuda.stream import (
     Event,
     Stream,
@@ -23,10 +26,11 @@ from ferrox._core.cuda.stream import (
 from ferrox._core.random import default_generator as _default_generator
 
 __all__ = [
-    "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
+    "CUDAGraph", "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
     "can_device_access_peer", "current_device", "current_stream", "default_stream", "device", "device_count",
     "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
-    "get_per_process_memory_fraction", "get_rng_state", "init", "initial_seed", "is_available", "is_initialized",
+    "get_per_process_memory_fraction", "get_rng_state", "graph", "graph_pool_handle", "init",
+    "initial_seed", "is_available", "is_current_stream_capturing", "is_initialized", "make_graphed_callables",
     "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
     "memory_allocated", "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary",
     "reset_accumulated_memory_stats", "reset_peak_memory_stats", "seed", "seed_all", "set_device",
@@ -61,6 +65,18 @@ def init():
 def is_initialized():
     """Whether the driver has been opened in this process."""
     return _driver.is_open()
+
+
+def is_current_stream_capturing():
+    """Whether this thread's stream on its GPU is being captured; False where there is none.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.cuda.is_current_stream_capturing()
+    False
+    """
+    return _is_capturing()
 
 
 def device_count():

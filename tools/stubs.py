@@ -26,7 +26,8 @@ ROOT = HERE.parent
 HEADING = "# Written by tools/stubs.py from what it describes; to write it anew: make stubs-write\n"
 WIDTH = 120
 # The compiled modules that hold public classes.
-MODULES = ("cuda.stream", "custom", "device", "dtype", "engine", "errors", "graph", "op", "random", "tensorclass")
+MODULES = ("cuda.graphs", "cuda.stream", "custom", "device", "dtype", "engine", "errors", "graph", "op", "random",
+           "tensorclass")
 IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],

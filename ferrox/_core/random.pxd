@@ -10,5 +10,9 @@ cdef class Generator:
 
 # The generator to draw from for a result on a device: `generator`, or the device's default when it is None.
 cdef Generator generator_for(object generator, int device_type, int device_index)
+# Set by a backend while graphs are captured: what `reserve` does for a generator on a device.  False when the draws are
+# not a part of a graph, and nothing was done.
+ctypedef bint (*captured_reserve)(Generator generator, uint64_t blocks, fx_scalar *params) except -1
+cdef captured_reserve reserve_captured
 # Write seed and offset to params[0] and params[1] and move the stream on by n draws, 64-bit ones when `wide`.
 cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) except -1

@@ -9,7 +9,7 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_CPU, FX_U8, fx_scalar
+from ferrox._core.abi cimport FX_CPU, FX_CUDA, FX_U8, fx_scalar
 from ferrox._core.device cimport as_device, device as _device, device_object
 from ferrox._core.tensor cimport TensorBase, new_tensor
 from ferrox._core.values cimport converted, moved
@@ -143,9 +143,13 @@ cdef Generator generator_for(object generator, int device_type, int device_index
 
 
 cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) except -1:
+    cdef uint64_t blocks = <uint64_t> ((n + 1) // 2 if wide else (n + 3) // 4)
+    if reserve_captured != NULL and (<_device> generator.device).type_code == FX_CUDA \
+            and reserve_captured(generator, blocks, params):
+        return 0
     params[0].i = <int64_t> generator.key
     params[1].i = <int64_t> generator.offset
-    generator.offset += <uint64_t> ((n + 1) // 2 if wide else (n + 3) // 4)
+    generator.offset += blocks
     return 0
 
 

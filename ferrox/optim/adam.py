@@ -5,11 +5,12 @@ from typing import Any
 import ferrox as fx
 from ferrox._core.ops import optim as _kernels
 from ferrox.optim.optimizer import check_finite, check_lr
-from ferrox.optim.planned import PlannedOptimizer, zeros_like
+from ferrox.optim.planned import PlannedOptimizer, captured, zeros_like
 
 __all__ = ["Adam", "AdamW"]
 
 _adam_step = _kernels.adam_step
+_adam_step_capturable = _kernels.adam_step_capturable
 
 
 class Adam(PlannedOptimizer):
@@ -34,9 +35,13 @@ class Adam(PlannedOptimizer):
     decoupled_weight_decay : bool, default False
         Shrink the parameters by ``lr * weight_decay`` instead, as `AdamW`.
 
+    capturable : bool, default False
+        Count the steps of parameters on a GPU there, so that a captured CUDA graph (`fx.cuda.graph`) may repeat the
+        step. The learning rate may then be a tensor on the GPU, which replays read anew; a number stays what it was.
+
     Other Parameters
     ----------------
-    foreach, capturable, fused : bool, optional
+    foreach, fused : bool, optional
         Accepted for PyTorch's sake: a step is always one call for all tensors.
 
     Notes
@@ -99,12 +104,33 @@ class Adam(PlannedOptimizer):
         check_finite("Invalid weight_decay value", group["weight_decay"])
 
     def _batch_key(self, param, group):
-        return float(self._state[param].get("step", 0))
+        count = self._state[param].get("step", 0)
+        if captured() and isinstance(count, fx.Tensor) and count.is_cuda:  # its value cannot be read
+            return count.data_ptr()
+        return float(count)
+
+    def _count_there(self, plan, states):
+        """Let one tensor on the device count the steps of all parameters of the plan."""
+        plan.counts_there = True
+        count = states[0].get("step", 0)
+        device = plan.params[0].device
+        usable = isinstance(count, fx.Tensor) and count.device == device and count.dtype == fx.float32
+        if usable:
+            ours = set(map(id, plan.params))
+            sharers = {id(param) for param, state in self._state.items() if state.get("step") is count}
+            usable = sharers <= ours
+        if not usable:
+            self._check_captured()
+            count = fx.tensor(float(count), dtype=fx.float32).to(device)
+        plan.step_tensor = count
 
     def _fill(self, plan):
         states = [self._state[param] for param in plan.params]
-        plan.step = int(states[0].get("step", 0))
-        plan.step_tensor = fx.tensor(float(plan.step), dtype=fx.float32)
+        if plan.group.get("capturable") and plan.params[0].is_cuda:
+            self._count_there(plan, states)
+        else:
+            plan.step = int(states[0].get("step", 0))
+            plan.step_tensor = fx.tensor(float(plan.step), dtype=fx.float32)
         buffers = {"exp_avg": [], "exp_avg_sq": [], "max_exp_avg_sq": []}
         if not plan.flag:
             del buffers["max_exp_avg_sq"]
@@ -112,6 +138,7 @@ class Adam(PlannedOptimizer):
             state["step"] = plan.step_tensor
             for name, tensors in buffers.items():
                 if name not in state:
+                    self._check_captured()
                     state[name] = zeros_like(param)
                 tensors.append(state[name])
         plan.buffers = (buffers["exp_avg"], buffers["exp_avg_sq"], buffers.get("max_exp_avg_sq"))
@@ -125,10 +152,33 @@ class Adam(PlannedOptimizer):
             Evaluated first, with gradients enabled; its result is returned.
         """
         loss = None if closure is None else self._evaluate(closure)
+        if captured() and not all(group.get("capturable") for group in self.param_groups):
+            raise RuntimeError(
+                f"[{type(self).__name__}] Attempting CUDA graph capture of step() for an instance of "
+                f"{type(self).__name__} but param_groups' capturable is False."
+            )
         for plan, grads in self._ready():
             group = plan.group
             exp_avgs, exp_avg_sqs, max_exp_avg_sqs = plan.buffers
             beta1, beta2 = group["betas"]
+            if plan.counts_there:
+                _adam_step_capturable(
+                    plan.params,
+                    grads,
+                    exp_avgs,
+                    exp_avg_sqs,
+                    max_exp_avg_sqs,
+                    plan.step_tensor,
+                    group["lr"],
+                    beta1,
+                    beta2,
+                    group["eps"],
+                    group["weight_decay"],
+                    plan.flag,
+                    group["maximize"],
+                    group["decoupled_weight_decay"],
+                )
+                continue
             step = plan.step + 1
             _adam_step(
                 plan.params,

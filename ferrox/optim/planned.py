@@ -5,8 +5,16 @@ that the operator takes as scalars.  Each step collects the gradients anew and c
 that a plan was made from (the groups, which gradients are there, the state) makes new plans when it changes.
 """
 
+import sys
+
 import ferrox as fx
 from ferrox.optim.optimizer import Optimizer
+
+
+def captured():
+    """Whether this step is being recorded into a CUDA graph."""
+    graphs = sys.modules.get("ferrox._core.cuda.graphs")
+    return graphs is not None and graphs.step_is_captured()
 
 
 class Plan:
@@ -15,6 +23,7 @@ class Plan:
     __slots__ = (
         "buffers",
         "count",
+        "counts_there",
         "flag",
         "group",
         "params",
@@ -36,6 +45,7 @@ class Plan:
         self.buffers = None
         self.step = 0
         self.step_tensor = None
+        self.counts_there = False  # the count lives on the device, and is one tensor for good
 
 
 class PlannedOptimizer(Optimizer):
@@ -102,10 +112,18 @@ class PlannedOptimizer(Optimizer):
     def _release_plans(self):
         plans, self._plans = self._plans[2], None
         for plan in plans:
-            if plan.step_tensor is not None:
+            if plan.step_tensor is not None and not plan.counts_there:
                 # Within a plan one tensor counts the steps of all its parameters.
                 for param in plan.params:
                     self._state[param]["step"] = plan.step_tensor.clone()
+
+    def _check_captured(self):
+        """Raise where state would be made during a capture, and made anew by every replay."""
+        if captured():
+            raise RuntimeError(
+                f"[{type(self).__name__}] the first step makes the optimizer's state, which a CUDA graph must not "
+                "repeat: call step() once for the same parameters before the capture"
+            )
 
 
 def zeros_like(param):

@@ -37,6 +37,8 @@ class SGD(PlannedOptimizer):
 
     Notes
     -----
+    In a captured CUDA graph the hyperparameters, the learning rate among them, stay what they were at the capture.
+
     I. Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
 
     Examples
@@ -101,6 +103,7 @@ class SGD(PlannedOptimizer):
         if plan.step:
             plan.buffers = [self._state[param]["momentum_buffer"] for param in plan.params]
         else:
+            self._check_captured()
             plan.buffers = [fx.empty_like(param.detach()) for param in plan.params]
 
     def step(self, closure=None) -> Any:

@@ -78,9 +78,10 @@ template <class R> struct adam_rule {
     R step, sign, decay, shrink, fresh1, kept1, fresh2, kept2, root, eps;
     bool l2, near, amsgrad;
     __device__ __forceinline__ adam_rule(const fx_step_args &a, int tensor)
-        : step(R(a.factor[FX_STEP_SIZE])), sign(R(a.factor[FX_STEP_SIGN])), decay(R(a.factor[FX_STEP_WEIGHT])),
-          shrink(R(a.factor[FX_ADAM_SHRINK])), fresh1(R(a.factor[FX_ADAM_FRESH1])), kept1(R(1) - fresh1),
-          fresh2(R(a.factor[FX_ADAM_FRESH2])), kept2(R(a.factor[FX_ADAM_KEPT2])), root(R(a.factor[FX_ADAM_ROOT])),
+        : step(R(a.live ? a.live[FX_LIVE_SIZE] : a.factor[FX_STEP_SIZE])), sign(R(a.factor[FX_STEP_SIGN])),
+          decay(R(a.factor[FX_STEP_WEIGHT])),
+          shrink(R(a.live ? a.live[FX_LIVE_SHRINK] : a.factor[FX_ADAM_SHRINK])), fresh1(R(a.factor[FX_ADAM_FRESH1])), kept1(R(1) - fresh1),
+          fresh2(R(a.factor[FX_ADAM_FRESH2])), kept2(R(a.factor[FX_ADAM_KEPT2])), root(R(a.live ? a.live[FX_LIVE_ROOT] : a.factor[FX_ADAM_ROOT])),
           eps(R(a.factor[FX_ADAM_EPS])), l2(a.flags & FX_STEP_DECAY), near(a.flags & FX_STEP_NEAR),
           amsgrad(a.data[tensor][4]) {}
     __device__ __forceinline__ void apply(R *x) const {
@@ -154,6 +155,15 @@ template <class R, class Rule> __device__ __forceinline__ void step(const fx_ste
         for (int k = 0; k < Rule::width; k++)
             if (k != 1 && a.data[t][k]) store_as<R>(a.data[t][k], a.dtype[t][k], i, one[k]);
     }
+}
+
+__device__ __forceinline__ void count_step(const fx_count_args &a) {
+    const double count = load_as<double>(a.count, a.count_dtype, 0) + 1;
+    const double lr = a.lr_there ? load_as<double>(a.lr_there, a.lr_dtype, 0) : a.lr;
+    store_as<double>(a.count, a.count_dtype, 0, count);
+    a.live[FX_LIVE_SIZE] = -lr / (1 - pow(a.beta1, count));
+    a.live[FX_LIVE_SHRINK] = 1 - lr * a.decay;
+    a.live[FX_LIVE_ROOT] = sqrt(1 - pow(a.beta2, count));
 }
 
 template <class R> __device__ __forceinline__ void scale(const fx_list_args &a) {
@@ -248,6 +258,7 @@ FX_OVER_TENSORS(sgd_f32, fx_step_args, step<float, fx::sgd_rule<float>>)
 FX_OVER_TENSORS(sgd_f64, fx_step_args, step<double, fx::sgd_rule<double>>)
 FX_OVER_TENSORS(adam_f32, fx_step_args, step<float, fx::adam_rule<float>>)
 FX_OVER_TENSORS(adam_f64, fx_step_args, step<double, fx::adam_rule<double>>)
+FX_OVER_TENSORS(adam_count, fx_count_args, count_step)
 FX_OVER_TENSORS(scale_f32, fx_list_args, scale<float>)
 FX_OVER_TENSORS(scale_f64, fx_list_args, scale<double>)
 FX_OVER_TENSORS(norm_f32, fx_list_args, norm<float>)

@@ -20,10 +20,11 @@ template <class T, int each, class Make> __device__ __forceinline__ void fill_bl
                                                                                      Make make) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x, blocks = (a.n + each - 1) / each;
     const int size = size_of(a.dtype);
+    const uint64_t seed = a.state ? a.state[0] : a.seed, offset = a.state ? a.state[1] + a.offset : a.offset;
     const bool together =
         a.dtype == storage<T>::dtype && reinterpret_cast<uintptr_t>(a.out) % sizeof(pack<T, each>) == 0;
     for (int64_t block = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; block < blocks; block += step) {
-        const philox_words words = philox_block(a.seed, a.offset + uint64_t(block));
+        const philox_words words = philox_block(seed, offset + uint64_t(block));
         const int64_t i = block * each;
         alignas(sizeof(T) * each) T y[each];
         make(words, i, y);
@@ -126,6 +127,13 @@ __device__ __forceinline__ void widen(const fx_random_args &a) {
         reinterpret_cast<int64_t *>(a.out)[i] = reinterpret_cast<const uint32_t *>(a.x)[i];
 }
 
+/* Before a graph is replayed: where its draws begin. */
+__device__ __forceinline__ void begin(const fx_random_args &a) {
+    uint64_t *state = reinterpret_cast<uint64_t *>(a.out);
+    state[0] = a.seed;
+    state[1] = a.offset;
+}
+
 template <class T> __device__ __forceinline__ void drop(const fx_random_args &a) {
     const int size = size_of(a.dtype);
     const T scale = T(a.b);
@@ -156,5 +164,6 @@ FX_KERNEL(random_integers_32, fx::integers_32)
 FX_KERNEL(random_integers_64, fx::integers_64)
 FX_KERNEL(random_draws_64, fx::draws_64)
 FX_KERNEL(random_widen, fx::widen)
+FX_KERNEL(random_begin, fx::begin)
 FX_KERNEL(dropout_32, fx::drop<float>)
 FX_KERNEL(dropout_64, fx::drop<double>)

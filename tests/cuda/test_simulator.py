@@ -138,10 +138,9 @@ with side:
     with other:
         x *= 2
     side.wait_stream(other)
-    print(d.cuCtxSynchronize(), d.cuStreamSynchronize(handle))
 assert d.cuStreamEndCapture(handle, ctypes.byref(graph)) == 0
 print(x.tolist())
-assert d.cuGraphInstantiate(ctypes.byref(run), graph, ctypes.c_ulonglong(0)) == 0
+assert d.cuGraphInstantiateWithFlags(ctypes.byref(run), graph, ctypes.c_ulonglong(0)) == 0
 for _ in range(3):
     assert d.cuGraphLaunch(run, handle) == 0
 side.synchronize()
@@ -150,7 +149,55 @@ print(x.tolist(), d.cuGraphExecDestroy(run), d.cuGraphDestroy(graph))
 
 
 def test_capture(python, simulator):
-    assert python(CAPTURE) == "900 900\n[0.0, 0.0, 0.0]\n[14.0, 14.0, 14.0] 0 0"
+    assert python(CAPTURE) == "[0.0, 0.0, 0.0]\n[14.0, 14.0, 14.0] 0 0"
+
+
+REFUSED = """
+import ctypes, threading, ferrox as fx
+d = ctypes.CDLL("libcuda.so.1")
+x = fx.zeros(3, device="cuda")
+fx.cuda.synchronize()
+side, idle = fx.cuda.Stream(), fx.cuda.Stream()
+handle, graph = ctypes.c_void_p(side.cuda_stream), ctypes.c_void_p()
+event, memory = ctypes.c_void_p(), ctypes.c_uint64()
+assert d.cuEventCreate(ctypes.byref(event), 2) == 0
+assert d.cuStreamBeginCapture(handle, {mode}) == 0
+assert d.cuEventRecord(event, handle) == 0
+def relaxed():
+    mode = ctypes.c_int(2)
+    assert d.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode)) == 0 and mode.value == 0
+said = []
+def calls():
+    {before}
+    said.append({call})
+{run}
+said.append(d.cuStreamEndCapture(handle, ctypes.byref(graph)))
+print(*said)
+"""
+
+
+@pytest.mark.parametrize("where, mode, relaxed, call, said", [
+    ("here", 0, False, "d.cuCtxSynchronize()", "900 901"),
+    ("here", 2, True, "d.cuCtxSynchronize()", "900 901"),
+    ("here", 2, True, "d.cuStreamSynchronize(handle)", "900 901"),
+    ("here", 2, True, "d.cuStreamQuery(handle)", "900 901"),
+    ("here", 0, False, "d.cuStreamQuery(ctypes.c_void_p(idle.cuda_stream))", "900 901"),
+    ("here", 0, True, "d.cuStreamQuery(ctypes.c_void_p(idle.cuda_stream))", "0 0"),
+    ("here", 0, True, "d.cuEventQuery(event)", "907 0"),
+    ("here", 0, False, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "900 901"),
+    ("here", 0, True, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "0 0"),
+    ("here", 2, False, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "0 0"),
+    ("there", 0, False, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "900 901"),
+    ("there", 1, False, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "0 0"),
+    ("there", 0, True, "d.cuMemAlloc(ctypes.byref(memory), ctypes.c_size_t(64))", "0 0"),
+])  # fmt: skip
+def test_what_is_refused_during_a_capture(python, simulator, where, mode, relaxed, call, said):
+    run = "calls()" if where == "here" else "t = threading.Thread(target=calls); t.start(); t.join()"
+    bound = "d.cuCtxSetCurrent(context)"
+    program = REFUSED.replace("side, idle", "context = ctypes.c_void_p(); d.cuCtxGetCurrent(ctypes.byref(context))\n"
+                              "side, idle", 1)
+    before = bound + ("; relaxed()" if relaxed else "")
+    assert python(program.format(mode=mode, before=before, call=call, run=run)) == said
 
 
 def test_leaks_are_counted(python, simulator):

@@ -97,7 +97,7 @@ int wait_for_device(int device) {
 piece_ptr enqueue(stream *s, std::function<int()> run, std::vector<piece_ptr> waits) {
     auto work = std::make_shared<piece>();
     if (s->capturing) {
-        s->capturing->work.push_back(std::move(run));
+        add_node(s, std::move(run));
         work->done = true;
         return work;
     }
@@ -133,25 +133,7 @@ void delete_stream(stream *s) {
     delete s;
 }
 
-graph *begin_capture(bool global) {
-    auto *g = new graph;
-    g->global = global;
-    return g;
-}
-
-graph *end_capture(stream *s) {
-    graph *g = s->capturing;
-    for (stream *each : all_streams)
-        if (each->capturing == g) each->capturing = nullptr;
-    g->global = false;
-    return g;
-}
-
-bool captures_globally() {
-    for (stream *each : all_streams)
-        if (each->capturing && each->capturing->global) return true;
-    return false;
-}
+const std::vector<stream *> &streams() { return all_streams; }
 
 /* The pace: with it, events tell the time of a clock that kernels and copies move on. In milliseconds. */
 static bool paced = false;

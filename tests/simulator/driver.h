@@ -7,6 +7,7 @@
 #include <mutex>
 #include <stdint.h>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace sim {
@@ -19,9 +20,19 @@ struct piece {
 };
 using piece_ptr = std::shared_ptr<piece>;
 
+struct stream;
+
+struct node {
+    std::function<int()> run;
+    std::vector<size_t> after; /* numbers of nodes */
+};
 struct graph {
-    std::vector<std::function<int()>> work; /* in the order of capture */
-    bool global = false;
+    std::vector<node> nodes;
+    uint64_t id = 0; /* of the capture, then: */
+    int mode = 0;
+    std::thread::id thread;
+    stream *origin = nullptr;
+    bool invalid = false;
 };
 
 struct stream {
@@ -29,7 +40,8 @@ struct stream {
     bool blocking = false;
     std::deque<piece_ptr> queue;
     piece_ptr last;
-    graph *capturing = nullptr; /* what it is given goes there */
+    graph *capturing = nullptr; /* what it is given goes there, */
+    std::vector<size_t> ends;   /* after these nodes */
 };
 
 struct event {
@@ -37,7 +49,8 @@ struct event {
     unsigned flags = 0;
     piece_ptr recorded;
     std::shared_ptr<double> time;
-    graph *captured = nullptr; /* recorded during this capture */
+    uint64_t captured = 0; /* last recorded during this capture, */
+    std::vector<size_t> ends; /* after these nodes */
 };
 
 extern std::recursive_mutex lock;
@@ -54,9 +67,12 @@ int wait_for_device(int device);
 stream *stream_of(void *handle);
 stream *new_stream(bool blocking, int priority);
 void delete_stream(stream *s);
-graph *begin_capture(bool global);
-graph *end_capture(stream *s);
-bool captures_globally();
+const std::vector<stream *> &streams();
+/* capture.cpp */
+graph *open_capture(uint64_t id);
+void add_node(stream *s, std::function<int()> run);
+bool prohibited();
+bool captures_on(int device);
 double now();
 /* What runs takes this long, where a test has set a pace. */
 void takes_kernel();

@@ -29,6 +29,14 @@ const std::map<int, std::pair<const char *, const char *>> errors = {
     {600, {"CUDA_ERROR_NOT_READY", "device not ready"}},
     {700, {"CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"}},
     {900, {"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"}},
+    {901, {"CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"}},
+    {902, {"CUDA_ERROR_STREAM_CAPTURE_MERGE", "operation would result in a merge of separate capture sequences"}},
+    {903, {"CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not ended in the same stream as it began"}},
+    {904, {"CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"}},
+    {905, {"CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"}},
+    {906, {"CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing one"}},
+    {907, {"CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"}},
+    {908, {"CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD", "attempt to terminate a capture from another thread"}},
     {701, {"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"}},
     {710, {"CUDA_ERROR_ASSERT", "device-side assert triggered"}},
     {719, {"CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"}},
@@ -46,26 +54,32 @@ int copy(void *to, const void *from, size_t bytes, stream *s) {
     const bool to_host = owner_of(target) < 0, from_host = owner_of(source) < 0;
     if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes)))
         return INVALID_VALUE;
+    if (s->capturing && ((to_host && !is_pinned(target, bytes)) || (from_host && !is_pinned(source, bytes)))) {
+        s->capturing->invalid = true;
+        return CAPTURE_UNSUPPORTED;
+    }
     std::shared_ptr<std::vector<char>> kept;
     if (from_host && !is_pinned(source, bytes)) {
         kept = std::make_shared<std::vector<char>>(static_cast<const char *>(from),
                                                    static_cast<const char *>(from) + bytes);
     }
+    const bool pinned_target = to_host && is_pinned(target, bytes);
     const piece_ptr work = enqueue(s, [=]() -> int {
         takes_copy(bytes);
-        if ((!to_host && !is_valid_range(target, bytes)) || (!from_host && !is_valid_range(source, bytes))) {
+        if (!(to_host ? !pinned_target || is_pinned(target, bytes) : is_valid_range(target, bytes)) ||
+            !(from_host ? kept || is_pinned(source, bytes) : is_valid_range(source, bytes))) {
             last_failure = "a copy came to memory that had been freed";
             return 700;
         }
         memmove(to, kept ? kept->data() : from, bytes);
         return OK;
     });
-    if (to_host && !is_pinned(target, bytes)) return wait_for(work);
+    if (to_host && !pinned_target) return wait_for(work);
     return OK;
 }
 
 template <class T> int fill(CUdeviceptr to, T value, size_t n, void *handle) {
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (n == 0) return OK;
     if (!is_valid_range(to, n * sizeof(T)) || to % sizeof(T)) return INVALID_VALUE;
     enqueue(s, [=]() -> int {
@@ -179,7 +193,8 @@ EXPORT cuCtxGetCurrent(CUcontext *context) {
 }
 EXPORT cuCtxSynchronize() {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
+    if (captures_on(current_device_of_thread)) return CAPTURE_UNSUPPORTED;
     return wait_for_device(current_device_of_thread);
 }
 EXPORT cuCtxGetStreamPriorityRange(int *least, int *greatest) {
@@ -203,76 +218,43 @@ EXPORT cuStreamDestroy(void *handle) {
 }
 EXPORT cuStreamQuery(void *handle) {
     ENTER;
-    REFUSED_IN_CAPTURE;
-    STREAM(handle);
+    WAIT_STREAM(handle);
     if (!s->last || s->last->done) return OK;
     make_progress();
     return sticky ? sticky : 600;
 }
 EXPORT cuStreamSynchronize(void *handle) {
     ENTER;
-    REFUSED_IN_CAPTURE;
-    STREAM(handle);
+    WAIT_STREAM(handle);
     return wait_for(s->last);
 }
 EXPORT cuStreamWaitEvent(void *handle, event *mark, unsigned) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (!events.count(mark)) return INVALID_HANDLE;
-    if (mark->captured)
-        s->capturing = mark->captured; /* the stream joins the capture */
-    else if (mark->recorded)
+    if (mark->captured) {
+        graph *g = open_capture(mark->captured);
+        if (!g) return CAPTURED_EVENT;
+        if (g->invalid) return CAPTURE_INVALIDATED;
+        if (s == stream_of(nullptr)) return CAPTURE_IMPLICIT;
+        if (s->capturing && s->capturing != g) {
+            s->capturing->invalid = g->invalid = true;
+            return CAPTURE_MERGE;
+        }
+        s->capturing = g; /* the stream joins the capture */
+        s->ends.insert(s->ends.end(), mark->ends.begin(), mark->ends.end());
+    } else if (mark->recorded) {
+        if (s->capturing) {
+            s->capturing->invalid = true;
+            return CAPTURE_ISOLATION;
+        }
         enqueue(s, nullptr, {mark->recorded});
-    return OK;
-}
-EXPORT cuStreamIsCapturing(void *handle, int *status) {
-    ENTER;
-    STREAM(handle);
-    *status = s->capturing != nullptr;
-    return OK;
-}
-EXPORT cuStreamBeginCapture(void *handle, int mode) {
-    ENTER;
-    STREAM(handle);
-    if (s->capturing || s == stream_of(nullptr)) return CAPTURE_UNSUPPORTED; /* the legacy stream cannot be captured */
-    s->capturing = begin_capture(mode == 0);
-    return OK;
-}
-EXPORT cuStreamEndCapture(void *handle, graph **made) {
-    ENTER;
-    STREAM(handle);
-    if (!s->capturing) return INVALID_VALUE;
-    *made = end_capture(s);
-    return OK;
-}
-EXPORT cuGraphInstantiate(graph **executable, graph *captured, unsigned long long) {
-    ENTER;
-    *executable = new graph(*captured);
-    return OK;
-}
-EXPORT cuGraphLaunch(graph *executable, void *handle) {
-    ENTER;
-    STREAM(handle);
-    enqueue(s, [work = executable->work]() -> int {
-        for (auto &each : work)
-            if (const int status = each ? each() : 0) return status;
-        return 0;
-    });
-    return OK;
-}
-EXPORT cuGraphExecDestroy(graph *executable) {
-    ENTER;
-    delete executable;
-    return OK;
-}
-EXPORT cuGraphDestroy(graph *captured) {
-    ENTER;
-    delete captured;
+    }
     return OK;
 }
 EXPORT cuLaunchHostFunc(void *handle, void (*call)(void *), void *data) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     enqueue(s, [=]() -> int {
         call(data);
         return OK;
@@ -295,10 +277,15 @@ EXPORT cuEventDestroy(event *mark) {
 }
 EXPORT cuEventRecord(event *mark, void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (!events.count(mark) || mark->device != current_device_of_thread) return INVALID_HANDLE;
     const auto time = std::make_shared<double>(0);
-    mark->captured = s->capturing;
+    mark->captured = s->capturing ? s->capturing->id : 0;
+    if (s->capturing) {
+        mark->ends = s->ends;
+        mark->recorded = nullptr;
+        return OK;
+    }
     mark->time = time;
     mark->recorded = enqueue(s, [time]() -> int {
         *time = now();
@@ -308,20 +295,23 @@ EXPORT cuEventRecord(event *mark, void *handle) {
 }
 EXPORT cuEventQuery(event *mark) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     if (!events.count(mark)) return INVALID_HANDLE;
+    if (mark->captured) return CAPTURED_EVENT;
     if (!mark->recorded || mark->recorded->done) return OK;
     make_progress();
     return sticky ? sticky : 600;
 }
 EXPORT cuEventSynchronize(event *mark) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     if (!events.count(mark)) return INVALID_HANDLE;
+    if (mark->captured) return CAPTURED_EVENT;
     return wait_for(mark->recorded);
 }
 EXPORT cuEventElapsedTime(float *milliseconds, event *start, event *end) {
     ENTER;
+    if (events.count(start) && events.count(end) && (start->captured || end->captured)) return CAPTURED_EVENT;
     if (!events.count(start) || !events.count(end) || !start->recorded || !end->recorded) return INVALID_HANDLE;
     if ((start->flags | end->flags) & 2) return INVALID_HANDLE;
     if (!start->recorded->done || !end->recorded->done) return 600;
@@ -337,7 +327,7 @@ EXPORT cuMemGetInfo(size_t *free, size_t *total) {
 }
 EXPORT cuMemAlloc(CUdeviceptr *memory, size_t bytes) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     uint64_t address = 0;
     const int status = allocate_memory(current_device_of_thread, bytes, &address);
     *memory = address;
@@ -345,7 +335,7 @@ EXPORT cuMemAlloc(CUdeviceptr *memory, size_t bytes) {
 }
 EXPORT cuMemFree(CUdeviceptr memory) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     if (memory == 0) return OK;
     const int device = owner_of(memory);
     if (device < 0) return INVALID_VALUE;
@@ -354,7 +344,7 @@ EXPORT cuMemFree(CUdeviceptr memory) {
 }
 EXPORT cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     if (bytes == 0) return INVALID_VALUE;
     return pin_host(bytes, memory) ? OK : 2;
 }
@@ -365,37 +355,37 @@ EXPORT cuMemHostGetDevicePointer(CUdeviceptr *there, void *memory, unsigned flag
 }
 EXPORT cuMemFreeHost(void *memory) {
     ENTER;
-    REFUSED_IN_CAPTURE;
+    UNSAFE_IN_CAPTURE;
     for (int device = 0; device < DEVICES; device++) wait_for_device(device);
     return unpin_host(memory) ? OK : INVALID_VALUE;
 }
 EXPORT cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     return copy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes, s);
 }
 EXPORT cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (bytes && (owner_of(to) < 0 || !overlaps_host(from, bytes))) return INVALID_VALUE;
     return copy(reinterpret_cast<void *>(to), from, bytes, s);
 }
 EXPORT cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (bytes && (owner_of(from) < 0 || !overlaps_host(to, bytes))) return INVALID_VALUE;
     return copy(to, reinterpret_cast<void *>(from), bytes, s);
 }
 EXPORT cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (bytes && (owner_of(from) < 0 || owner_of(to) < 0)) return INVALID_VALUE;
     return copy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes, s);
 }
 EXPORT cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext context, size_t bytes,
                          void *handle) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (bytes && (owner_of(from) != static_cast<char *>(context) - contexts ||
                   owner_of(to) != static_cast<char *>(to_context) - contexts))
         return INVALID_VALUE;

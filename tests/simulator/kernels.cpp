@@ -26,6 +26,7 @@ void sim::launch_record::poison_shared() const {
 
 EXPORT cuModuleLoadData(family **made, const void *image) {
     ENTER;
+    UNSAFE_IN_CAPTURE;
     static const char magic[] = "FXSIM\n";
     if (memcmp(image, magic, sizeof magic - 1)) return 209;
     const std::string path = static_cast<const char *>(image) + sizeof magic - 1;
@@ -55,6 +56,7 @@ EXPORT cuModuleLoadData(family **made, const void *image) {
 }
 EXPORT cuModuleUnload(family *unwanted) {
     ENTER;
+    UNSAFE_IN_CAPTURE;
     if (!modules.erase(unwanted)) return INVALID_HANDLE;
     wait_for_device(current_device_of_thread);
     for (auto &[name, f] : unwanted->functions) functions.erase(f.get());
@@ -63,6 +65,7 @@ EXPORT cuModuleUnload(family *unwanted) {
 }
 EXPORT cuModuleGetFunction(const function **found, family *within, const char *name) {
     ENTER;
+    UNSAFE_IN_CAPTURE; /* lazy loading loads here */
     if (!modules.count(within)) return INVALID_HANDLE;
     const auto at = within->functions.find(name);
     if (at == within->functions.end()) return NOT_FOUND;
@@ -97,7 +100,7 @@ EXPORT cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, function *f, int
 EXPORT cuLaunchKernel(function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                       unsigned shared, void *handle, void **args, void **) {
     ENTER;
-    STREAM(handle);
+    WORK_STREAM(handle);
     if (!functions.count(f) || f->device != current_device_of_thread) return INVALID_HANDLE;
     const uint64_t threads = uint64_t(bx) * by * bz;
     if (!gx || !gy || !gz || !threads || threads > 1024 || bz > 64 || gx > 0x7fffffffu || gy > 65535 || gz > 65535)

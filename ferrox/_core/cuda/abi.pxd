@@ -35,6 +35,9 @@ cdef struct cuda_driver:
     CUresult (*cuStreamSynchronize)(CUstream stream) noexcept nogil
     CUresult (*cuStreamWaitEvent)(CUstream stream, CUevent event, unsigned int flags) noexcept nogil
     CUresult (*cuStreamIsCapturing)(CUstream stream, int *status) noexcept nogil
+    CUresult (*cuStreamGetCaptureInfo)(CUstream stream, int *status, unsigned long long *id, CUgraph *graph,
+                                       const void **after, size_t *n) noexcept nogil
+    CUresult (*cuThreadExchangeStreamCaptureMode)(int *mode) noexcept nogil
     CUresult (*cuStreamBeginCapture)(CUstream stream, int mode) noexcept nogil
     CUresult (*cuStreamEndCapture)(CUstream stream, CUgraph *graph) noexcept nogil
     CUresult (*cuLaunchHostFunc)(CUstream stream, void (*function)(void *) noexcept nogil, void *data) noexcept nogil
@@ -67,7 +70,8 @@ cdef struct cuda_driver:
     CUresult (*cuOccupancyMaxActiveBlocksPerMultiprocessor)(int *n, CUfunction f, int threads, size_t s) noexcept nogil
     CUresult (*cuLaunchKernel)(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                                unsigned bz, unsigned shared, CUstream stream, void **args, void **extra) noexcept nogil
-    CUresult (*cuGraphInstantiate)(CUgraphExec *executable, CUgraph graph, unsigned long long flags) noexcept nogil
+    CUresult (*cuGraphGetNodes)(CUgraph graph, void **nodes, size_t *n) noexcept nogil
+    CUresult (*cuGraphInstantiateWithFlags)(CUgraphExec *made, CUgraph g, unsigned long long flags) noexcept nogil
     CUresult (*cuGraphLaunch)(CUgraphExec executable, CUstream stream) noexcept nogil
     CUresult (*cuGraphExecDestroy)(CUgraphExec executable) noexcept nogil
     CUresult (*cuGraphDestroy)(CUgraph graph) noexcept nogil

@@ -10,6 +10,7 @@ from ferrox._core.cuda import device_memory, elementwise, module
 from ferrox._core.cuda import attention, copying, indexing, loss, matmul, movement, norm, optim, random  # no-cython-lint
 from ferrox._core.cuda import reduce, scan, search, select, softmax, sort  # no-cython-lint
 from ferrox._core.cuda.abi cimport CUresult
+from ferrox._core.cuda.capturing cimport may_wait_for_device, relax, restore
 from ferrox._core.cuda.context cimport bind, device_number
 from ferrox._core.cuda.device_memory cimport give, refusal, take
 from ferrox._core.cuda.driver cimport cu
@@ -43,9 +44,12 @@ errors._memory_error = _memory_error
 
 
 cdef int _synchronise(int device) noexcept nogil:
-    cdef CUresult status = bind(device)
+    cdef CUresult status = bind(device) or may_wait_for_device(device)
+    cdef int mode
     if status == 0:
+        mode = relax()
         status = cu.cuCtxSynchronize()
+        restore(mode)
     return driver_call(status, b"waiting for a device") or faultless(device)
 
 

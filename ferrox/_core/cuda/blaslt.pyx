@@ -20,6 +20,7 @@ from libc.string cimport memcmp, memset
 
 from ferrox._core.abi cimport FX_BF16, FX_F16, FX_F32, FX_F64, FX_OK
 from ferrox._core.cuda.abi cimport CUevent, CUstream
+from ferrox._core.cuda.capturing cimport captures
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.product cimport A, B, C, D, product, product_function
@@ -447,7 +448,7 @@ cdef int multiply_by_library(product *p, bint tf32, product_function own, bint *
         plans = <plan *> calloc(SLOTS, sizeof(plan))
     found = _slot(&kind) if plans != NULL else NULL
     if found != NULL and not found.used:
-        if bind(p.device) or cu.cuStreamIsCapturing(current_stream(p.device), &capturing) or capturing:
+        if bind(p.device) or captures or cu.cuStreamIsCapturing(current_stream(p.device), &capturing) or capturing:
             found = NULL
         else:
             found.kind = kind

@@ -4,6 +4,7 @@ A device is known by its number among those that CUDA_VISIBLE_DEVICES shows.  It
 every other library in the process, is retained when it is first used and kept: it goes when the process ends.
 """
 from ferrox._core.cuda.abi cimport CUcontext, CUresult
+from ferrox._core.cuda.capturing cimport may_wait_for_device, relax, restore
 from ferrox._core.cuda.driver cimport check, cu, open_driver, usable
 from ferrox._core.cuda.driver import why_not as driver_missing
 from ferrox._core.device cimport device as device_class
@@ -170,10 +171,13 @@ def can_access_peer(int index, int peer):
 def synchronize(int index):
     """Wait for all work on a device."""
     cdef CUresult status
+    cdef int mode
     with nogil:
-        status = bind(index)
+        status = bind(index) or may_wait_for_device(index)
         if status == 0:
+            mode = relax()
             status = cu.cuCtxSynchronize()
+            restore(mode)
     check(status, f"waiting for device {index}")
 
 

@@ -13,9 +13,12 @@ from libc.stdlib cimport calloc, free
 from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_MEMORY, FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
 from ferrox._core.cuda.allocator cimport (
-    allocator_allocate, allocator_record_stream, allocator_release, allocator_statistics)
+    allocator_allocate, allocator_begin_pool, allocator_end_pool, allocator_record_stream, allocator_release,
+    allocator_release_pool, allocator_statistics)
+from ferrox._core.cuda.capturing cimport CAPTURE_STREAMS, capture_of, capture_record, captures, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
-from ferrox._core.cuda.contract cimport ALLOCATED_BYTES, fx_memory_source, fx_out_of_memory, fx_statistics
+from ferrox._core.cuda.contract cimport (
+    ALLOCATED_BYTES, HOST_MEMORY, fx_memory_source, fx_out_of_memory, fx_statistics)
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, CUDA_ERROR_OUT_OF_MEMORY, CUDA_FORKED, cu, noted, usable
 from ferrox._core.cuda.heap cimport free_snapshot, fx_allocator
 from ferrox._core.cuda.memory cimport CachingAllocator, raise_allocation
@@ -49,8 +52,11 @@ cdef inline int _device(void *context) noexcept nogil:
 cdef int _allocate(void *context, size_t bytes, void **pointer) noexcept nogil:
     cdef CUdeviceptr memory = 0
     cdef CUresult status = bind(_device(context))
+    cdef int mode
     if status == 0:
+        mode = relax()
         status = cu.cuMemAlloc(&memory, bytes)
+        restore(mode)
     if status == CUDA_ERROR_OUT_OF_MEMORY:
         return FX_ERROR_MEMORY
     pointer[0] = <void *> memory
@@ -58,8 +64,11 @@ cdef int _allocate(void *context, size_t bytes, void **pointer) noexcept nogil:
 
 
 cdef void _release(void *context, void *pointer, size_t bytes) noexcept nogil:
+    cdef int mode
     if bind(_device(context)) == 0:
+        mode = relax()
         noted(cu.cuMemFree(<CUdeviceptr> pointer))
+        restore(mode)
 
 
 cdef int _info(void *context, size_t *free_bytes, size_t *total_bytes) noexcept nogil:
@@ -79,8 +88,11 @@ cdef void *_event_record(void *context, void *stream) noexcept nogil:
 
 cdef int _event_query(void *context, void *event) noexcept nogil:
     cdef CUresult status = bind(_device(context))
+    cdef int mode
     if status == 0:
+        mode = relax()
         status = cu.cuEventQuery(<CUevent> event)
+        restore(mode)
     if status == CUDA_ERROR_NOT_READY:
         return 0
     return 1 if noted(status) == 0 else -1
@@ -88,7 +100,12 @@ cdef int _event_query(void *context, void *event) noexcept nogil:
 
 cdef int _event_wait(void *context, void *event) noexcept nogil:
     cdef CUresult status = bind(_device(context))
-    return noted(cu.cuEventSynchronize(<CUevent> event)) if status == 0 else status
+    cdef int mode
+    if status == 0:
+        mode = relax()
+        status = noted(cu.cuEventSynchronize(<CUevent> event))
+        restore(mode)
+    return status
 
 
 cdef void _event_destroy(void *context, void *event) noexcept nogil:
@@ -145,6 +162,42 @@ def record_stream(size_t address, int device, Stream stream not None):
         raise MemoryError("[record_stream] no host memory for the allocator's records")
 
 
+# Private pools.
+
+def is_cached():
+    """Whether memory comes from the allocators, as captures need it."""
+    return not _uncached
+
+
+cdef int draw_on_pool(capture_record *record, int device, CUstream stream) noexcept nogil:
+    cdef int i, status
+    for i in range(record.n_uses):
+        if record.uses[i].stream == stream and record.uses[i].device == device:
+            return FX_OK
+    if record.n_uses == CAPTURE_STREAMS:
+        return HOST_MEMORY
+    status = allocator_begin_pool(_allocators[device], record.pool, stream, False)
+    if status == FX_OK:
+        record.uses[record.n_uses].stream = stream
+        record.uses[record.n_uses].device = device
+        record.n_uses += 1
+    return status
+
+
+cdef void end_uses(const capture_record *record) noexcept nogil:
+    """The capture is over; its pool stays as it is."""
+    cdef int i
+    for i in range(record.n_uses):
+        allocator_end_pool(_allocators[record.uses[i].device], record.pool)
+
+
+cdef void release_uses(const capture_record *record) noexcept nogil:
+    """The graph is gone: so are the users that its capture added to the pool."""
+    cdef int i
+    for i in range(record.n_uses):
+        allocator_release_pool(_allocators[record.uses[i].device], record.pool)
+
+
 # Blocks.
 
 cdef void *_refuse(int device, int status, fx_out_of_memory *why) noexcept nogil:
@@ -167,6 +220,7 @@ cdef void *_refuse(int device, int status, fx_out_of_memory *why) noexcept nogil
 cdef void *take(int device, size_t bytes, const char *tag) noexcept nogil:
     cdef void *pointer = NULL
     cdef fx_out_of_memory why
+    cdef capture_record *record
     cdef int status = driver_call(usable(), b"allocating memory")   # also: a forked child may not touch the mutex
     why.snapshot.segments = NULL
     why.snapshot.blocks = NULL
@@ -179,7 +233,12 @@ cdef void *take(int device, size_t bytes, const char *tag) noexcept nogil:
         if _uncached:
             status = _allocate(<void *> <size_t> device, bytes if bytes else 1, &pointer)
         else:
-            status = allocator_allocate(_allocators[device], bytes, current_stream(device), tag, &pointer, &why)
+            if captures and bind(device) == 0:
+                record = capture_of(current_stream(device))
+                if record != NULL:      # this stream, or one that the captured one has drawn in
+                    status = draw_on_pool(record, device, current_stream(device))
+            if status == FX_OK:
+                status = allocator_allocate(_allocators[device], bytes, current_stream(device), tag, &pointer, &why)
     return pointer if status == FX_OK else _refuse(device, status, &why)
 
 

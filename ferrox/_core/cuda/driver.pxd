@@ -6,6 +6,7 @@ cdef enum:
     CUDA_UNAVAILABLE = -1   # open_driver() has not succeeded
     CUDA_FORKED = -2        # a child process of the one that opened the driver
     CUDA_BROKEN = -3        # an earlier error has destroyed the context (Note [Sticky errors])
+    CUDA_CAPTURING = -6     # it would break the capture of a graph (capturing.pyx)
     # Of the driver's own, those that are more than a failure.
     CUDA_ERROR_INVALID_VALUE = 1
     CUDA_ERROR_OUT_OF_MEMORY = 2

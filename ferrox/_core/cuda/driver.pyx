@@ -28,17 +28,31 @@ ENTRIES = (
     "cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString", "cuDeviceGetCount", "cuDeviceGet",
     "cuDeviceGetName", "cuDeviceGetUuid", "cuDeviceTotalMem", "cuDeviceGetAttribute", "cuDeviceCanAccessPeer",
     "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuCtxGetCurrent", "cuCtxSynchronize",
-    "cuCtxGetStreamPriorityRange", "cuStreamCreateWithPriority", "cuStreamDestroy",
-    "cuStreamQuery", "cuStreamSynchronize", "cuStreamWaitEvent", "cuStreamIsCapturing", "cuStreamBeginCapture",
-    "cuStreamEndCapture", "cuLaunchHostFunc", "cuEventCreate", "cuEventDestroy", "cuEventRecord", "cuEventQuery",
-    "cuEventSynchronize", "cuEventElapsedTime", "cuMemGetInfo", "cuMemAlloc", "cuMemFree", "cuMemHostAlloc",
-    "cuMemFreeHost", "cuMemcpyAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync",
-    "cuMemcpyPeerAsync", "cuMemsetD8Async", "cuMemsetD16Async", "cuMemsetD32Async", "cuPointerGetAttribute",
-    "cuModuleLoadData", "cuModuleUnload", "cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute",
-    "cuOccupancyMaxActiveBlocksPerMultiprocessor", "cuLaunchKernel", "cuGraphInstantiate", "cuGraphLaunch",
-    "cuGraphExecDestroy", "cuGraphDestroy", "cuMemHostGetDevicePointer", "cuCtxEnablePeerAccess",
+    "cuCtxGetStreamPriorityRange", "cuStreamCreateWithPriority", "cuStreamDestroy", "cuStreamQuery",
+    "cuStreamSynchronize", "cuStreamWaitEvent", "cuStreamIsCapturing", "cuStreamGetCaptureInfo",
+    "cuThreadExchangeStreamCaptureMode", "cuStreamBeginCapture", "cuStreamEndCapture", "cuLaunchHostFunc",
+    "cuEventCreate", "cuEventDestroy", "cuEventRecord", "cuEventQuery", "cuEventSynchronize", "cuEventElapsedTime",
+    "cuMemGetInfo", "cuMemAlloc", "cuMemFree", "cuMemHostAlloc", "cuMemFreeHost", "cuMemcpyAsync",
+    "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuMemcpyDtoDAsync", "cuMemcpyPeerAsync", "cuMemsetD8Async",
+    "cuMemsetD16Async", "cuMemsetD32Async", "cuPointerGetAttribute", "cuModuleLoadData", "cuModuleUnload",
+    "cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute", "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+    "cuLaunchKernel", "cuGraphGetNodes", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuGraphExecDestroy",
+    "cuGraphDestroy", "cuMemHostGetDevicePointer", "cuCtxEnablePeerAccess",
 )
 INTERFACE = 12000   # CUDA 12.0
+# Of what goes wrong while a graph is captured, by the driver's number.
+CAPTURE_HINTS = {
+    900: "it is not permitted while a CUDA graph is captured: do it before the capture or after it",
+    901: "an earlier call that is not permitted during the capture of a CUDA graph has ended the capture",
+    902: "two captures cannot be joined",
+    903: "a capture ends on the stream where it began",
+    904: "a stream that waited for the captured one is not joined: let the captured stream wait for it (wait_stream) "
+         "before the capture ends",
+    905: "a captured stream cannot wait for work that is not captured: let it wait before the capture begins",
+    906: "the default stream cannot take part in a capture: use a Stream of its own",
+    907: "the event was last recorded during a capture, where nothing runs",
+    908: "a capture ends in the thread where it began",
+}
 
 cdef object _unavailable = None     # why the driver could not be opened; None before the first attempt
 cdef str _broken = None             # what happened when the context was lost
@@ -188,6 +202,11 @@ cdef object error(CUresult status, str doing, str kernel=None, object shape=None
     cdef const char *explanation = NULL
     if status == CUDA_FORKED or status == CUDA_UNAVAILABLE:
         return RuntimeError(f"[cuda] {why_not()}")
+    if status == CUDA_CAPTURING:
+        return RuntimeError(f"[cuda] {doing} is not possible while a CUDA graph is captured: nothing runs during a "
+                            "capture, so that the host has nothing to wait for or to read. Move it (item, tolist, cpu, "
+                            "nonzero, a condition on a tensor, synchronize) before the capture or after it; copies "
+                            "between the device and the host need pinned memory and non_blocking=True")
     first = status != CUDA_BROKEN and _broken is None
     cdef CUresult code = fx_cuda_broken if status == CUDA_BROKEN else status
     cu.cuGetErrorName(code, &name)
@@ -204,6 +223,8 @@ cdef object error(CUresult status, str doing, str kernel=None, object shape=None
                    f"(now: {where})")
     else:
         message = f"[cuda] {said} {where}"
+        if code in CAPTURE_HINTS:
+            message += f": {CAPTURE_HINTS[code]}"
         if _is_sticky(code):
             noted(code)
             _broken = f"{said} {where}"

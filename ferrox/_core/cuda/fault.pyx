@@ -9,6 +9,7 @@ from libc.string cimport memset
 
 from ferrox._core.backend cimport kernel_name
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
+from ferrox._core.cuda.capturing cimport relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind
 from ferrox._core.cuda.driver cimport cu, noted
 
@@ -46,8 +47,10 @@ cdef void *fault_record(int device) noexcept nogil:
     cdef void *host = NULL
     cdef CUdeviceptr there = 0
     cdef CUresult status
+    cdef int mode
     if _on_device[device] != NULL or bind(device):
         return _on_device[device]
+    mode = relax()
     fx_fault_lock()
     if _on_device[device] == NULL:
         status = cu.cuMemHostAlloc(&host, sizeof(fx_fault), PORTABLE_AND_MAPPED)
@@ -61,6 +64,7 @@ cdef void *fault_record(int device) noexcept nogil:
                 cu.cuMemFreeHost(host)
         noted(status)
     fx_fault_unlock()
+    restore(mode)
     return _on_device[device]
 
 

@@ -14,6 +14,7 @@ from ferrox._core import errors
 from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_OK
 from ferrox._core.cuda import families as built
 from ferrox._core.cuda.abi cimport CUfunction, CUmodule, CUresult, CUstream
+from ferrox._core.cuda.capturing cimport relax, restore
 from ferrox._core.cuda.context cimport bind, device_number, devices
 from ferrox._core.cuda.driver cimport check, cu, error, noted
 from ferrox._core.cuda.context import why_not as device_missing
@@ -97,6 +98,7 @@ cdef CUmodule _load_family(int family, int device) except NULL:
     cdef CUmodule module = NULL
     cdef CUresult status
     cdef const char *image
+    cdef int mode
     cdef str name = _families[family]
     with _lock:
         found = _modules.get((family, device))
@@ -111,7 +113,9 @@ cdef CUmodule _load_family(int family, int device) except NULL:
             raise RuntimeError(missing.rstrip()) from None
         image = data
         with nogil:
+            mode = relax()
             status = cu.cuModuleLoadData(&module, image)
+            restore(mode)
         if status in (200, 209, 218, 222):
             failure = error(status, f"loading the kernels {name!r}")
             capability = f"{devices[device].major}.{devices[device].minor}"
@@ -127,8 +131,14 @@ cdef CUmodule _load_family(int family, int device) except NULL:
 cdef CUfunction _load(cuda_kernel *kernel, int device) noexcept with gil:
     """The kernel on a device; NULL after putting the exception aside for `launch_error`."""
     cdef CUfunction function = NULL
+    cdef CUmodule module
+    cdef CUresult status
+    cdef int mode
     try:
-        status = cu.cuModuleGetFunction(&function, _load_family(kernel.family, device), kernel.name)
+        module = _load_family(kernel.family, device)
+        mode = relax()
+        status = cu.cuModuleGetFunction(&function, module, kernel.name)
+        restore(mode)
         check(status, f"looking for the kernel {kernel.name.decode()} in {_families[kernel.family]!r}")
         kernel.function[device] = function
         return function
@@ -154,6 +164,7 @@ cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const lau
                      void **args) noexcept nogil:
     cdef CUresult status = bind(device)
     cdef CUfunction function = kernel.function[device]
+    cdef int mode
     if status:
         return _fail(status, kernel, shape)
     if function == NULL:
@@ -161,7 +172,9 @@ cdef CUresult launch(cuda_kernel *kernel, int device, CUstream stream, const lau
         if function == NULL:
             return _fail(LOADING, kernel, shape)
     if shape.shared > FREE_SHARED and shape.shared > kernel.shared[device]:
+        mode = relax()
         status = cu.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED, <int> shape.shared)
+        restore(mode)
         if status:
             return _fail(status, kernel, shape)
         kernel.shared[device] = shape.shared

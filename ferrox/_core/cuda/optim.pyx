@@ -50,6 +50,7 @@ cdef extern from "fx/step_args.h" nogil:
         FX_ADAM_ROOT
         FX_ADAM_EPS
         FX_STEP_FACTORS
+        FX_LIVE_FACTORS
         FX_NORM_2
         FX_NORM_1
         FX_NORM_MAX
@@ -57,12 +58,19 @@ cdef extern from "fx/step_args.h" nogil:
         FX_NORM_P
     ctypedef struct fx_step_args:
         double factor[FX_STEP_FACTORS]
+        const double *live
         int32_t flags, count
         void *data[FX_STEP_TENSORS][5]
         int64_t numel[FX_STEP_TENSORS]
         uint32_t first_block[FX_STEP_TENSORS + 2]
         uint8_t dtype[FX_STEP_TENSORS][5]
         uint8_t direct[FX_STEP_TENSORS]
+    ctypedef struct fx_count_args:
+        double lr, beta1, beta2, decay
+        void *count
+        const void *lr_there
+        double *live
+        int32_t count_dtype, lr_dtype
     ctypedef struct fx_list_args:
         double p
         const void *factor
@@ -84,6 +92,7 @@ cdef cuda_kernel *adam_kernel[2]
 cdef cuda_kernel *scale_kernel[2]
 cdef cuda_kernel *norm_kernel[2]
 cdef cuda_kernel *norm_finish
+cdef cuda_kernel *count_kernel
 
 
 cdef int _fits(fx_call *call, const fx_array *x, int device) noexcept nogil:
@@ -204,7 +213,44 @@ cdef int adam_step(fx_call *call) noexcept nogil:
     a.flags = FX_STEP_DECAY if v[4].f != 0 and not decoupled else 0
     if (1 - v[1].f if call.dtype == FX_F64 else <float> (1 - v[1].f)) < 0.5:
         a.flags |= FX_STEP_NEAR
+    if call.n_params > 11:
+        a.live = <const double *> v[11].i
     return _steps(call, &a, adam_kernel[call.dtype == FX_F64], 5, 10, adam_step)
+
+
+cdef int adam_step_capturable(fx_call *call) noexcept nogil:
+    """As adam_step, but params[8] and [9] are not read: inputs are the count of steps before this one, which is moved
+    on, and the learning rate or NULL for params[0].  Both may change between the replays of a captured graph."""
+    cdef fx_count_args c
+    cdef fx_call counted = call[0]
+    cdef fx_scalar params[12]
+    cdef fx_array *count = call.arrays[call.n_out]
+    cdef fx_array *lr = call.arrays[call.n_out + 1]
+    cdef void *pointer = &c
+    cdef const fx_scalar *v = call.params
+    cdef int device = count.device_index, status = _fits(call, count, device)
+    cdef launch_shape shape = flat_shape(1, 1)
+    memset(&c, 0, sizeof(c))
+    if status == FX_OK and lr != NULL:
+        status = _fits(call, lr, device)
+        c.lr_there, c.lr_dtype = lr.data, lr.dtype
+    if status != FX_OK:
+        return status
+    c.lr, c.beta1, c.beta2, c.decay = v[0].f, v[1].f, v[2].f, v[4].f if v[7].i else 0
+    c.count, c.count_dtype = count.data, count.dtype
+    c.live = <double *> scratch(device, FX_LIVE_FACTORS * sizeof(double))
+    if c.live == NULL:
+        return FX_ERROR_MEMORY
+    status = launched(launch(count_kernel, device, current_stream(device), &shape, &pointer))
+    if status == FX_OK:
+        memcpy(params, v, 11 * sizeof(fx_scalar))
+        params[8].f = params[9].f = 1
+        params[11].i = <int64_t> c.live
+        counted.params, counted.n_params, counted.n_in = params, 12, 0
+        status = adam_step(&counted)
+        memcpy(call.message, counted.message, sizeof(call.message))
+    scratch_free(device, c.live)
+    return status
 
 
 cdef void _add_list(fx_list_args *a, const fx_array *x) noexcept nogil:
@@ -334,7 +380,9 @@ for _wide in range(2):
     scale_kernel[<int> _wide] = find_kernel("optim", f"scale_{_suffix}")
     norm_kernel[<int> _wide] = find_kernel("optim", f"norm_{_suffix}")
 norm_finish = find_kernel("optim", "norm_finish")
+count_kernel = find_kernel("optim", "adam_count")
 provide(FX_CUDA, "sgd_step", sgd_step)
 provide(FX_CUDA, "adam_step", adam_step)
+provide(FX_CUDA, "adam_step_capturable", adam_step_capturable)
 provide(FX_CUDA, "grad_norm", grad_norm)
 provide(FX_CUDA, "scale_all", scale_all)

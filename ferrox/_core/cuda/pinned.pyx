@@ -4,12 +4,16 @@ Locking pages takes the driver milliseconds, so blocks are kept: a request is ro
 4 KiB, and served by a free block of that size.  A block knows the streams that were given copies from or to it
 (`pinned_use`).  When it is given back an event is recorded on each, and it is free when all of them are done.  Free
 blocks go back to the driver when it refuses a new one, and on `empty_pinned`.
+
+A copy in a captured graph uses its block at every replay: the block is not free before the graph is gone
+(`pinned_forget`).  While a graph is captured events are neither recorded nor asked for, and nothing goes back.
 """
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
 
 from ferrox._core.cuda.abi cimport CUevent, CUresult, CUstream
+from ferrox._core.cuda.capturing cimport capture_of, capture_record, captures, relax, restore
 from ferrox._core.cuda.context cimport bind, current_device
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, CUDA_ERROR_OUT_OF_MEMORY, CUDA_FORKED, check, cu, noted, \
     usable
@@ -34,10 +38,13 @@ cdef enum:
     PORTABLE = 1            # CU_MEMHOSTALLOC_PORTABLE
     WITHOUT_TIMING = 2
 
+cdef unsigned long long FOR_EVER = <unsigned long long> -1     # as the capture of a use: of no one graph
+
 cdef struct stream_use:
     CUstream stream
-    CUevent event           # NULL while the block is in use
+    CUevent event           # NULL while the block is in use, or a capture is under way
     int device
+    unsigned long long capture      # of the graph that uses it; 0 for a stream
 
 cdef struct pinned_block:
     char *pointer
@@ -84,13 +91,25 @@ cdef void _put(pinned_block *b) noexcept nogil:
     _free[number] = b
 
 
+cdef bint _mark(stream_use *use) noexcept nogil:
+    """Record the event of a use; its device is bound."""
+    if noted(cu.cuEventCreate(&use.event, WITHOUT_TIMING)):
+        use.event = NULL
+    elif noted(cu.cuEventRecord(use.event, use.stream)):
+        noted(cu.cuEventDestroy(use.event))
+        use.event = NULL
+    return use.event != NULL
+
+
 cdef bint _is_done(pinned_block *b) noexcept nogil:
     """Forget the events that are done; whether none is left."""
     cdef stream_use *use
     cdef CUresult status
     while b.n_uses:
         use = &b.uses[b.n_uses - 1]
-        if bind(use.device):
+        if use.capture or bind(use.device):
+            return False
+        if use.event == NULL and not _mark(use):
             return False
         status = cu.cuEventQuery(use.event)
         if status == CUDA_ERROR_NOT_READY or noted(status):
@@ -140,6 +159,7 @@ cdef pinned_block *_fresh(size_t size) noexcept nogil:
     cdef void *memory = NULL
     cdef CUresult status
     cdef size_t place
+    cdef int mode
     if _count == _room:
         grown = <pinned_block **> realloc(_table, sizeof(pinned_block *) * (2 * _room + 64))
         if grown == NULL:
@@ -149,9 +169,11 @@ cdef pinned_block *_fresh(size_t size) noexcept nogil:
     b = <pinned_block *> calloc(1, sizeof(pinned_block))
     if b == NULL:
         return NULL
+    mode = relax()
     status = cu.cuMemHostAlloc(&memory, size, PORTABLE)
-    if status == CUDA_ERROR_OUT_OF_MEMORY and _return_free():
+    if status == CUDA_ERROR_OUT_OF_MEMORY and captures == 0 and _return_free():
         status = cu.cuMemHostAlloc(&memory, size, PORTABLE)
+    restore(mode)
     if status:
         free(b)
         driver_call(status, b"locking pages of the host's memory")
@@ -173,7 +195,7 @@ cdef void *pinned_take(size_t bytes) noexcept nogil:
     if driver_call(usable(), b"locking pages of the host's memory"):    # a forked child may not touch the mutex
         return NULL
     fx_pinned_lock()
-    if _waiting != NULL:
+    if _waiting != NULL and captures == 0:
         _settle()
     b = _free[number]
     _taken += 1
@@ -198,13 +220,10 @@ cdef void pinned_give(void *block) noexcept nogil:
     for i in range(b.n_uses):
         use = &b.uses[i]
         use.event = NULL
-        if bind(use.device) == 0 and noted(cu.cuEventCreate(&use.event, WITHOUT_TIMING)) == 0 \
-                and noted(cu.cuEventRecord(use.event, use.stream)) == 0:
+        if use.capture or captures or (bind(use.device) == 0 and _mark(use)):
             b.uses[kept] = use[0]
             kept += 1
         elif usable() == 0:     # no event: wait, rather than hand it out too early
-            if use.event != NULL:
-                noted(cu.cuEventDestroy(use.event))
             noted(cu.cuStreamSynchronize(use.stream))
     b.n_uses = kept
     if kept:
@@ -217,23 +236,56 @@ cdef void pinned_give(void *block) noexcept nogil:
 
 cdef bint pinned_use(const void *address, int device, CUstream stream) noexcept nogil:
     cdef pinned_block *b
-    cdef int i
+    cdef capture_record *record = capture_of(stream)
+    cdef unsigned long long capture = 0 if record == NULL else record.id
+    cdef int i, mode
     fx_pinned_lock()
     b = _find(address)
     if b != NULL:
         i = 0
-        while i < b.n_uses and (b.uses[i].stream != stream or b.uses[i].device != device):
+        while i < b.n_uses and (b.uses[i].capture != capture
+                                or (capture == 0 and (b.uses[i].stream != stream or b.uses[i].device != device))):
             i += 1
         if i == STREAMS:
             i = 0
-            if bind(b.uses[0].device) == 0:
-                noted(cu.cuStreamSynchronize(b.uses[0].stream))
+            while i < STREAMS - 1 and b.uses[i].capture:
+                i += 1
+            # A block that this many graphs use keeps the last of them for ever.
+            if b.uses[i].capture == 0 and bind(b.uses[i].device) == 0:
+                mode = relax()
+                noted(cu.cuStreamSynchronize(b.uses[i].stream))
+                restore(mode)
+            elif b.uses[i].capture:
+                capture = FOR_EVER
             bind(device)
         b.uses[i].stream = stream
         b.uses[i].device = device
+        b.uses[i].capture = capture
         b.n_uses = max(b.n_uses, i + 1)
     fx_pinned_unlock()
     return b != NULL
+
+
+cdef void pinned_forget(unsigned long long capture, bint replayed, CUstream stream) noexcept nogil:
+    cdef size_t i
+    cdef int k
+    cdef pinned_block *b
+    if usable() == CUDA_FORKED:
+        return
+    fx_pinned_lock()
+    for i in range(_count):
+        b = _table[i]
+        for k in range(b.n_uses - 1, -1, -1):
+            if b.uses[k].capture != capture:
+                continue
+            if replayed:
+                b.uses[k].stream = stream
+                b.uses[k].capture = 0
+                b.uses[k].event = NULL      # recorded when the block is given back, or asked for
+            else:
+                b.n_uses -= 1
+                b.uses[k] = b.uses[b.n_uses]
+    fx_pinned_unlock()
 
 
 cdef bint pinned_holds(const void *address, size_t bytes) noexcept nogil:
@@ -251,8 +303,9 @@ def empty_pinned():
         with nogil:
             if bind(current_device()) == 0:
                 fx_pinned_lock()
-                _settle()
-                returned = _return_free()
+                if captures == 0:
+                    _settle()
+                    returned = _return_free()
                 fx_pinned_unlock()
     return returned
 

@@ -7,9 +7,12 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
     FX_I64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
+from ferrox._core.cuda.capturing cimport captured_state, captures, may_wait, set_captured_state
+from ferrox._core.cuda.context cimport bind
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport blocks_for, close_pairs, launch_elements, open_pairs, pairs, refused, sort_pairs
+from ferrox._core.cuda.stream cimport current_stream
 
 cdef extern from "fx/random_args.h" nogil:
     ctypedef struct fx_random_args:
@@ -17,6 +20,7 @@ cdef extern from "fx/random_args.h" nogil:
         const char *x
         uint8_t *mask
         uint64_t seed, offset
+        const uint64_t *state
         int64_t n
         uint64_t low, range
         double a, b
@@ -50,6 +54,12 @@ cdef int _begin(fx_call *call, fx_random_args *args, bint real, int n_params) no
     args.mask = NULL
     args.seed = <uint64_t> call.params[0].i
     args.offset = <uint64_t> call.params[1].i
+    args.state = NULL
+    if captures and bind(out.device_index) == 0 and may_wait(current_stream(out.device_index)):
+        args.state = <const uint64_t *> captured_state()    # what `reserve` has set for this very call (graphs.pyx)
+        set_captured_state(NULL)
+        if args.state == NULL:
+            return refused(call, FX_ERROR_VALUE, b"a graph can only draw from a generator of the captured device")
     args.n = out.numel
     args.low = args.range = 0
     args.a = args.b = 0

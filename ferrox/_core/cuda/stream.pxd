@@ -10,6 +10,7 @@ cdef class Event:
     cdef CUevent handle     # NULL until first recorded
     cdef int device_index
     cdef unsigned int flags
+    cdef bint captured      # last recorded while a graph was captured
 
 # This thread's stream on a device: where work goes that is given none.
 cdef CUstream current_stream(int device) noexcept nogil

@@ -8,8 +8,9 @@ independent of the default stream, as PyTorch's are.
 import threading
 
 from ferrox._core.cuda.abi cimport CUresult, CUstream
+from ferrox._core.cuda.capturing cimport captures, may_wait, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number
-from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, check, cu, usable
+from ferrox._core.cuda.driver cimport CUDA_CAPTURING, CUDA_ERROR_NOT_READY, check, cu, usable
 from ferrox._core.cuda.fault cimport raise_fault
 
 cdef extern from *:
@@ -39,6 +40,16 @@ cdef Stream _stream(CUstream handle, int device):
     return made
 
 
+cdef CUstream _fresh(int priority) except NULL:
+    """A new stream; the context is current."""
+    cdef CUstream handle = NULL
+    cdef int mode = relax()
+    cdef CUresult status = cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority)
+    restore(mode)
+    check(status, "creating a stream")
+    return handle
+
+
 cdef CUstream _from_pool(int device, int priority) except? NULL:
     cdef CUstream handle = NULL
     cdef int least = 0, greatest = 0
@@ -48,12 +59,15 @@ cdef CUstream _from_pool(int device, int priority) except? NULL:
     with _lock:
         pool = _pools.setdefault((device, priority), [[], 0])
         if len(pool[0]) < POOL:
-            check(cu.cuStreamCreateWithPriority(&handle, NON_BLOCKING, priority), "creating a stream")
+            handle = _fresh(priority)
             pool[0].append(<size_t> handle)
             return handle
-        found = pool[0][pool[1]]
-        pool[1] = (pool[1] + 1) % POOL
-        return <CUstream> <size_t> found
+        for _ in range(POOL):
+            handle = <CUstream> <size_t> pool[0][pool[1]]
+            pool[1] = (pool[1] + 1) % POOL
+            if not captures or not may_wait(handle):     # one that is captured is nobody else's
+                break
+        return handle
 
 
 cdef class Stream:
@@ -95,7 +109,10 @@ cdef class Stream:
     def query(self):
         """Whether all work given to the stream has been done."""
         check(bind(self.device_index), "using a stream")
+        check(may_wait(self.handle), "asking for the state of a stream")
+        cdef int mode = relax()
         cdef CUresult status = cu.cuStreamQuery(self.handle)
+        restore(mode)
         if status == CUDA_ERROR_NOT_READY:
             return False
         check(status, "asking for the state of a stream")
@@ -104,10 +121,13 @@ cdef class Stream:
     def synchronize(self):
         """Wait until all work given to the stream has been done."""
         cdef CUresult status
+        cdef int mode
         with nogil:
-            status = bind(self.device_index)
+            status = bind(self.device_index) or may_wait(self.handle)
             if status == 0:
+                mode = relax()
                 status = cu.cuStreamSynchronize(self.handle)
+                restore(mode)
         check(status, "waiting for a stream")
         raise_fault(self.device_index)
 
@@ -147,6 +167,12 @@ cdef class Stream:
 
     def __repr__(self):
         return f"<ferrox.cuda.Stream device=cuda:{self.device_index} cuda_stream={<size_t> self.handle:#x}>"
+
+
+def _apart(int device):
+    """A stream that is not of the pool, for captures."""
+    check(bind(device), f"using device {device}")
+    return _stream(_fresh(0), device)
 
 
 def external_stream(size_t handle, device=None):
@@ -209,6 +235,7 @@ cdef class Event:
             raise RuntimeError(f"[Event.record] the event belongs to cuda:{self.device_index}, "
                                f"the stream to cuda:{device}")
         check(cu.cuEventRecord(self.handle, stream.handle), "recording an event")
+        self.captured = captures and may_wait(stream.handle)
 
     def wait(self, Stream stream=None):
         """Let a stream (by default the current one) wait for the event; the host does not wait."""
@@ -219,7 +246,10 @@ cdef class Event:
         if self.handle == NULL:
             return True
         check(bind(self.device_index), "using an event")
+        check(CUDA_CAPTURING if self.captured else 0, "asking for an event that was recorded")
+        cdef int mode = relax()
         cdef CUresult status = cu.cuEventQuery(self.handle)
+        restore(mode)
         if status == CUDA_ERROR_NOT_READY:
             return False
         check(status, "asking for the state of an event")
@@ -228,12 +258,16 @@ cdef class Event:
     def synchronize(self):
         """Wait until the work before the mark has been done."""
         cdef CUresult status
+        cdef int mode
         if self.handle == NULL:
             return
+        check(CUDA_CAPTURING if self.captured else 0, "waiting for an event that was recorded")
         with nogil:
             status = bind(self.device_index)
             if status == 0:
+                mode = relax()
                 status = cu.cuEventSynchronize(self.handle)
+                restore(mode)
         check(status, "waiting for an event")
         raise_fault(self.device_index)
 

@@ -20,6 +20,7 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
+from ferrox._core.cuda.capturing cimport captures, may_wait, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, current_device, device_number, devices
 from ferrox._core.cuda.device_memory import record_stream
 from ferrox._core.cuda.driver cimport check, cu, noted, usable
@@ -33,7 +34,6 @@ cdef enum:
     PIECE = 4 << 20
     AHEAD = 16
     WITHOUT_TIMING = 2
-    CAPTURE_UNSUPPORTED = 900
     ALREADY_ENABLED = 704       # CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED
 
 cdef int _peers[MAX_DEVICES][MAX_DEVICES]       # 0 not asked yet, 1 reached directly, 2 not
@@ -72,18 +72,16 @@ cdef int _upload(CUdeviceptr to, const char *source, int device, size_t bytes, b
     cdef CUstream stream = current_stream(device)
     cdef CUresult status = bind(device)
     cdef bint pinned = pinned_holds(source, bytes)
-    cdef int capturing = 0, queued = 0
+    cdef int queued = 0
     cdef size_t piece
     cdef void *block
+    if status == 0 and captures and (wait or not pinned):
+        status = may_wait(stream)       # a replay would find something else in pageable memory
     if status == 0 and (pinned or bytes <= DIRECT):
         status = cu.cuMemcpyHtoDAsync(to, source, bytes, stream)
         if status == 0 and pinned:
             pinned_use(source, device, stream)
         bytes = 0
-    elif status == 0:
-        status = cu.cuStreamIsCapturing(stream, &capturing)
-    if status == 0 and capturing:
-        status = CAPTURE_UNSUPPORTED    # a replay would find something else in the pinned blocks
     while status == 0 and bytes:
         if queued == AHEAD:
             status = cu.cuStreamSynchronize(stream)
@@ -146,6 +144,8 @@ cdef int _download(char *to, CUdeviceptr source, int device, size_t bytes, bint 
     cdef CUstream stream = current_stream(device)
     cdef CUresult status = bind(device)
     cdef bint pinned = pinned_holds(to, bytes)
+    if status == 0 and captures and (wait or not pinned):
+        status = may_wait(stream)
     if status == 0:
         if pinned or bytes <= DIRECT:
             status = cu.cuMemcpyDtoHAsync(to, source, bytes, stream)
@@ -160,10 +160,9 @@ cdef int _download(char *to, CUdeviceptr source, int device, size_t bytes, bint 
     return driver_call(status, b"copying from the device") or faultless(device)
 
 
-cdef int transfer(void *to, int to_device, const void *source, int from_device, size_t bytes, int wait) noexcept nogil:
+cdef int _transfer(void *to, int to_device, const void *source, int from_device, size_t bytes,
+                   int wait) noexcept nogil:
     cdef CUresult status
-    if bytes == 0:
-        return FX_OK
     if from_device < 0:
         return _upload(<CUdeviceptr> to, <const char *> source, to_device, bytes, wait)
     if to_device < 0:
@@ -175,6 +174,18 @@ cdef int transfer(void *to, int to_device, const void *source, int from_device, 
     if status == 0:
         status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> to, <CUdeviceptr> source, bytes, current_stream(to_device))
     return driver_call(status, b"copying")
+
+
+cdef int transfer(void *to, int to_device, const void *source, int from_device, size_t bytes, int wait) noexcept nogil:
+    cdef int mode, status
+    if bytes == 0:
+        return FX_OK
+    if captures == 0:
+        return _transfer(to, to_device, source, from_device, bytes, wait)
+    mode = relax()
+    status = _transfer(to, to_device, source, from_device, bytes, wait)
+    restore(mode)
+    return status
 
 
 # Own streams.

@@ -14,19 +14,23 @@ from ferrox._core.tensor cimport TensorBase, new_tensor, shape_tuple
 
 cdef Op SGD = row("_sgd_step", kernel="sgd_step", public=False, doc="A step of ferrox.optim.SGD.")
 cdef Op ADAM = row("_adam_step", kernel="adam_step", public=False, doc="A step of ferrox.optim.Adam or AdamW.")
+cdef Op ADAM_CAPTURABLE = row("_adam_step_capturable", kernel="adam_step_capturable", public=False,
+                              doc="A step of ferrox.optim.Adam or AdamW that a CUDA graph can repeat.")
 cdef Op SCALE = row("_scale_all", kernel="scale_all", public=False, doc="All tensors times a factor, in place.")
 cdef int _grad_norm = kernel_id("grad_norm")
 
 
-cdef int _step(Op op, list groups, const fx_scalar *params, int n_params) except -1:
-    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`."""
+cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, TensorBase count=None,
+               TensorBase lr=None) except -1:
+    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`;
+    `count` and `lr` are inputs after them."""
     cdef int n = <int> len(<list> groups[0]), width = <int> len(groups), i, k
     cdef fx_array **arrays
     cdef TensorBase tensor, first
     if n == 0:
         return 0
     first = <TensorBase> (<list> groups[0])[0]
-    arrays = <fx_array **> malloc(<size_t> (n * width) * sizeof(void *))
+    arrays = <fx_array **> malloc(<size_t> (n * width + 2) * sizeof(void *))
     if arrays == NULL:
         raise MemoryError()
     try:
@@ -44,9 +48,14 @@ cdef int _step(Op op, list groups, const fx_scalar *params, int n_params) except
                                      f"{shape_tuple(&(<TensorBase> (<list> groups[0])[i]).a)}, its state "
                                      f"{shape_tuple(&tensor.a)}")
                 arrays[i * width + k] = &tensor.a
-        launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0, params, n_params)
+        if count is not None:
+            arrays[n * width] = &count.a
+            arrays[n * width + 1] = &lr.a if lr is not None else NULL
+        launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0 if count is None else 2, params, n_params)
     finally:
         free(arrays)
+    if count is not None:
+        note_change(count, op)
     for k in range(width):
         if groups[k] is not None and k != 1:    # 1 holds the gradients, which are read
             for i in range(n):
@@ -85,6 +94,25 @@ def adam_step(list params, list grads, list exp_avgs, list exp_avg_sqs, max_exp_
     p[9].f = 1.0 - beta2 ** step
     p[10].i = len(params)
     _step(ADAM, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs], p, 11)
+
+
+def adam_step_capturable(list params, list grads, list exp_avgs, list exp_avg_sqs, max_exp_avg_sqs, TensorBase count,
+                         lr, double beta1, double beta2, double eps, double weight_decay, bint amsgrad, bint maximize,
+                         bint decoupled):
+    """`adam_step` on a GPU with the count of steps, which is moved on, in a tensor there; so may be `lr`."""
+    cdef fx_scalar p[11]
+    cdef TensorBase there = <TensorBase> lr if isinstance(lr, TensorBase) and lr.is_cuda else None
+    p[0].f = 0 if there is not None else lr
+    p[1].f = beta1
+    p[2].f = beta2
+    p[3].f = eps
+    p[4].f = weight_decay
+    p[5].i = amsgrad
+    p[6].i = maximize
+    p[7].i = decoupled
+    p[8].f = p[9].f = 1
+    p[10].i = len(params)
+    _step(ADAM_CAPTURABLE, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs], p, 11, count, there)
 
 
 def total_norm(list tensors, double p=2.0):

@@ -8,6 +8,7 @@ typedef struct fx_random_args {
     const char *x; /* dropout's input, bernoulli's probabilities (or NULL) */
     uint8_t *mask;
     uint64_t seed, offset;
+    const uint64_t *state; /* in a captured graph: seed, and offset to be added, in device memory; otherwise NULL */
     int64_t n;
     uint64_t low, range; /* of integers */
     double a, b;         /* as in cpu/random.pyx */

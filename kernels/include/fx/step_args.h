@@ -35,14 +35,27 @@ enum fx_step_factor {
     FX_STEP_FACTORS
 };
 
+/* What changes from step to step, where the step count lives on the device. */
+enum fx_live_factor { FX_LIVE_SIZE, FX_LIVE_SHRINK, FX_LIVE_ROOT, FX_LIVE_FACTORS };
+
 typedef struct fx_step_args {
     double factor[FX_STEP_FACTORS];
+    const double *live; /* FX_LIVE_FACTORS in device memory, in place of those in `factor`; or NULL */
     int32_t flags, count;
     void *data[FX_STEP_TENSORS][5]; /* parameter, gradient, state; NULL where there is none */
     int64_t numel[FX_STEP_TENSORS];
     uint32_t first_block[FX_STEP_TENSORS + 2];
     uint8_t dtype[FX_STEP_TENSORS][5], direct[FX_STEP_TENSORS]; /* all of the compute dtype, aligned to 16 bytes */
 } fx_step_args;
+
+/* One step of Adam counted on the device, before fx_step_args. */
+typedef struct fx_count_args {
+    double lr, beta1, beta2, decay; /* decay: of the parameters themselves */
+    void *count;                    /* one element, and so is */
+    const void *lr_there;           /* in place of lr; or NULL */
+    double *live;
+    int32_t count_dtype, lr_dtype;
+} fx_count_args;
 
 enum fx_norm_kind { FX_NORM_2, FX_NORM_1, FX_NORM_MAX, FX_NORM_MIN, FX_NORM_P };
 
