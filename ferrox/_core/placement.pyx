@@ -60,7 +60,7 @@ _members = {
         index_put index_select scatter scatter_add scatter_reduce masked_scatter masked_select nonzero bincount histc
         searchsorted""",
     "order": "argsort kthvalue random_permutation sort topk unique unique_count",
-    "product": "matmul addmm linear",
+    "product": "matmul addmm addmm_activation linear",
     "attention": "sdpa sdpa_backward",
 }
 
@@ -90,7 +90,7 @@ cdef enum:
     GPU_FULL = 3
     DRAWN = 4
 
-cdef int _addmm = kernel_id("addmm")
+cdef int _addmm = kernel_id("addmm"), _addmm_activation = kernel_id("addmm_activation")
 cdef costs _costs
 cdef int _kind[MAX_KERNELS]
 cdef bint _overwrites[MAX_KERNELS]          # kernels of which it is known that they read no output
@@ -129,7 +129,7 @@ cdef double _work(fx_call *call) noexcept:
     cdef int i, kind = _kind[call.kernel]
     if kind == PRODUCT and call.n_in >= 2:
         # Output times inner size; of addmm the first factor comes second, behind what is added.
-        x = arrays[call.n_out + (1 if call.n_in > 2 and call.kernel == _addmm else 0)]
+        x = arrays[call.n_out + (1 if call.kernel == _addmm or call.kernel == _addmm_activation else 0)]
         return <double> arrays[0].numel * (x.dims[x.ndim - 1] if x.ndim else 1)
     if kind == ATTENTION and call.n_in >= 2 and arrays[call.n_out] != NULL and arrays[call.n_out + 1] != NULL:
         x = arrays[call.n_out + 1]          # queries times keys, and as much again times values

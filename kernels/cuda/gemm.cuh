@@ -10,8 +10,18 @@
 #include "fx/abi.h"
 #include "fx/gemm_args.h"
 #include "fx/half.h"
+#include "fx/scalar.h"
 
 namespace fx {
+
+/* The activation, an fx_gemm_activation; of integers there is none. */
+template <class Sum> __device__ __forceinline__ Sum activated(int64_t which, Sum y) {
+    if constexpr (std::is_floating_point<Sum>::value) {
+        if (which == FX_GEMM_RELU) return y < 0 ? Sum(0) : y;
+        if (which == FX_GEMM_GELU) return y * normal_cdf(y);
+    }
+    return y;
+}
 
 template <class T, int n> struct alignas(sizeof(T) * n < 16 ? sizeof(T) * n : 16) group {
     T v[n];
@@ -114,6 +124,9 @@ __device__ __forceinline__ void finish(const fx_gemm_args &s, const gemm_operand
                 }
         }
     }
+    if (s.activation)
+#pragma unroll
+        for (int i = 0; i < n; i++) y[i] = activated(s.activation, y[i]);
     T *to = at.c + row * s.c_row + column;
     if (all && (s.flags & FX_GEMM_WHOLE_C)) {
         group<T, n> whole;
@@ -308,7 +321,7 @@ template <class T> __device__ __forceinline__ void gemm_add_slices(const fx_gemm
             convert_to(&x, at.d[row * s.d_row + column * s.d_column]);
             y = multiply_add(beta, x, y);
         }
-        convert_to(&at.c[row * s.c_row + column], y);
+        convert_to(&at.c[row * s.c_row + column], activated(s.activation, y));
     }
 }
 

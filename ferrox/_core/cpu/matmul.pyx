@@ -1,4 +1,4 @@
-"""The CPU's matrix products at the door: matmul, addmm, linear, dot.
+"""The CPU's matrix products at the door: matmul, addmm, addmm_activation, linear, dot.
 
 They read operands where they lie, whatever the strides, and collapse leading dimensions into rows where that needs no
 copy.  A batch of products is shared out among the threads whole, or each product in itself, never both.
@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, \
     FX_MAX_DIMS, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.backend cimport implementation, kernel_id, provide
 from ferrox._core.threads cimport num_threads
 
 cdef extern from "fx/parallel.h" nogil:
@@ -278,6 +278,27 @@ cdef int addmm(fx_call *call) noexcept nogil:
                       call.params[1].f)
 
 
+# The kernel of each activation.
+cdef int[3] _activations = [-1, kernel_id("relu"), kernel_id("gelu_erf")]
+
+
+cdef int addmm_activation(fx_call *call) noexcept nogil:
+    """As addmm, then in place an activation.  params: beta f, alpha f, activation i (1 relu, 2 gelu)."""
+    cdef fx_array *arrays[2]
+    cdef fx_call inner
+    cdef int status = addmm(call)
+    if status != FX_OK:
+        return status
+    arrays[0] = arrays[1] = call.arrays[0]
+    inner.arrays = arrays
+    inner.n_out = inner.n_in = 1
+    inner.kernel = _activations[call.params[2].i]
+    inner.dtype = call.dtype
+    inner.params = NULL
+    inner.n_params = 0
+    return implementation[<int> FX_CPU][inner.kernel](&inner)
+
+
 cdef int linear(fx_call *call) noexcept nogil:
     """out (…, N); x (…, K), weight (N, K), bias (N) or NULL."""
     cdef fx_array *out = call.arrays[0]
@@ -357,5 +378,6 @@ cdef int dot(fx_call *call) noexcept nogil:
 
 provide(FX_CPU, "matmul", matmul)
 provide(FX_CPU, "addmm", addmm)
+provide(FX_CPU, "addmm_activation", addmm_activation)
 provide(FX_CPU, "linear", linear)
 provide(FX_CPU, "dot", dot)

@@ -38,6 +38,7 @@ cdef extern from "fx/gemm_args.h" nogil:
         int64_t size[FX_GEMM_DIMS]
         int64_t step[FX_GEMM_DIMS][4]
         int32_t slices, flags
+        int64_t activation
 
 cdef enum:
     MULTIPROCESSORS = 132   # of the device that is estimated for
@@ -108,7 +109,7 @@ cdef void _fill(const product *p, fx_gemm_args *s) noexcept nogil:
     cdef int i, o
     memset(s, 0, sizeof(fx_gemm_args))
     s.a, s.b, s.d, s.c = p.data[A], p.data[B], p.data[D], p.data[C]
-    s.alpha, s.beta = p.alpha, p.beta
+    s.alpha, s.beta, s.activation = p.alpha, p.beta, p.activation
     s.m, s.n, s.k = p.m, p.n, p.k
     s.a_row, s.a_column, s.b_row, s.b_column = p.row[A], p.column[A], p.row[B], p.column[B]
     s.d_row, s.d_column, s.c_row = p.row[D], p.column[D], p.row[C]
@@ -260,6 +261,8 @@ cdef int multiply(product *p) noexcept nogil:
             status = multiply(&inner)
             if status != FX_OK:
                 return status
+            inner.activation = p.activation
+        p.activation = 0
         return FX_OK
     # A dimension of one has no stride.
     if p.m == 1:
@@ -269,9 +272,14 @@ cdef int multiply(product *p) noexcept nogil:
     if p.k == 1:
         p.column[A] = p.row[B] = 0
     if (p.m == 1 or p.n == 1) and along[p.dtype] != NULL:
-        return _vector(p)
-    status = multiply_by_library(p, tf32_allowed, _tiled, &done)
-    return status if done or status != FX_OK else _tiled(p)
+        status = _vector(p)
+    else:
+        status = multiply_by_library(p, tf32_allowed, _tiled, &done)
+        if done or status != FX_OK:
+            return status
+        status = _tiled(p)
+    p.activation = 0
+    return status
 
 
 cdef tile *_tile(int dtype, str family, str name, int rows, int columns, int depth, int threads, bint even,

@@ -1,4 +1,4 @@
-"""Matrix products on the GPU: matmul, addmm, linear, dot.
+"""Matrix products on the GPU: matmul, addmm, addmm_activation, linear, dot.
 
 Arrays and params as the CPU's (cpu/matmul.pyx).  Operands are read where they lie, whatever the strides; leading
 dimensions become rows where that needs no copy, the rest is a batch, in one launch.  gemm.pyx chooses the kernel.
@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, \
     fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.backend cimport implementation, kernel_id, provide
 from ferrox._core.cuda.gemm cimport multiply
 from ferrox._core.cuda.product cimport A, B, C, D, product
 
@@ -72,9 +72,27 @@ cdef void batch(product *p, int ndim, const fx_array *out, const fx_array *a, co
         p.step[i][C] = out.dims[out.ndim + k]
 
 
+# The kernel of each fx_gemm_activation, for products that the library has made.
+cdef int[3] _activations = [-1, kernel_id("relu"), kernel_id("gelu_erf")]
+
+
+cdef int activate(fx_array *x, int activation) noexcept nogil:
+    """An activation in place."""
+    cdef fx_array *arrays[2]
+    cdef fx_call call
+    arrays[0] = arrays[1] = x
+    call.arrays = arrays
+    call.n_out = call.n_in = 1
+    call.kernel = _activations[activation]
+    call.dtype = x.dtype
+    call.params = NULL
+    call.n_params = 0
+    return implementation[<int> FX_CUDA][call.kernel](&call)
+
+
 cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_array *b, double beta,
-                    double alpha) noexcept nogil:
-    """out (…, M, N) = alpha a (…, M, K) b (…, K, N) + beta d, batch dimensions expanded by the caller."""
+                    double alpha, int activation) noexcept nogil:
+    """out (…, M, N) = f(alpha a (…, M, K) b (…, K, N) + beta d), batch dimensions expanded by the caller."""
     cdef int nd = out.ndim, status
     cdef int64_t rows = 0, d_rows = 0, none = 0
     cdef product p
@@ -86,7 +104,7 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_a
     status = check(call)
     if status != FX_OK or out.numel == 0:
         return status
-    p.dtype, p.device, p.alpha, p.beta = call.dtype, out.device_index, alpha, beta
+    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, out.device_index, alpha, beta, activation
     if beta == 0:
         d = NULL
     operand(&p, A, a, a.dims[2 * nd - 2], a.dims[2 * nd - 1])
@@ -101,16 +119,22 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_a
             and (d == NULL or collapse(d, nd - 1, &d_rows)):
         p.m = out.numel // p.n
         p.row[A], p.row[D], p.ndim = rows, d_rows, 0
-    return multiply(&p)
+    status = multiply(&p)
+    return activate(out, p.activation) if status == FX_OK and p.activation else status
 
 
 cdef int matmul(fx_call *call) noexcept nogil:
-    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1)
+    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1, 0)
 
 
 cdef int addmm(fx_call *call) noexcept nogil:
     return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
-                      call.params[1].f)
+                      call.params[1].f, 0)
+
+
+cdef int addmm_activation(fx_call *call) noexcept nogil:
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
+                      call.params[1].f, <int> call.params[2].i)
 
 
 cdef int linear(fx_call *call) noexcept nogil:
@@ -129,7 +153,7 @@ cdef int linear(fx_call *call) noexcept nogil:
     status = check(call)
     if status != FX_OK or out.numel == 0:
         return status
-    p.dtype, p.device, p.alpha, p.beta = call.dtype, out.device_index, 1, 1 if bias != NULL else 0
+    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, out.device_index, 1, 1 if bias != NULL else 0, 0
     operand(&p, B, weight, weight.dims[3], weight.dims[2])
     operand(&p, C, out, p.n, 1)
     operand(&p, D, out, 0, 0)
@@ -156,7 +180,7 @@ cdef int dot(fx_call *call) noexcept nogil:
     if status != FX_OK:
         return status
     p.m, p.n, p.k, p.ndim = 1, 1, a.dims[0], 0
-    p.dtype, p.device, p.alpha, p.beta = call.dtype, call.arrays[0].device_index, 1, 0
+    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, call.arrays[0].device_index, 1, 0, 0
     operand(&p, A, a, 0, a.dims[1])
     operand(&p, B, b, b.dims[1], 0)
     operand(&p, C, call.arrays[0], 1, 1)
@@ -166,5 +190,6 @@ cdef int dot(fx_call *call) noexcept nogil:
 
 provide(FX_CUDA, "matmul", matmul)
 provide(FX_CUDA, "addmm", addmm)
+provide(FX_CUDA, "addmm_activation", addmm_activation)
 provide(FX_CUDA, "linear", linear)
 provide(FX_CUDA, "dot", dot)

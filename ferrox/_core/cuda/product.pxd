@@ -9,12 +9,13 @@ cdef enum:      # operands, as fx/gemm_args.h numbers them
     D
     C
 
-# C = alpha A B + beta D for each of a batch.  Strides in elements, any; the columns of C are adjacent.  D is not read
+# C = f(alpha A B + beta D) for each of a batch, f an activation (fx/gemm_args.h; 0: none).  Strides in elements, any; the columns of C are adjacent.  D is not read
 # when beta is 0; it may be C.
 cdef struct product:
     int dtype, device
     int64_t m, n, k
     double alpha, beta
+    int activation                  # `multiply` sets it to 0 when it has applied it
     char *data[4]
     int64_t row[4]
     int64_t column[4]

@@ -243,20 +243,21 @@ cdef object _addmm_vjp(Node n, object g):
             _scaled(matmul(_swap(saved_input(n, 1)), g), alpha) if wants(n, 2) else None)
 
 
-def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
-    """beta * input + alpha * (mat1 @ mat2); input is broadcast."""
-    cdef TensorBase c = as_operand(input, "addmm"), a, b, made, wide
+cdef TensorBase product_added(Op op, object input, object mat1, object mat2, object beta, object alpha,
+                              int activation, tuple kept):
+    """The operator of the kernel `op.kernel`: f(beta * input + alpha * (mat1 @ mat2))."""
+    cdef TensorBase c = as_operand(input, op.name), a, b, made, wide
     cdef fx_array *arrays[4]
     cdef PyObject *inputs[3]
-    cdef fx_scalar params[2]
+    cdef fx_scalar params[3]
     cdef int64_t shape[2]
-    _check_dims("addmm", mat1, 2, "mat1")
-    _check_dims("addmm", mat2, 2, "mat2")
+    _check_dims(op.name, mat1, 2, "mat1")
+    _check_dims(op.name, mat2, 2, "mat2")
     a, b = <TensorBase> mat1, <TensorBase> mat2
-    _check_pair("addmm", a, b)
-    _check_pair("addmm", c, a)
+    _check_pair(op.name, a, b)
+    _check_pair(op.name, c, a)
     if shape_of(a)[1] != shape_of(b)[0]:
-        raise RuntimeError(f"[addmm] mat1 and mat2 shapes cannot be multiplied: mat1 is {shape_tuple(&a.a)}, mat2 is "
+        raise RuntimeError(f"[{op.name}] mat1 and mat2 shapes cannot be multiplied: mat1 is {shape_tuple(&a.a)}, mat2 is "
                            f"{shape_tuple(&b.a)}")
     shape[0] = shape_of(a)[0]
     shape[1] = shape_of(b)[1]
@@ -268,13 +269,19 @@ def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
     arrays[3] = &b.a
     params[0].f = beta
     params[1].f = alpha
-    launch("addmm", ADDMM.kernel, a.a.dtype, arrays, 1, 3, params, 2)
+    params[2].i = activation
+    launch(op.name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2)
     if grad_enabled() and (needs_grad(a) or needs_grad(b) or needs_grad(c)):
         inputs[0] = <PyObject *> c
         inputs[1] = <PyObject *> a
         inputs[2] = <PyObject *> b
-        record(ADDMM, inputs, 3, made, (beta, alpha))
+        record(op, inputs, 3, made, kept)
     return made
+
+
+def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
+    """beta * input + alpha * (mat1 @ mat2); input is broadcast."""
+    return product_added(ADDMM, input, mat1, mat2, beta, alpha, 0, (beta, alpha))
 
 cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(_addmm_vjp), needs=("", "2", "1"), method=True, inplace=True,
                     out=True, reference="beta * input + alpha * (mat1 @ mat2)",

@@ -1,6 +1,6 @@
 /* What the matrix products of kernels/cuda/ are launched with; filled by ferrox/_core/cuda/matmul.pyx.  C.
  *
- * C = alpha A B + beta D for each of a batch.  Operands are read where they lie: any strides, in elements; the columns
+ * C = f(alpha A B + beta D) for each of a batch, f an activation or nothing.  Operands are read where they lie: any strides, in elements; the columns
  * of C are adjacent.  The sum over k is cut into slices for the blocks along z; with more than one, their sums go to
  * `sums`, and a second kernel adds them in order.
  */
@@ -18,6 +18,8 @@ enum fx_gemm_flags {
     FX_GEMM_WHOLE_D = 8
 };
 
+enum fx_gemm_activation { FX_GEMM_PLAIN, FX_GEMM_RELU, FX_GEMM_GELU };
+
 typedef struct fx_gemm_args {
     const void *a, *b, *d;
     void *c, *sums;
@@ -28,6 +30,7 @@ typedef struct fx_gemm_args {
     int64_t size[FX_GEMM_DIMS];    /* the batch's dimensions, innermost first, 1 where there is none */
     int64_t step[FX_GEMM_DIMS][4]; /* of A, B, D, C */
     int32_t slices, flags;
+    int64_t activation;
 } fx_gemm_args;
 
 #endif
