@@ -55,6 +55,24 @@ FX_MMA_HALF(float16, "f16")
 FX_MMA_HALF(bfloat16, "bf16")
 #undef FX_MMA_HALF
 
+/* Two values of half precision in a register, the first one in its low bits. */
+__device__ __forceinline__ uint32_t pack(float16, float first, float second) {
+    uint32_t y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(second), "f"(first));
+    return y;
+}
+__device__ __forceinline__ uint32_t pack(bfloat16, float first, float second) {
+    uint32_t y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(second), "f"(first));
+    return y;
+}
+/* 2^x within two units of the last place, 0 where that is subnormal. */
+__device__ __forceinline__ float power_of_2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /* float32 rounded to the 10 bits of mantissa that the tensor cores read. */
 __device__ __forceinline__ uint32_t to_tf32(uint32_t x) {
     uint32_t y;
@@ -118,6 +136,13 @@ template <class T> static inline void multiply_matrices(T, float (&c)[4], const 
         }
     }
 }
+static inline uint32_t pack(float16, float first, float second) {
+    return float_to_float16(first) | uint32_t(float_to_float16(second)) << 16;
+}
+static inline uint32_t pack(bfloat16, float first, float second) {
+    return float_to_bfloat16(first) | uint32_t(float_to_bfloat16(second)) << 16;
+}
+static inline float power_of_2(float x) { return ::exp2f(x); }
 static inline uint32_t to_tf32(uint32_t x) {
     return (x & 0x7f800000u) == 0x7f800000u ? x : (x + 0x1000u) & ~0x1fffu; /* ties away from zero */
 }

@@ -302,6 +302,10 @@ cdef int _tensor_tile(int dtype, str suffix, int size, int threads, double full,
     return 0
 
 
+cdef bint tf32_is_allowed() noexcept nogil:
+    return tf32_allowed
+
+
 def set_allow_tf32(allow):
     """Whether products of float32 may round their operands to 10 bits of mantissa, for the tensor cores."""
     global tf32_allowed
