@@ -1,4 +1,4 @@
-"""What a build requires: nvcc from PyPI when CUDA kernels are asked for and no nvcc is there, nothing more otherwise."""
+"""What a build requires: nvcc from PyPI where CUDA kernels are asked for without one, nothing more otherwise."""
 
 import importlib.util
 from pathlib import Path

@@ -12,6 +12,8 @@
 #include "fx/half.h"
 #include "fx/scalar.h"
 
+#include <type_traits>
+
 namespace fx {
 
 /* The activation, an fx_gemm_activation; of integers there is none. */
@@ -124,9 +126,10 @@ __device__ __forceinline__ void finish(const fx_gemm_args &s, const gemm_operand
                 }
         }
     }
-    if (s.activation)
+    if (s.activation) {
 #pragma unroll
         for (int i = 0; i < n; i++) y[i] = activated(s.activation, y[i]);
+    }
     T *to = at.c + row * s.c_row + column;
     if (all && (s.flags & FX_GEMM_WHOLE_C)) {
         group<T, n> whole;

@@ -9,8 +9,8 @@ cdef enum:      # operands, as fx/gemm_args.h numbers them
     D
     C
 
-# C = f(alpha A B + beta D) for each of a batch, f an activation (fx/gemm_args.h; 0: none).  Strides in elements, any; the columns of C are adjacent.  D is not read
-# when beta is 0; it may be C.
+# C = f(alpha A B + beta D) for each of a batch, f an activation (fx/gemm_args.h; 0: none).  Strides in elements, any;
+# the columns of C are adjacent.  D is not read when beta is 0; it may be C.
 cdef struct product:
     int dtype, device
     int64_t m, n, k

@@ -1,26 +1,32 @@
 """Products with what follows them in the same kernel."""
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
+from ferrox._core.graph cimport Node, rule, saved_input, saved_output
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
-from ferrox._core.ops.arithmetic cimport mul
-from ferrox._core.ops.matmul cimport matmul, product_added
+from ferrox._core.ops.activation cimport GELU_ERF_BACKWARD, THRESHOLD_BACKWARD
+from ferrox._core.ops.elementwise cimport apply2p
+from ferrox._core.ops.matmul cimport addmm_vjp, product_added
 
-# As fx/gemm_args.h numbers them.
-cdef enum:
+cdef enum:      # as fx/gemm_args.h numbers them
     RELU = 1
     GELU = 2
 
+cdef tuple NONE = (0, 0, 0)
 
-cdef object _addmm_activation_vjp(Node n, object g):
-    beta, alpha, use_gelu = n.params
-    if use_gelu:    # what it was applied to is computed again rather than kept
-        before = operators()["addmm"](saved_input(n, 0), saved_input(n, 1), saved_input(n, 2), beta=beta, alpha=alpha)
-        g = operators()["gelu_erf_backward"](g, before)
-    else:
-        g = mul(g, operators()["gt"](saved_output(n, 0), 0))
-    return (mul(g, beta) if wants(n, 0) else None,
-            mul(matmul(g, saved_input(n, 2).mT), alpha) if wants(n, 1) else None,
-            mul(matmul(saved_input(n, 1).mT, g), alpha) if wants(n, 2) else None)
+
+cdef object _addmm_relu_vjp(Node n, object g):
+    return addmm_vjp(n, apply2p(THRESHOLD_BACKWARD, g, saved_output(n, 0), 0, 0, 0, NONE))
+
+
+cdef object _addmm_gelu_vjp(Node n, object g):
+    # What gelu was applied to is computed once more rather than kept.
+    beta, alpha = n.params
+    before = operators()["addmm"](saved_input(n, 0), saved_input(n, 1), saved_input(n, 2), beta=beta, alpha=alpha)
+    return addmm_vjp(n, apply2p(GELU_ERF_BACKWARD, g, before, 0, 0, 0, NONE))
+
+cdef Op ADDMM_RELU = row("_addmm_relu", kernel="addmm_activation", rule=rule(_addmm_relu_vjp),
+                         needs=("o", "2o", "1o"), public=False, doc="relu of addmm.")
+cdef Op ADDMM_GELU = row("_addmm_gelu", kernel="addmm_activation", rule=rule(_addmm_gelu_vjp),
+                         needs=("012", "012", "012"), public=False, doc="gelu of addmm.")
 
 
 def _addmm_activation(input, mat1, mat2, *, beta=1, alpha=1, use_gelu=False):
@@ -29,11 +35,13 @@ def _addmm_activation(input, mat1, mat2, *, beta=1, alpha=1, use_gelu=False):
     Parameters
     ----------
     use_gelu : bool, default False
-        The Gaussian error linear unit in place of relu.
+        The Gaussian error linear unit, by the error function on every device, in place of relu.
     """
-    return product_added(FUSED, input, mat1, mat2, beta, alpha, GELU if use_gelu else RELU, (beta, alpha, use_gelu))
+    return product_added(ADDMM_GELU if use_gelu else ADDMM_RELU, "_addmm_activation", input, mat1, mat2, beta, alpha,
+                         GELU if use_gelu else RELU)
 
-cdef Op FUSED = row("_addmm_activation", function=_addmm_activation, kernel="addmm_activation",
-                    rule=rule(_addmm_activation_vjp), needs=("012o", "012o", "012o"), out=True,
-                    reference="np.maximum(beta * input + alpha * (mat1 @ mat2), 0)",
-                    sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0)]")
+row("_addmm_activation", function=_addmm_activation, composite=True, out=True,
+    reference="(lambda y: y * sp.ndtr(y) if use_gelu else np.maximum(y, 0))"
+              "(beta * input + alpha * (mat1 @ mat2))",
+    sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0), "
+           "call(t(2), t(3, 4), t(4, 2), use_gelu=True)]")

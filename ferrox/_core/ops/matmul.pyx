@@ -236,29 +236,29 @@ cdef object _scaled(object x, object factor):
     return x if factor == 1 else mul(x, factor)
 
 
-cdef object _addmm_vjp(Node n, object g):
+cdef object addmm_vjp(Node n, object g):
     beta, alpha = n.params
     return (_scaled(g, beta) if wants(n, 0) else None,
             _scaled(matmul(g, _swap(saved_input(n, 2))), alpha) if wants(n, 1) else None,
             _scaled(matmul(_swap(saved_input(n, 1)), g), alpha) if wants(n, 2) else None)
 
 
-cdef TensorBase product_added(Op op, object input, object mat1, object mat2, object beta, object alpha,
-                              int activation, tuple kept):
-    """The operator of the kernel `op.kernel`: f(beta * input + alpha * (mat1 @ mat2))."""
-    cdef TensorBase c = as_operand(input, op.name), a, b, made, wide
+cdef TensorBase product_added(Op op, str name, object input, object mat1, object mat2, object beta, object alpha,
+                              int activation):
+    """f(beta * input + alpha * (mat1 @ mat2)), recorded as `op`; f is an activation of fx/gemm_args.h, 0 for none."""
+    cdef TensorBase c = as_operand(input, name), a, b, made, wide
     cdef fx_array *arrays[4]
     cdef PyObject *inputs[3]
     cdef fx_scalar params[3]
     cdef int64_t shape[2]
-    _check_dims(op.name, mat1, 2, "mat1")
-    _check_dims(op.name, mat2, 2, "mat2")
+    _check_dims(name, mat1, 2, "mat1")
+    _check_dims(name, mat2, 2, "mat2")
     a, b = <TensorBase> mat1, <TensorBase> mat2
-    _check_pair(op.name, a, b)
-    _check_pair(op.name, c, a)
+    _check_pair(name, a, b)
+    _check_pair(name, c, a)
     if shape_of(a)[1] != shape_of(b)[0]:
-        raise RuntimeError(f"[{op.name}] mat1 and mat2 shapes cannot be multiplied: mat1 is {shape_tuple(&a.a)}, mat2 is "
-                           f"{shape_tuple(&b.a)}")
+        raise RuntimeError(f"[{name}] mat1 and mat2 shapes cannot be multiplied: mat1 is {shape_tuple(&a.a)}, "
+                           f"mat2 is {shape_tuple(&b.a)}")
     shape[0] = shape_of(a)[0]
     shape[1] = shape_of(b)[1]
     wide = operators()["expand"](c.detach(), (shape[0], shape[1]))
@@ -270,20 +270,20 @@ cdef TensorBase product_added(Op op, object input, object mat1, object mat2, obj
     params[0].f = beta
     params[1].f = alpha
     params[2].i = activation
-    launch(op.name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2)
+    launch(name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2)
     if grad_enabled() and (needs_grad(a) or needs_grad(b) or needs_grad(c)):
         inputs[0] = <PyObject *> c
         inputs[1] = <PyObject *> a
         inputs[2] = <PyObject *> b
-        record(op, inputs, 3, made, kept)
+        record(op, inputs, 3, made, (beta, alpha))
     return made
 
 
 def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """beta * input + alpha * (mat1 @ mat2); input is broadcast."""
-    return product_added(ADDMM, input, mat1, mat2, beta, alpha, 0, (beta, alpha))
+    return product_added(ADDMM, "addmm", input, mat1, mat2, beta, alpha, 0)
 
-cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(_addmm_vjp), needs=("", "2", "1"), method=True, inplace=True,
+cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(addmm_vjp), needs=("", "2", "1"), method=True, inplace=True,
                     out=True, reference="beta * input + alpha * (mat1 @ mat2)",
                     sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0)]")
 

@@ -1,8 +1,8 @@
 /* What the matrix products of kernels/cuda/ are launched with; filled by ferrox/_core/cuda/matmul.pyx.  C.
  *
- * C = f(alpha A B + beta D) for each of a batch, f an activation or nothing.  Operands are read where they lie: any strides, in elements; the columns
- * of C are adjacent.  The sum over k is cut into slices for the blocks along z; with more than one, their sums go to
- * `sums`, and a second kernel adds them in order.
+ * C = f(alpha A B + beta D) for each of a batch, f an activation or nothing.  Operands are read where they lie: any
+ * strides, in elements; the columns of C are adjacent.  The sum over k is cut into slices for the blocks along z; with
+ * more than one, their sums go to `sums`, and a second kernel adds them in order.
  */
 #ifndef FX_GEMM_ARGS_H
 #define FX_GEMM_ARGS_H
