@@ -6,7 +6,7 @@ import ferrox as fx
 
 from .test_attention import both_ways, made, reference
 
-ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-9, "float32": 2.0**-11}  # float32: of tf32
+ROUNDING = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-11}  # half a unit in the last place; float32: of tf32
 TINY = {"float16": 2.0**-25, "bfloat16": 2.0**-134, "float32": 0}
 EIGHTS = [  # leading dimensions, L, S, E, Ev
     ((1,), 1, 1, 8, 8), ((2,), 70, 130, 64, 64), ((1, 2), 65, 63, 16, 40), ((1,), 129, 67, 128, 128),
@@ -108,6 +108,7 @@ def test_enough_queries_for_large_tiles(dtype):
     within([x[:1, :1] for x in got], qn, kn, vn, gn, None, 0.4, True, dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])  # of tf32 there are no large tiles
 @pytest.mark.parametrize("width", [64, 128])
 def test_large_and_small_tiles_give_the_same(width, dtype):
     rng = np.random.default_rng(3)
