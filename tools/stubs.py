@@ -19,7 +19,7 @@ from pathlib import Path
 import ferrox
 import ferrox.nn.functional
 import ferrox.return_types
-from ferrox._core.op import Op
+from ferrox._core.op import Op, operators
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -257,7 +257,8 @@ def files():
         for name, value in vars(ferrox.return_types).items() if isinstance(value, type)
     ]
     made["_core/tensorclass"] = ALIASES + made["_core/tensorclass"]
-    made["__init__"] = package_stub(ferrox, sorted({*dir(ferrox), "__version__"}), ferrox._modules)
+    rows = {name for name, op in operators().items() if op.row.get("public", True) is True}
+    made["__init__"] = package_stub(ferrox, sorted({*dir(ferrox), *rows, "__version__"}), ferrox._modules)
     made["autograd/__init__"] = package_stub(autograd, autograd.__all__, autograd._MODULES) + listed(autograd.__all__)
     made["nn/functional"] = listed(functional.__all__) + "\n" + "\n".join(
         str(Routine(name, getattr(functional, name), default="Tensor")) for name in functional.__all__

@@ -87,6 +87,8 @@ for _ in range(2):      # timed, then kept
     assert far(fx.nn.functional.linear(a, w, bias), x @ y.T + v) < 1e-5
     assert far(fx.addmm(c, a, w.transpose(0, 1), beta=2, alpha=3), 2 * z + 3 * x @ y.T) < 1e-5
     assert far(fx.addmm(bias, a, w.transpose(0, 1), beta=2), 2 * v + x @ y.T) < 1e-5      # no epilogue has it
+    assert far(fx._addmm_activation(c, a, w.transpose(0, 1)), np.maximum(z + x @ y.T, 0)) < 1e-5
+    assert far(fx._addmm_activation(bias, a, w.transpose(0, 1)), np.maximum(v + x @ y.T, 0)) < 1e-5
 other, u = made(52)
 assert far(fx.nn.functional.linear(a, w, other), x @ y.T + u) < 1e-5
 assert far(c.addmm_(a, w.transpose(0, 1)), z + x @ y.T) < 1e-5

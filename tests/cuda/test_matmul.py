@@ -1,6 +1,7 @@
 """Matrix products on the device against NumPy in float64 or in wrapping integers."""
 import numpy as np
 import pytest
+import scipy.special
 
 import ferrox as fx
 
@@ -194,6 +195,53 @@ def test_addmm(dtype):
         same(fx.addmm(lost, a, b, beta=0), x, y, dtype)     # not read
     c, z = values(rng, (9, 12), dtype)
     same(c.addmm_(a, b), x, y, dtype, 1, 1, z)
+
+
+def gelu(x):
+    return x * scipy.special.ndtr(x)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sizes", [(9, 34, 12), (64, 32, 64), (5, 3000, 6), (1, 40, 7), (40, 9, 1)])
+def test_activations(sizes, dtype):
+    """By tiles, on tensor cores, in slices, by products with vectors."""
+    m, k, n = sizes
+    rng = np.random.default_rng(12)
+    a, x = values(rng, (m, k), dtype)
+    b, y = values(rng, (k, n), dtype)
+    bound = ERROR[dtype] * (2 * (abs(x) @ abs(y)) + 10)
+    for shape in ((m, n), (n,)):
+        c, z = values(rng, shape, dtype)
+        for use_gelu, function in ((False, lambda y: np.maximum(y, 0)), (True, gelu)):
+            got = fx._addmm_activation(c, a, b, beta=3, alpha=0.5, use_gelu=use_gelu)
+            assert got.dtype.name == dtype
+            # Neither has a slope above 1.13.
+            np.testing.assert_array_less(abs(got.cpu().to(fx.float64).numpy() - function(0.5 * (x @ y) + 3 * z)), bound)
+    c, z = values(rng, (m, n), dtype)
+    wide = fx.zeros((m, 2 * n), dtype=c.dtype, device="cuda")
+    fx._addmm_activation(c, a, b, out=wide[:, ::2])
+    expected = np.maximum(x @ y + z, 0)
+    np.testing.assert_array_less(abs(wide[:, ::2].cpu().to(fx.float64).numpy() - expected), bound)
+    assert not wide[:, 1::2].cpu().any()
+
+
+@pytest.mark.parametrize("use_gelu", [False, True])
+def test_gradients_of_activations(use_gelu):
+    rng = np.random.default_rng(13)
+    given = [values(rng, shape, "float64")[0].requires_grad_() for shape in ((12,), (9, 34), (34, 12))]
+    assert fx.autograd.gradcheck(lambda *x: fx._addmm_activation(*x, beta=0.5, alpha=2, use_gelu=use_gelu), given)
+    bias, a, b = given
+    a, b, x = a.detach(), b.detach(), bias.detach().clone()
+    x[3] = float("nan")     # stays in its column
+    assert fx._addmm_activation(x, a, b, use_gelu=use_gelu).isnan().sum(0).tolist() == [0, 0, 0, 9] + 8 * [0]
+
+
+def test_activations_of_integers_are_refused():
+    for device in ("cpu", "cuda"):
+        x = fx.ones((2, 2), dtype=fx.int32, device=device)
+        for use_gelu in (False, True):
+            with pytest.raises(RuntimeError, match="_addmm_activation"):
+                fx._addmm_activation(x, x, x, use_gelu=use_gelu)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int32"])

@@ -1,10 +1,12 @@
 """Products with what follows them in the same kernel."""
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph cimport Node, rule, saved_input, saved_output
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.activation cimport GELU_ERF_BACKWARD, THRESHOLD_BACKWARD
 from ferrox._core.ops.elementwise cimport apply2p
 from ferrox._core.ops.matmul cimport addmm_vjp, product_added
+from ferrox._core.tensor cimport TensorBase
 
 cdef enum:      # as fx/gemm_args.h numbers them
     RELU = 1
@@ -36,7 +38,15 @@ def _addmm_activation(input, mat1, mat2, *, beta=1, alpha=1, use_gelu=False):
     ----------
     use_gelu : bool, default False
         The Gaussian error linear unit, by the error function on every device, in place of relu.
+
+    Raises
+    ------
+    RuntimeError
+        For operands that are not floating-point, and for those that addmm refuses.
     """
+    if isinstance(mat1, TensorBase) and categories[(<TensorBase> mat1).a.dtype] != FLOATING:
+        raise RuntimeError("[_addmm_activation] expected floating-point operands, got "
+                           f"{dtype_name((<TensorBase> mat1).a.dtype)}; convert first")
     return product_added(ADDMM_GELU if use_gelu else ADDMM_RELU, "_addmm_activation", input, mat1, mat2, beta, alpha,
                          GELU if use_gelu else RELU)
 
