@@ -25,7 +25,7 @@ FLOORS = (
         "ferrox._core.cpu",
         "ferrox._core.cuda",
     ),
-    ("ferrox._core",),
+    ("ferrox._core", "ferrox._core.cuda.graphs"),
     ("ferrox._core.ops",),
     (
         "ferrox._core.tensorclass",

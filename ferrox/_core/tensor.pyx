@@ -10,6 +10,7 @@ of its own, and traversing a million nodes at every collection would cost more t
 hooks (Python closures, which can refer back to it) is tracked from then on.
 """
 cimport cython
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
@@ -99,7 +100,7 @@ cdef class TensorBase:
         return strides_of(self)[self._dim(dim)]
 
     def _dim(self, dim):
-        cdef int64_t d = dim
+        cdef int64_t d = PyNumber_Index(dim)
         if not -self.a.ndim <= d < self.a.ndim:
             raise IndexError(f"Dimension out of range (expected to be in range of [{-self.a.ndim}, {self.a.ndim - 1}], "
                              f"but got {d})")

@@ -12,7 +12,7 @@ from ferrox._core.ops.arithmetic cimport div, mul
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather cimport changed, counting, number_like, unless, whole_numbers
 from ferrox._core.ops.join cimport concatenate
-from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport expand, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.window cimport zeros
 from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
 
@@ -342,6 +342,8 @@ def _repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     cdef TensorBase x = <TensorBase?> input, counts
     cdef int d
     cdef int64_t times
+    if output_size is not None:
+        output_size = read_int("repeat_interleave", "output_size", output_size)
     if repeats is None:
         return _positions(x, output_size)
     if dim is None:
@@ -352,7 +354,7 @@ def _repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     if isinstance(repeats, TensorBase):
         counts = <TensorBase> repeats
     elif is_number(repeats):
-        times = int(repeats)
+        times = read_int("repeat_interleave", "repeats", repeats)
         if times < 0:
             raise RuntimeError("Repeats must be non-negative")
         wide = expand(reshape(x, shape[:d + 1] + [1] + shape[d + 1:]), shape[:d + 1] + [times] + shape[d + 1:])
@@ -480,7 +482,7 @@ def _one_hot(input, num_classes=-1):
         By default one more than the greatest class.
     """
     cdef TensorBase x = <TensorBase?> input, at = whole_numbers("one_hot", input), out
-    cdef int64_t classes = num_classes
+    cdef int64_t classes = read_int("one_hot", "num_classes", num_classes)
     cdef int64_t shape[FX_MAX_DIMS]
     cdef fx_array *arrays[2]
     cdef int d

@@ -10,7 +10,7 @@ from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
-from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, slice_dim, zeros
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
@@ -227,12 +227,12 @@ def _split(tensor, split_size_or_sections, dim=0):
     cdef int d = read_dim(dim, x.a.ndim)
     length = shape_of(x)[d]
     if isinstance(split_size_or_sections, (tuple, list)):
-        sizes = [int(each) for each in split_size_or_sections]
+        sizes = [read_int("split", "split_size_or_sections", each) for each in split_size_or_sections]
         if sum(sizes) != length or min(sizes, default=0) < 0:
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size "
                                f"at dimension {d}), but got split_sizes={sizes}")
     else:
-        size = split_size_or_sections
+        size = read_int("split", "split_size_or_sections", split_size_or_sections)
         if size < 0 or (size == 0 and length):
             raise RuntimeError(f"split expects split_size be positive, but got split_size={size}")
         sizes = [min(size, length - start) for start in range(0, length, size)] if length else [0]
@@ -249,7 +249,7 @@ row("split", function=_split, composite=True, method=True,
 def _chunk(input, chunks, dim=0):
     """At most `chunks` views of equal size, the last one possibly smaller."""
     cdef TensorBase x = <TensorBase?> input
-    cdef int64_t n = chunks
+    cdef int64_t n = read_int("chunk", "chunks", chunks)
     if x.a.ndim == 0:
         raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     if n <= 0:
@@ -298,7 +298,7 @@ def _diag_embed(input, offset=0, dim1=-2, dim2=-1):
     """A tensor whose diagonals over two new dimensions are the input's last dimension, zero elsewhere."""
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t n = shape_of(x)[x.a.ndim - 1] if x.a.ndim else 1
-    cdef int64_t k = offset, side = n + abs(k)
+    cdef int64_t k = read_int("diag_embed", "offset", offset), side = n + abs(k)
     cdef int a = read_dim(dim1, x.a.ndim + 1), b = read_dim(dim2, x.a.ndim + 1)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")

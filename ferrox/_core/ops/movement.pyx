@@ -7,7 +7,7 @@ from ferrox._core.graph cimport grad_enabled, note_change, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import alias_row, operators, row
 from ferrox._core.ops.join cimport concatenate
-from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, read_dim, reshape, \
+from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, read_dim, read_int, reshape, \
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.window cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
@@ -300,7 +300,7 @@ row("broadcast_tensors", function=_broadcast_tensors, composite=True,
 def _repeat(input, *repeats):
     """The tensor repeated along each dimension, a copy; further leading dimensions may be given."""
     cdef TensorBase x = <TensorBase?> input
-    cdef list counts = [int(each) for each in _spread(repeats)], shape, wide, merged
+    cdef list counts = [read_int("repeat", "repeats", each) for each in _spread(repeats)], shape, wide, merged
     cdef int lead = len(counts) - x.a.ndim
     if lead < 0:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
@@ -386,7 +386,7 @@ def _roll(input, shifts, dims=None):
         size = shape_of(x)[d]
         if size == 0:
             continue
-        shift = int(each) % size
+        shift = read_int("roll", "shifts", each) % size
         shift += size if shift < 0 else 0
         if shift:
             x = concatenate([narrow_dim(x, d, size - shift, shift), narrow_dim(x, d, 0, size - shift)], d)
@@ -404,7 +404,7 @@ def _rot90(input, k=1, dims=(0, 1)):
     a, b = read_dim(dims[0], x.a.ndim), read_dim(dims[1], x.a.ndim)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
-    k = k % 4
+    k = read_int("rot90", "k", k) % 4
     if k == 0:
         return operators()["clone"](x)
     if k == 2:

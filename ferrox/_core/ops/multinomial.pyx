@@ -9,9 +9,10 @@ from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.op import row
 from ferrox._core.ops.creation cimport allocate
 from ferrox._core.random cimport generator_for, reserve
+from ferrox._core.ops.random cimport put
+from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor cimport TensorBase, new_tensor
 from ferrox._core.values cimport converted, moved, readable
-from ferrox._core.ops.random cimport put
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _exponential = kernel_id("random_exponential")
@@ -110,7 +111,7 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     """
     cdef TensorBase x = <TensorBase?> input, weights, draws, drawn, made
     cdef int64_t shape[2]
-    cdef int64_t rows, n, r, per_row, k = num_samples
+    cdef int64_t rows, n, r, per_row, k = read_int("multinomial", "num_samples", num_samples)
     cdef const double *w
     cdef double *d
     cdef int64_t *to

@@ -18,7 +18,7 @@ from ferrox._core.ops.index_dim cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport named, reduced_like
 from ferrox._core.ops.scan cimport cumsum_dim
-from ferrox._core.ops.shape cimport contiguous, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport contiguous, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
 from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
@@ -147,7 +147,7 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     """
     cdef TensorBase x = <TensorBase?> input, values, indices
     cdef int d = read_dim(dim, x.a.ndim), e
-    cdef int64_t count = k
+    cdef int64_t count = read_int("topk", "k", k)
     cdef int64_t shape[FX_MAX_DIMS]
     cdef fx_array *arrays[3]
     cdef fx_scalar params[4]
@@ -204,6 +204,7 @@ def _kthvalue(input, k, dim=-1, keepdim=False):
     cdef TensorBase x = <TensorBase?> input
     cdef int d = read_dim(dim, x.a.ndim)
     cdef int64_t size = shape_of(x)[d] if x.a.ndim else 1
+    k = read_int("kthvalue", "k", k)
     if x.a.numel == 0 and size == 0:
         raise IndexError(f"kthvalue(): Expected reduction dim {d} to have non-zero size.")
     if not 1 <= k <= size:
@@ -449,7 +450,7 @@ def _bincount(input, weights=None, minlength=0):
     """
     cdef TensorBase x = as_operand(input, "bincount"), w = None, out
     cdef int64_t shape[1]
-    cdef int64_t least = minlength
+    cdef int64_t least = read_int("bincount", "minlength", minlength)
     cdef fx_array *arrays[3]
     if least < 0:
         raise RuntimeError("minlength should be >= 0")
@@ -496,7 +497,8 @@ def _histc(input, bins=100, min=0, max=0):
     cdef fx_scalar params[2]
     if x.a.dtype != FX_F32 and x.a.dtype != FX_F64:
         raise NotImplementedError(f"[histc] not implemented for {dtype_name(x.a.dtype)}")
-    if bins <= 0:
+    shape[0] = read_int("histc", "bins", bins)
+    if shape[0] <= 0:
         raise RuntimeError("bins must be > 0")
     if low == high and x.a.numel:
         low, high = float(registry["amin"](x)), float(registry["amax"](x))
@@ -506,7 +508,6 @@ def _histc(input, bins=100, min=0, max=0):
         raise RuntimeError(f"range of [{low}, {high}] is not finite")
     if low > high:
         raise RuntimeError("max must be larger than min")
-    shape[0] = bins
     out = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
     x = reshape(alias(x), (x.a.numel,))
     arrays[0] = &out.a

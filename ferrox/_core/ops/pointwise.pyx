@@ -9,6 +9,7 @@ from ferrox._core.ops.bounds cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
 from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
+from ferrox._core.ops.shape cimport read_int
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.tensor cimport TensorBase
 
@@ -475,9 +476,10 @@ def _polygamma(n, input):
     >>> fx.polygamma(1, fx.tensor([1.0]))
     tensor([1.6449])
     """
+    n = read_int("polygamma", "n", n)
     if n < 0:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
-    return apply1(DIGAMMA, input) if n == 0 else _polygamma_of(int(n), input)
+    return apply1(DIGAMMA, input) if n == 0 else _polygamma_of(n, input)
 
 
 def _polygamma_method(self, n):

@@ -13,6 +13,7 @@ from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.creation cimport allocate, read_number, read_shape
 from ferrox._core.ops.elementwise cimport assign
+from ferrox._core.ops.shape cimport read_int
 from ferrox._core.random cimport generator_for, reserve
 from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_like, shape_tuple
 from ferrox._core.values cimport converted, with_grad
@@ -195,7 +196,7 @@ def _randint(low, high=None, size=None, *, generator=None, out=None, dtype=None,
         low, high = 0, low
     if size is None:
         raise TypeError("randint() missing required argument \"size\"")
-    low, high = read_number("randint", "low", low), read_number("randint", "high", high)
+    low, high = read_int("randint", "low", low), read_int("randint", "high", high)
     ndim = read_shape("randint", (), size, shape)
     made = allocate("randint", ndim, shape, out, dtype, FX_I64, device)
     _check_bounds("randint", made.a.dtype, low, high)
@@ -215,6 +216,7 @@ def _randint_like(input, low, high=None, *, generator=None, dtype=None, device=N
     cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
     if high is None:
         low, high = 0, low
+    low, high = read_int("randint_like", "low", low), read_int("randint_like", "high", high)
     _check_bounds("randint_like", made.a.dtype, low, high)
     _draw_integers("randint_like", made, generator, low, high)
     return with_grad(made, requires_grad)
@@ -441,8 +443,8 @@ def random_(self, from_=None, to=None, *, generator=None):
         from_, to = 0, from_
     if to is None:
         from_, to = 0, min(_limits[drawn.a.dtype][1] + 1, (1 << 63) - 1)
-    elif from_ is None:
-        from_ = 0
+    else:
+        from_, to = read_int("random_", "from", 0 if from_ is None else from_), read_int("random_", "to", to)
     if to != (1 << 63) - 1:
         _check_bounds("random_", drawn.a.dtype, from_, to)
     _draw_integers("random_", drawn, generator, from_, to)

@@ -10,6 +10,7 @@ from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype
 from ferrox._core.op import row
 from ferrox._core.ops.creation cimport allocate, read_dtype, read_number
+from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor cimport TensorBase, new_tensor, new_view
 from ferrox._core.values cimport fill, moved, with_grad
 
@@ -93,9 +94,7 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
 
 
 cdef int64_t _steps(str name, object steps) except -1:
-    if not hasattr(steps, "__index__"):
-        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
-    cdef int64_t n = PyNumber_Index(steps)
+    cdef int64_t n = read_int(name, "steps", steps)
     if n < 0:
         raise RuntimeError(f"[{name}] number of steps must be non-negative, got {n}")
     return n

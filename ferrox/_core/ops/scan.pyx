@@ -19,7 +19,7 @@ from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.gather cimport number_like, scatter_zeros
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport dims_mask, kept_shape, named, reduced, sum_dims
-from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, to_dtype
+from ferrox._core.ops.shape cimport expand, permute, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.window cimport narrow_dim
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, shape_of, shape_tuple
 
@@ -282,7 +282,7 @@ def _diff(input, n=1, dim=-1, prepend=None, append=None):
     """
     cdef TensorBase x = <TensorBase?> input
     cdef int d
-    cdef int64_t times = n, size
+    cdef int64_t times = read_int("diff", "n", n), size
     if x.a.ndim == 0:
         raise RuntimeError("diff expects input to be at least one-dimensional")
     if times < 0:

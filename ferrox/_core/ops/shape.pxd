@@ -11,6 +11,7 @@ cdef TensorBase view_as(Op op, TensorBase x, int ndim, const int64_t *shape, con
                         object params)
 cdef int read_sizes(str name, object sizes, int64_t *into) except -1
 cdef int read_dim(object dim, int ndim) except -1
+cdef int64_t read_int(str name, str argument, object value) except? -1
 cdef TensorBase contiguous(TensorBase x)
 cdef TensorBase reshape(TensorBase x, object shape)
 cdef TensorBase permute(TensorBase x, object dims)

@@ -59,6 +59,13 @@ cdef int read_dim(object dim, int ndim) except -1:
     return <int> (d + n if d < 0 else d)
 
 
+cdef int64_t read_int(str name, str argument, object value) except? -1:
+    """An argument that must be a whole number; a float is refused, not cut off."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
+    return PyNumber_Index(value)
+
+
 def _sizes(tuple args):
     """`f(2, 3)` and `f((2, 3))` alike."""
     if len(args) == 1 and not hasattr(args[0], "__index__"):

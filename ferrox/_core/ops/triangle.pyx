@@ -10,7 +10,7 @@ from ferrox._core.graph cimport Node, grad_enabled, record, rule
 from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
-from ferrox._core.ops.shape cimport expand, reshape
+from ferrox._core.ops.shape cimport expand, read_int, reshape
 from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor
 from ferrox._core.values cimport converted, moved
 
@@ -56,7 +56,7 @@ def _tril(input, diagonal=0):
     tensor([[1., 0.],
             [1., 1.]])
     """
-    return _triangle(TRIL, <TensorBase?> input, diagonal)
+    return _triangle(TRIL, <TensorBase?> input, read_int("tril", "diagonal", diagonal))
 
 cdef Op TRIL = row("tril", function=_tril, out=True, rule=rule(_triangle_vjp), reference="np.tril(input, diagonal)",
                    sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)
@@ -79,7 +79,7 @@ def _triu(input, diagonal=0):
     tensor([[1., 1.],
             [0., 1.]])
     """
-    return _triangle(TRIU, <TensorBase?> input, diagonal)
+    return _triangle(TRIU, <TensorBase?> input, read_int("triu", "diagonal", diagonal))
 
 cdef Op TRIU = row("triu", function=_triu, out=True, rule=rule(_triangle_vjp), reference="np.triu(input, diagonal)",
                    sample="[(t(3, 4), 0), (t(2, 4, 3), -1), (t(3, 3), 1)]", method=True, inplace=True)

@@ -18,7 +18,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import row
 from ferrox._core.ops.arithmetic cimport sub
 from ferrox._core.ops.elementwise cimport in_place_operators
-from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_sizes, to_dtype, view_as
+from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_int, read_sizes, to_dtype, view_as
 from ferrox._core.tensor cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
     shape_of, shape_tuple, stride_tuple, strides_of
 
@@ -187,7 +187,7 @@ def _narrow(input, dim, start, length):
         When the range does not lie within the dimension.
     """
     cdef TensorBase x = <TensorBase?> input
-    cdef int64_t first = int(start), count = length, size
+    cdef int64_t first = read_int("narrow", "start", start), count = read_int("narrow", "length", length), size
     if x.a.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     if count < 0:
@@ -224,7 +224,7 @@ def _diagonal(input, offset=0, dim1=0, dim2=1):
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t dense[FX_MAX_DIMS]
     cdef int64_t kept[FX_MAX_DIMS]
-    cdef int64_t k = offset, row_, column, length
+    cdef int64_t k = read_int("diagonal", "offset", offset), row_, column, length
     cdef int a = read_dim(dim1, x.a.ndim), b = read_dim(dim2, x.a.ndim), d, n = 0
     if x.a.ndim < 2 or a == b:
         raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of "
@@ -258,7 +258,7 @@ def _unfold(input, dimension, size, step):
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t dense[FX_MAX_DIMS]
-    cdef int64_t length = size, stride = step
+    cdef int64_t length = read_int("unfold", "size", size), stride = read_int("unfold", "step", step)
     cdef int dim = read_dim(dimension, x.a.ndim), d
     cdef int64_t whole = shape_of(x)[dim] if x.a.ndim else 1
     if not 0 <= length <= whole:

@@ -1,4 +1,4 @@
-"""What is written in Python over captured graphs (graphs.pyx): the context manager, and callables made of graphs."""
+"""Captured graphs in Python, over `CUDAGraph`: the context manager, and callables made of graphs."""
 
 import gc
 

@@ -11,7 +11,6 @@ from ferrox._core.cuda import driver as _driver
 from ferrox._core.cuda import fault as _fault
 from ferrox._core.cuda import module as _module
 from ferrox._core.cuda import pinned as _pinned
-from ferrox._core.cuda.capture import graph, make_graphed_callables
 from ferrox._core.cuda.driver import CudaError
 from ferrox._core.cuda.graphs import CUDAGraph, graph_pool_handle
 from ferrox._core.cuda.graphs import is_current_stream_capturing as _is_capturing
@@ -24,6 +23,7 @@ from ferrox._core.cuda.stream import (
     set_stream,
 )
 from ferrox._core.random import default_generator as _default_generator
+from ferrox.cuda.graphs import graph, make_graphed_callables
 
 __all__ = [
     "CUDAGraph", "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
