@@ -48,7 +48,7 @@ def captured(system, widths, batch):
     with cuda.graph(graph):
         loss = step()
 
-    def replay(graph=graph):
+    def replay(graph=graph, kept=step):  # the graph works on the memory of the step's tensors, and does not keep it
         graph.replay()
         return loss
 
