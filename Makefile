@@ -12,7 +12,7 @@ BIN := $(abspath $(VENV))/bin
 WHEELS := $(abspath $(VENV))/wheels
 SOURCES := $(shell git ls-files -- ferrox kernels meson.build meson.options pyproject.toml 2>/dev/null)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench gpu clean
 
 demo: $(BIN)/.installed-examples
 	$(BIN)/python examples/mlp_regressor.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -40,6 +40,16 @@ stubs-write: $(WHEELS)/.built
 
 bench: $(BIN)/.installed-bench
 	$(AWAY) $(BIN)/python -P $(ROOT)/benchmarks/run.py
+
+# On a machine with a GPU: the tests on it, once more under compute-sanitizer where that is at hand, benchmarks, the lab.
+CUDA_TESTS = $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) $(ROOT)/tests/cuda
+gpu: $(BIN)/.installed-test $(BIN)/.installed-bench
+	$(BIN)/python -P -c "import ferrox as fx; print(fx.cuda.why_not() or fx.cuda.get_device_properties())"
+	$(AWAY) $(CUDA_TESTS)
+	if command -v compute-sanitizer; then $(AWAY) FERROX_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer \
+	  --error-exitcode 9 $(CUDA_TESTS); else echo "compute-sanitizer is not at hand: its run is left out"; fi
+	$(AWAY) $(BIN)/python $(ROOT)/benchmarks/gpu.py
+	if command -v nvcc; then $(MAKE) -C kernels/lab run; else echo "nvcc is not on PATH: the lab is left out"; fi
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

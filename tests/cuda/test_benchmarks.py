@@ -1,4 +1,4 @@
-"""The benchmarks of the GPU run: every part at its smallest, the results compared with PyTorch's where that has a GPU."""
+"""The benchmarks of the GPU run: every part at its smallest, and compared with PyTorch where that has a GPU."""
 
 from pathlib import Path
 
