@@ -21,10 +21,7 @@ __device__ __forceinline__ int64_t target_of(const fx_loss_args &a, int64_t samp
     return -1;
 }
 __device__ __forceinline__ double weight_total(const fx_loss_args &a) {
-    if (!a.weight) return double(a.n);
-    double sum = 0;
-    for (int64_t c = 0; c < a.n; c++) sum += class_weight(a, c);
-    return sum;
+    return a.all_weights ? *a.all_weights : double(a.n);
 }
 
 /* Of the logits of a sample: what log_sum keeps, and the sum of weight * logit. */
@@ -57,31 +54,56 @@ __device__ __forceinline__ void finish_loss(const fx_loss_args &a, const loss_st
     if (a.sample_weight) store_by(a.sample_weight, sample, a.sample_weight_dtype, weight);
 }
 
+/* What a thread has of a row: every 16 * group-th block from `first` on. */
+template <class S, class T>
+__device__ __forceinline__ void add_losses(const fx_loss_args &a, loss_state<T> &s, const S *p, int64_t first,
+                                           int64_t end, int group) {
+    const bool aligned = is_aligned<S, 4>(p);
+    T x[16];
+#pragma unroll 1
+    for (int64_t i = first; i < end; i += 16 * group) {
+        const int m = load_block(x, p, i, 4 * group, end, aligned);
+        log_sum::add(s.exps, x, m);
+        if (a.smoothing != 0) {
+#pragma unroll
+            for (int j = 0; j < 16; j++) {
+                const int64_t c = i + j / 4 * (4 * group) + j % 4;
+                if (c < end) s.weighted += class_weight(a, c) * double(x[j]);
+            }
+        }
+    }
+}
+template <class S, class T>
+__device__ __forceinline__ void finish_row(const fx_loss_args &a, const loss_state<T> &s, const S *p, int64_t row) {
+    const int64_t k = target_of(a, row, true);
+    finish_loss(a, s, row, k >= 0 ? to<double>(p[k]) : 0.0, k);
+}
+
 template <class S> __device__ __forceinline__ void cross_entropy_rows(const fx_loss_args &a, void *shared) {
     using T = computed<S>;
     const int group = a.group, lane = threadIdx.x & (group - 1);
     each_row(a.outer, group, [&](int64_t row) {
         const bool live = row < a.outer;
-        const int64_t n = live ? a.n : 0;
         const S *p = static_cast<const S *>(a.x) + (live ? row * a.n : 0);
-        const bool aligned = is_aligned<S, 4>(p);
         loss_state<T> s = no_loss<T>();
-        T x[16];
-#pragma unroll 1
-        for (int64_t i = 4 * lane; i < n; i += 16 * group) {
-            const int m = load_block(x, p, i, 4 * group, n, aligned);
-            log_sum::add(s.exps, x, m);
-            if (a.smoothing != 0) {
-#pragma unroll
-                for (int j = 0; j < 16; j++)
-                    if (j < m) s.weighted += class_weight(a, i + j / 4 * (4 * group) + j % 4) * double(x[j]);
-            }
-        }
+        add_losses(a, s, p, 4 * lane, live ? a.n : 0, group);
         s = row_reduce(s, join_losses(), group, static_cast<loss_state<T> *>(shared));
-        if (!live || lane) return;
-        const int64_t k = target_of(a, row, true);
-        finish_loss(a, s, row, k >= 0 ? to<double>(p[k]) : 0.0, k);
+        if (live && lane == 0) finish_row(a, s, p, row);
     });
+}
+
+template <class S> __device__ __forceinline__ void cross_entropy_long(const fx_loss_args &a, void *shared) {
+    using T = computed<S>;
+    using State = loss_state<T>;
+    const S *x = static_cast<const S *>(a.x);
+    each_long_row(
+        a.outer, a.n, a.pieces, no_loss<T>(), static_cast<State *>(shared), join_losses(),
+        [&](State &s, int64_t row, int64_t first, int64_t end) {
+            add_losses(a, s, x + row * a.n, first, end, FX_THREADS);
+        },
+        [&](const State &s, int64_t row, int64_t first, int64_t) {
+            if (first == 0) finish_row(a, s, x + row * a.n, row);
+        });
 }
 
 template <class S> __device__ __forceinline__ void cross_entropy_columns(const fx_loss_args &a, void *shared) {
@@ -131,21 +153,23 @@ __device__ __forceinline__ T loss_slope(const fx_loss_args &a, const loss_slopes
 template <class S> __device__ __forceinline__ void cross_entropy_backward_rows(const fx_loss_args &a, void *) {
     using T = computed<S>;
     const int group = a.group, lane = threadIdx.x & (group - 1), step = 4 * group;
-    each_row(a.outer, group, [&](int64_t row) {
+    each_row(a.outer * a.pieces.count, group, [&](int64_t task) {
+        const int64_t row = task / a.pieces.count, begin = (task - row * a.pieces.count) * a.pieces.size;
         if (row >= a.outer) return;
+        const int64_t end = a.n - begin < a.pieces.size ? a.n : begin + a.pieces.size;
         const S *p = static_cast<const S *>(a.x) + row * a.n;
         S *o = static_cast<S *>(a.out) + row * a.n;
         const loss_slopes<T> s = slopes_of<T>(a, row);
         T x[16];
 #pragma unroll 1
-        for (int64_t i = 4 * lane; i < a.n; i += 4 * step) {
-            load_block(x, p, i, step, a.n, is_aligned<S, 4>(p));
+        for (int64_t i = begin + 4 * lane; i < end; i += 4 * step) {
+            load_block(x, p, i, step, end, is_aligned<S, 4>(p));
 #pragma unroll
             for (int j = 0; j < 16; j++) {
                 const int64_t c = i + j / 4 * step + j % 4;
-                if (c < a.n) x[j] = loss_slope(a, s, x[j], c);
+                if (c < end) x[j] = loss_slope(a, s, x[j], c);
             }
-            store_block(x, o, i, step, a.n, is_aligned<S, 4>(o));
+            store_block(x, o, i, step, end, is_aligned<S, 4>(o));
         }
     });
 }
@@ -184,9 +208,20 @@ template <class Each> __device__ __forceinline__ void each_sample(const fx_loss_
     }                                                              \
     FX_EXPORT(name##_##suffix)
 FX_EACH_REAL(FX_LOSS, cross_entropy_rows, FX_SLOTS)
+FX_EACH_REAL(FX_LOSS, cross_entropy_long, FX_SLOTS)
 FX_EACH_REAL(FX_LOSS, cross_entropy_columns, FX_THREADS)
 FX_EACH_REAL(FX_LOSS, cross_entropy_backward_rows, 1)
 FX_EACH_REAL(FX_LOSS, cross_entropy_backward_columns, FX_THREADS)
+
+/* The sum of the weights, to out; one block. */
+extern "C" __global__ void __launch_bounds__(FX_THREADS) class_weights(const __grid_constant__ fx_loss_args a) {
+    __shared__ double shared[FX_SLOTS];
+    double sum = 0;
+    for (int64_t c = threadIdx.x; c < a.n; c += FX_THREADS) sum += fx::class_weight(a, c);
+    sum = fx::block_reduce(sum, fx::add_values(), shared);
+    if (threadIdx.x == 0) *static_cast<double *>(a.out) = sum;
+}
+FX_EXPORT(class_weights)
 
 /* out_dtype is that of the losses, lse_dtype that of x. */
 extern "C" __global__ void __launch_bounds__(FX_THREADS) nll(const __grid_constant__ fx_loss_args a) {

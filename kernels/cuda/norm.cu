@@ -1,6 +1,6 @@
 /* Layer and RMS normalisation, and their gradients.
  *
- * Rows of up to 4096 elements are kept in registers (_rows), longer ones read twice (_long).  Weight gradients are
+ * Rows of up to 4096 elements are kept in registers (_rows), longer ones, or pieces of them, read twice (_long).  Weight gradients are
  * summed in two stages, in an order that depends on the shape alone; see norm.cuh.
  */
 #include "norm.cuh"
@@ -81,36 +81,41 @@ template <class S> __device__ __forceinline__ void norm_rows(const fx_norm_args 
 
 template <class S> __device__ __forceinline__ void norm_long(const fx_norm_args &a, void *shared) {
     using T = computed<S>;
-    const int first = 4 * threadIdx.x, step = 4 * FX_THREADS;
-    for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        const S *p = static_cast<const S *>(a.x) + row * a.n;
-        S *o = static_cast<S *>(a.y) + row * a.n;
-        const bool aligned = is_aligned<S, 4>(p);
-        moments s = {0, 0, 0};
-        T x[16];
+    const S *xs = static_cast<const S *>(a.x);
+    S *out = static_cast<S *>(a.y);
+    const int step = 4 * FX_THREADS;
+    each_long_row(
+        a.rows, a.n, a.pieces, moments{0, 0, 0}, static_cast<moments *>(shared),
+        [&](const moments &x, const moments &y) {
+            return a.centred ? join_moments()(x, y) : moments{0, x.squares + y.squares, 0};
+        },
+        [&](moments &s, int64_t row, int64_t first, int64_t end) {
+            const S *p = xs + row * a.n;
+            T x[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            const int m = load_block(x, p, i, step, a.n, aligned);
-            if (a.centred) {
-                add_moments(s, x, m);
-                continue;
-            }
+            for (int64_t i = first; i < end; i += 4 * step) {
+                const int m = load_block(x, p, i, step, end, is_aligned<S, 4>(p));
+                if (a.centred) {
+                    add_moments(s, x, m);
+                    continue;
+                }
 #pragma unroll
-            for (int j = 0; j < 16; j++) s.squares += double(x[j]) * double(x[j]);
-        }
-        if (a.centred)
-            s = block_reduce(s, join_moments(), static_cast<moments *>(shared));
-        else
-            s.squares = block_reduce(s.squares, add_values(), static_cast<double *>(shared));
-        const T mean = T(s.mean), rstd = T(1 / fx::sqrt(s.squares / double(a.n) + a.eps));
-        if (threadIdx.x == 0) store_statistics(a, row, mean, rstd);
+                for (int j = 0; j < 16; j++) s.squares += double(x[j]) * double(x[j]);
+            }
+        },
+        [&](const moments &s, int64_t row, int64_t first, int64_t end) {
+            const S *p = xs + row * a.n;
+            S *o = out + row * a.n;
+            const T mean = T(s.mean), rstd = T(1 / fx::sqrt(s.squares / double(a.n) + a.eps));
+            if (first == 0) store_statistics(a, row, mean, rstd);
+            T x[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            load_block(x, p, i, step, a.n, aligned);
-            normalise<S>(a, x, mean, rstd, i, step, a.n);
-            store_block(x, o, i, step, a.n, is_aligned<S, 4>(o));
-        }
-    }
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load_block(x, p, i, step, end, is_aligned<S, 4>(p));
+                normalise<S>(a, x, mean, rstd, i, step, end);
+                store_block(x, o, i, step, end, is_aligned<S, 4>(o));
+            }
+        });
 }
 
 template <class S> __device__ __forceinline__ void norm_backward_rows(const fx_norm_args &a, void *shared) {
@@ -148,44 +153,51 @@ template <class S> __device__ __forceinline__ void norm_backward_rows(const fx_n
 
 template <class S> __device__ __forceinline__ void norm_backward_long(const fx_norm_args &a, void *shared) {
     using T = computed<S>;
-    const int first = 4 * threadIdx.x, step = 4 * FX_THREADS;
-    for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        const S *xp = static_cast<const S *>(a.x) + row * a.n, *gp = static_cast<const S *>(a.g) + row * a.n;
-        S *o = static_cast<S *>(a.y) + row * a.n;
-        const bool x_aligned = is_aligned<S, 4>(xp), g_aligned = is_aligned<S, 4>(gp);
-        const T mean = a.centred ? statistic<T>(a.mean, a.mean_dtype, row, T(0)) : T(0);
-        const T rstd = statistic<T>(a.rstd, a.rstd_dtype, row, T(1));
-        pair_sum s = {0, 0};
-        T x[16], g[16], slope = 0, by = 0;
-#pragma unroll 1
-        for (int round = 0; round < 2; round++) {
-#pragma unroll 1
-            for (int64_t i = first; i < a.n; i += 4 * step) {
-                load_block(x, xp, i, step, a.n, x_aligned, mean);
-                load_block(g, gp, i, step, a.n, g_aligned);
-                if (a.weight) {
-                    T w[16];
-                    load_weight<S>(w, a.weight, a.weight_dtype, i, step, a.n);
+    const S *xs = static_cast<const S *>(a.x), *gs = static_cast<const S *>(a.g);
+    S *out = static_cast<S *>(a.y);
+    const int step = 4 * FX_THREADS;
+    /* x, and g times the weight. */
+    const auto load = [&](T(&x)[16], T(&g)[16], T mean, int64_t row, int64_t i, int64_t end) {
+        const S *xp = xs + row * a.n, *gp = gs + row * a.n;
+        load_block(x, xp, i, step, end, is_aligned<S, 4>(xp), mean);
+        load_block(g, gp, i, step, end, is_aligned<S, 4>(gp));
+        if (!a.weight) return;
+        T w[16];
+        load_weight<S>(w, a.weight, a.weight_dtype, i, step, end);
 #pragma unroll
-                    for (int j = 0; j < 16; j++) g[j] *= w[j];
-                }
-                if (round == 1) {
-#pragma unroll
-                    for (int j = 0; j < 16; j++) x[j] = g[j] * rstd + ((x[j] - mean) * slope + by);
-                    store_block(x, o, i, step, a.n, is_aligned<S, 4>(o));
-                    continue;
-                }
+        for (int j = 0; j < 16; j++) g[j] *= w[j];
+    };
+    const auto mean_of = [&](int64_t row) {
+        return a.centred ? statistic<T>(a.mean, a.mean_dtype, row, T(0)) : T(0);
+    };
+    each_long_row(
+        a.rows, a.n, a.pieces, pair_sum{0, 0}, static_cast<pair_sum *>(shared), add_pairs(),
+        [&](pair_sum &s, int64_t row, int64_t first, int64_t end) {
+            const T mean = mean_of(row);
+            T x[16], g[16];
+#pragma unroll 1
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load(x, g, mean, row, i, end);
 #pragma unroll
                 for (int j = 0; j < 16; j++) x[j] = g[j] * (x[j] - mean);
                 s.product += double(tree_sum(x));
                 s.plain += double(tree_sum(g));
             }
-            if (round == 1) break;
-            s = block_reduce(s, add_pairs(), static_cast<pair_sum *>(shared));
-            slope = T(-s.product * double(rstd) * double(rstd) * double(rstd) / double(a.n));
-            by = a.centred ? T(-s.plain * double(rstd) / double(a.n)) : T(0);
-        }
-    }
+        },
+        [&](const pair_sum &s, int64_t row, int64_t first, int64_t end) {
+            S *o = out + row * a.n;
+            const T mean = mean_of(row), rstd = statistic<T>(a.rstd, a.rstd_dtype, row, T(1));
+            const T slope = T(-s.product * double(rstd) * double(rstd) * double(rstd) / double(a.n));
+            const T by = a.centred ? T(-s.plain * double(rstd) / double(a.n)) : T(0);
+            T x[16], g[16];
+#pragma unroll 1
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load(x, g, mean, row, i, end);
+#pragma unroll
+                for (int j = 0; j < 16; j++) x[j] = g[j] * rstd + ((x[j] - mean) * slope + by);
+                store_block(x, o, i, step, end, is_aligned<S, 4>(o));
+            }
+        });
 }
 
 /* Sums of g and g (x - mean) rstd over rows, for the weights of layer and RMS normalisation. */

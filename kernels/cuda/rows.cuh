@@ -4,6 +4,7 @@
 #include "block.cuh"
 #include "fx/abi.h"
 #include "fx/half.h"
+#include "fx/rows_args.h"
 #include "fx/scalar.h"
 
 #define FX_THREADS 256
@@ -164,6 +165,30 @@ template <class Each> __device__ __forceinline__ void each_row(int64_t rows, int
     const int per_block = FX_THREADS / group;
     for (int64_t base = int64_t(blockIdx.x) * per_block; base < rows; base += int64_t(gridDim.x) * per_block)
         each(base + threadIdx.x / group);
+}
+
+/* Long rows, or pieces of them (fx_pieces), a block to each: gather(state, row, first, end) takes in what this thread has
+ * of [first, end), every 4 * FX_THREADS-th pack of four, merge joins states, spread(state, row, first, end) gets that of
+ * the row.  first is a multiple of four. */
+template <class State, class Merge, class Gather, class Spread>
+__device__ __forceinline__ void each_long_row(int64_t rows, int64_t n, const fx_pieces &by, State start, State *shared,
+                                              const Merge &merge, const Gather &gather, const Spread &spread) {
+    State *partial = static_cast<State *>(by.partial);
+    for (int64_t task = blockIdx.x; task < rows * by.count; task += gridDim.x) {
+        const int64_t row = task / by.count, begin = (task - row * by.count) * by.size;
+        const int64_t first = begin + 4 * threadIdx.x, end = n - begin < by.size ? n : begin + by.size;
+        State s = start;
+        if (!by.merging)
+            gather(s, row, first, end);
+        else if (threadIdx.x < by.count)
+            s = partial[row * by.count + threadIdx.x];
+        s = block_reduce(s, merge, shared);
+        if (by.count > 1 && !by.merging) {
+            if (threadIdx.x == 0) partial[task] = s;
+        } else {
+            spread(s, row, first, end);
+        }
+    }
 }
 
 /* Columns of [outer, n, inner] in chunks along n: `wide` neighbours side by side, the other threads share what lies

@@ -1,6 +1,7 @@
 /* Softmax and log-softmax along one dimension, and their gradients.
  *
- * _rows: rows of up to 4096 elements, kept in registers.  _long: longer rows, read twice, the first time online.
+ * _rows: rows of up to 4096 elements, kept in registers.  _long: longer rows, or pieces of them, read twice, the first
+ * time online.
  * _columns: along a dimension that others lie inside of, as _long.  A row whose largest element is infinite or NaN
  * gives NaN.
  */
@@ -54,28 +55,35 @@ template <class S> __device__ __forceinline__ void softmax_rows(const fx_softmax
 
 template <class S> __device__ __forceinline__ void softmax_long(const fx_softmax_args &a, void *shared) {
     using T = computed<S>;
-    const int first = 4 * threadIdx.x, step = 4 * FX_THREADS;
-    for (int64_t row = blockIdx.x; row < a.outer; row += gridDim.x) {
-        const S *p = static_cast<const S *>(a.x) + row * a.n;
-        S *to = static_cast<S *>(a.out) + row * a.n;
-        const bool aligned = is_aligned<S, 4>(p);
-        exponentials<T> s = log_sum::start<T>();
-        T x[16];
+    using State = exponentials<T>;
+    const S *x = static_cast<const S *>(a.x);
+    S *out = static_cast<S *>(a.out);
+    const int step = 4 * FX_THREADS;
+    each_long_row(
+        a.outer, a.n, a.pieces, log_sum::start<T>(), static_cast<State *>(shared), log_sum(),
+        [&](State &s, int64_t row, int64_t first, int64_t end) {
+            const S *p = x + row * a.n;
+            const bool aligned = is_aligned<S, 4>(p);
+            T v[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            const int m = load_block(x, p, i, step, a.n, aligned);
-            log_sum::add(s, x, m);
-        }
-        s = block_reduce(s, log_sum(), static_cast<exponentials<T> *>(shared));
-        const T factor = softmax_factor(s.top, s.sum, a.log);
+            for (int64_t i = first; i < end; i += 4 * step) {
+                const int m = load_block(v, p, i, step, end, aligned);
+                log_sum::add(s, v, m);
+            }
+        },
+        [&](const State &s, int64_t row, int64_t first, int64_t end) {
+            const S *p = x + row * a.n;
+            S *to = out + row * a.n;
+            const T factor = softmax_factor(s.top, s.sum, a.log);
+            T v[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            load_block(x, p, i, step, a.n, aligned);
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load_block(v, p, i, step, end, is_aligned<S, 4>(p));
 #pragma unroll
-            for (int j = 0; j < 16; j++) x[j] = softmax_value(x[j], s.top, factor, a.log);
-            store_block(x, to, i, step, a.n, is_aligned<S, 4>(to));
-        }
-    }
+                for (int j = 0; j < 16; j++) v[j] = softmax_value(v[j], s.top, factor, a.log);
+                store_block(v, to, i, step, end, is_aligned<S, 4>(to));
+            }
+        });
 }
 
 template <class S> __device__ __forceinline__ void softmax_columns(const fx_softmax_args &a, void *shared) {
@@ -121,33 +129,38 @@ template <class S> __device__ __forceinline__ void softmax_backward_rows(const f
 
 template <class S> __device__ __forceinline__ void softmax_backward_long(const fx_softmax_args &a, void *shared) {
     using T = computed<S>;
-    const int first = 4 * threadIdx.x, step = 4 * FX_THREADS;
-    for (int64_t row = blockIdx.x; row < a.outer; row += gridDim.x) {
-        const S *gp = static_cast<const S *>(a.x) + row * a.n, *yp = static_cast<const S *>(a.y) + row * a.n;
-        S *to = static_cast<S *>(a.out) + row * a.n;
-        const bool g_aligned = is_aligned<S, 4>(gp), y_aligned = is_aligned<S, 4>(yp);
-        double total = 0;
-        T g[16], y[16];
+    const S *gs = static_cast<const S *>(a.x), *ys = static_cast<const S *>(a.y);
+    S *out = static_cast<S *>(a.out);
+    const int step = 4 * FX_THREADS;
+    each_long_row(
+        a.outer, a.n, a.pieces, 0.0, static_cast<double *>(shared), add_values(),
+        [&](double &s, int64_t row, int64_t first, int64_t end) {
+            const S *gp = gs + row * a.n, *yp = ys + row * a.n;
+            T g[16], y[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            load_block(g, gp, i, step, a.n, g_aligned);
-            if (!a.log) {
-                load_block(y, yp, i, step, a.n, y_aligned);
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load_block(g, gp, i, step, end, is_aligned<S, 4>(gp));
+                if (!a.log) {
+                    load_block(y, yp, i, step, end, is_aligned<S, 4>(yp));
 #pragma unroll
-                for (int j = 0; j < 16; j++) g[j] *= y[j];
+                    for (int j = 0; j < 16; j++) g[j] *= y[j];
+                }
+                s += double(tree_sum(g));
             }
-            total += double(tree_sum(g));
-        }
-        const T sum = T(block_reduce(total, add_values(), static_cast<double *>(shared)));
+        },
+        [&](double s, int64_t row, int64_t first, int64_t end) {
+            const S *gp = gs + row * a.n, *yp = ys + row * a.n;
+            S *to = out + row * a.n;
+            T g[16], y[16];
 #pragma unroll 1
-        for (int64_t i = first; i < a.n; i += 4 * step) {
-            load_block(g, gp, i, step, a.n, g_aligned);
-            load_block(y, yp, i, step, a.n, y_aligned);
+            for (int64_t i = first; i < end; i += 4 * step) {
+                load_block(g, gp, i, step, end, is_aligned<S, 4>(gp));
+                load_block(y, yp, i, step, end, is_aligned<S, 4>(yp));
 #pragma unroll
-            for (int j = 0; j < 16; j++) g[j] = softmax_slope(g[j], y[j], sum, a.log);
-            store_block(g, to, i, step, a.n, is_aligned<S, 4>(to));
-        }
-    }
+                for (int j = 0; j < 16; j++) g[j] = softmax_slope(g[j], y[j], T(s), a.log);
+                store_block(g, to, i, step, end, is_aligned<S, 4>(to));
+            }
+        });
 }
 
 template <class S> __device__ __forceinline__ void softmax_backward_columns(const fx_softmax_args &a, void *shared) {

@@ -11,7 +11,7 @@ T = torch.nn.functional
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # For float32 a few roundings in sums over a row; for halves the rounding of the result itself.
 LIMIT = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 4e-6, "float64": 1e-13}
-ROWS = [(1, 2), (3, 7), (5, 32), (70, 4), (3, 130), (2, 1025), (2, 4096), (2, 5001), (2, 3, 6)]
+ROWS = [(1, 2), (3, 7), (5, 32), (70, 4), (3, 130), (2, 1025), (2, 4096), (2, 5001), (2, 33_001), (2, 3, 6)]
 
 
 def tensors(rng, shape, dtype, offset=0.0):

@@ -11,9 +11,9 @@ import ferrox as fx
 F = fx.nn.functional
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 EPS = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 2**-24, "float64": 2**-53}
-# Rows for a part of a warp, a warp, a block, and longer than what a block keeps; columns, odd and even.
-SHAPES = [(1,), (7,), (5, 1), (9, 3), (4, 4), (3, 33), (5, 128), (2, 515), (2, 4096), (2, 4100), (1, 9001), (20, 3, 5),
-          (2, 70, 40), (2, 3, 2, 3)]  # fmt: skip
+# Rows for a part of a warp, a warp, a block, longer than what a block keeps, and cut into pieces; columns.
+SHAPES = [(1,), (7,), (5, 1), (9, 3), (4, 4), (3, 33), (5, 128), (2, 515), (2, 4096), (2, 4100), (1, 9001), (2, 33_001),
+          (20, 3, 5), (2, 70, 40), (2, 3, 2, 3)]  # fmt: skip
 
 
 def tensors(rng, shape, dtype):
@@ -108,7 +108,8 @@ def test_second_gradients(name):
     np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-11, atol=1e-13)
 
 
-LOSSES = [(1, 1), (3, 10), (40, 10), (5, 33), (2, 1500), (4, 7, 5), (3, 10, 9), (2, 5, 4, 17), (6,)]
+LOSSES = [(1, 1), (3, 10), (40, 10), (5, 33), (2, 1500), (2, 5001), (3, 33_001), (4, 7, 5), (3, 10, 9), (2, 5, 4, 17),
+          (6,)]  # fmt: skip
 
 
 def classes_of(shape):

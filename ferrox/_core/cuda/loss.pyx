@@ -6,7 +6,8 @@ then.
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, \
+    fx_array, fx_call
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind
@@ -14,11 +15,18 @@ from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, driver_call, find_kernel
-from ferrox._core.cuda.rows cimport THREADS, ceiling, data_of, dtype_or, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, cut_rows, data_of, dtype_or, power_of_two, \
+    run_blocks, run_long_rows, split
 from ferrox._core.cuda.rows_args cimport fx_loss_args
+from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream
 
-cdef cuda_kernel *kernels[4][10]    # forward: rows, columns; backward: rows, columns
+cdef enum:
+    ROWS, LONG, COLUMNS, BACKWARD_ROWS, BACKWARD_COLUMNS, FORMS
+    STATE = 24                      # bytes of what is kept of a sample
+
+cdef cuda_kernel *kernels[FORMS][10]
+cdef cuda_kernel *weights_kernel = find_kernel("loss", "class_weights")
 cdef cuda_kernel *nll_kernel = find_kernel("loss", "nll")
 cdef cuda_kernel *nll_backward_kernel = find_kernel("loss", "nll_backward")
 cdef int _backward = kernel_id("cross_entropy_backward"), _nll_backward = kernel_id("nll_backward")
@@ -35,6 +43,22 @@ cdef void _begin(fx_loss_args *a, fx_call *call, fx_array *x, fx_array *target, 
     a.fault = fault_record(x.device_index)
 
 
+cdef int _over_samples(fx_loss_args *a, bint backward, fx_array *x) noexcept nogil:
+    cdef int form
+    cdef int64_t blocks
+    if a.inner > 1:
+        form = BACKWARD_COLUMNS if backward else COLUMNS
+        a.group = power_of_two(a.inner, 32)
+        blocks = a.outer * ceiling(a.inner, a.group)
+    elif a.n > REGISTER_ROW and not backward:
+        return run_long_rows(kernels[<int> LONG][x.dtype], x.device_index, a.outer, a.n, STATE, &a.pieces, a)
+    else:
+        form = BACKWARD_ROWS if backward else ROWS
+        a.group = power_of_two(ceiling(a.n, 4), 32) if a.n <= 1024 else <int> THREADS
+        blocks = ceiling(cut_rows(&a.pieces, a.outer, a.n), THREADS // a.group)
+    return run_blocks(kernels[form][x.dtype], x.device_index, blocks, a)
+
+
 cdef int _cross_entropy(fx_call *call) noexcept nogil:
     cdef fx_loss_args a
     cdef fx_array **in_ = call.arrays + call.n_out
@@ -43,20 +67,27 @@ cdef int _cross_entropy(fx_call *call) noexcept nogil:
     cdef fx_array *target = in_[2 if backward else 1]
     cdef fx_array *lse = in_[3] if backward else call.arrays[1]
     cdef fx_array *weights = call.arrays[2] if call.n_out > 2 else NULL
-    cdef int64_t blocks
+    cdef fx_loss_args sums
+    cdef void *all_weights
+    cdef int status
     _begin(&a, call, x, target, in_[4 if backward else 2])
     a.x, a.lse, a.lse_dtype = x.data, lse.data, lse.dtype
     a.ignored, a.smoothing = call.params[0].i, call.params[1].f
     a.sample_weight, a.sample_weight_dtype = data_of(weights), dtype_or(weights, FX_F32)
     if backward:
         a.g, a.g_dtype = in_[0].data, in_[0].dtype
-    if a.inner > 1:
-        a.group = power_of_two(a.inner, 32)
-        blocks = a.outer * ceiling(a.inner, a.group)
-    else:
-        a.group = power_of_two(ceiling(a.n, 4), 32) if a.n <= 1024 else <int> THREADS
-        blocks = ceiling(a.outer, THREADS // a.group)
-    return run_blocks(kernels[2 * backward + (a.inner > 1)][x.dtype], x.device_index, blocks, &a)
+    if a.smoothing == 0 or a.weight == NULL:
+        return _over_samples(&a, backward, x)
+    sums = a
+    sums.out = all_weights = scratch(x.device_index, sizeof(double))
+    if all_weights == NULL:
+        return FX_ERROR_MEMORY
+    a.all_weights = <const double *> all_weights
+    status = run_blocks(weights_kernel, x.device_index, 1, &sums)
+    if status == FX_OK:
+        status = _over_samples(&a, backward, x)
+    scratch_free(x.device_index, all_weights)
+    return status
 
 
 cdef int _nll(fx_call *call) noexcept nogil:
@@ -103,8 +134,10 @@ cdef int nll(fx_call *call) noexcept nogil:
 
 
 for _dtype, _suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
-    for _form, _name in enumerate(("cross_entropy_rows", "cross_entropy_columns", "cross_entropy_backward_rows",
-                                   "cross_entropy_backward_columns")):
+    for _form, _name in (
+        (ROWS, "cross_entropy_rows"), (LONG, "cross_entropy_long"), (COLUMNS, "cross_entropy_columns"),
+        (BACKWARD_ROWS, "cross_entropy_backward_rows"), (BACKWARD_COLUMNS, "cross_entropy_backward_columns"),
+    ):
         kernels[<int> _form][<int> _dtype] = find_kernel("loss", f"{_name}_{_suffix}")
 for _name in ("cross_entropy", "cross_entropy_backward"):
     provide(FX_CUDA, _name, cross_entropy)

@@ -12,7 +12,7 @@ from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.rows cimport ENOUGH, PLENTY, REGISTER_ROW, THREADS, ceiling, data_of, dtype_or, \
-    power_of_two, run_blocks
+    power_of_two, run_blocks, run_long_rows
 from ferrox._core.cuda.rows_args cimport fx_norm_args
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 
@@ -43,6 +43,8 @@ cdef void _take(fx_norm_args *a, fx_array *weight, fx_array *bias, fx_array *mea
 
 cdef int _over_rows(fx_norm_args *a, int backward, int dtype, int device) noexcept nogil:
     cdef int form = (BACKWARD_ROWS if backward else NORM_ROWS) + (a.n > REGISTER_ROW)
+    if a.n > REGISTER_ROW:
+        return run_long_rows(kernels[form][dtype], device, a.rows, a.n, STATE, &a.pieces, a)
     a.group = power_of_two(ceiling(a.n, 4), 32) if a.n <= 512 else <int> THREADS
     return run_blocks(kernels[form][dtype], device, ceiling(a.rows, THREADS // a.group), a)
 

@@ -7,8 +7,12 @@ from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, F
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
-from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, split
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, \
+    run_long_rows, split
 from ferrox._core.cuda.rows_args cimport fx_softmax_args
+
+cdef enum:
+    STATE = 16      # bytes of a row's largest element and sum
 
 cdef cuda_kernel *kernels[2][3][10]     # forward or backward; rows, long, columns; by dtype
 cdef int _log[2]
@@ -33,9 +37,7 @@ cdef int _run(fx_call *call) noexcept nogil:
         a.group = power_of_two(a.inner, 32)
         blocks = a.outer * ceiling(a.inner, a.group)
     elif a.n > REGISTER_ROW:
-        form = 1
-        a.group = THREADS
-        blocks = a.outer
+        return run_long_rows(kernels[backward][1][out.dtype], out.device_index, a.outer, a.n, STATE, &a.pieces, &a)
     else:
         form = 0
         a.group = power_of_two(ceiling(a.n, 4), 32) if a.n <= 512 else <int> THREADS
