@@ -14,9 +14,10 @@ from ferrox._core.cuda.context cimport bind
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
+from ferrox._core.cuda.long_rows cimport cut_rows, run_long_rows
 from ferrox._core.cuda.module cimport cuda_kernel, driver_call, find_kernel
-from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, cut_rows, data_of, dtype_or, power_of_two, \
-    run_blocks, run_long_rows, split
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, data_of, dtype_or, power_of_two, run_blocks, \
+    split
 from ferrox._core.cuda.rows_args cimport fx_loss_args
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream

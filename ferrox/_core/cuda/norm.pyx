@@ -10,9 +10,10 @@ from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, 
     fx_array, fx_call
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
+from ferrox._core.cuda.long_rows cimport run_long_rows
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.rows cimport ENOUGH, PLENTY, REGISTER_ROW, THREADS, ceiling, data_of, dtype_or, \
-    power_of_two, run_blocks, run_long_rows
+    power_of_two, run_blocks
 from ferrox._core.cuda.rows_args cimport fx_norm_args
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 

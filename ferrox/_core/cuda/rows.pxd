@@ -1,11 +1,9 @@
 # What the drivers of kernels along rows share (fx/rows_args.h).  Inline only.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_ERROR_MEMORY, FX_OK, fx_array
+from ferrox._core.abi cimport fx_array
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.module cimport cuda_kernel, flat_shape, launch, launch_shape, launched
-from ferrox._core.cuda.rows_args cimport fx_pieces
-from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream
 
 cdef enum:
@@ -14,7 +12,6 @@ cdef enum:
     ENOUGH = 256            # blocks from which on there is work for a whole device
     PLENTY = 1024           # blocks that chunks are cut for
     REGISTER_ROW = 4096     # elements of a row that a block keeps in registers
-    LONG_ROW = 32768        # elements from which on few rows are cut into pieces, for more blocks
 
 
 cdef inline int32_t power_of_two(int64_t n, int32_t most) noexcept nogil:
@@ -42,34 +39,6 @@ cdef inline int run_blocks(cuda_kernel *kernel, int device, int64_t blocks, void
     cdef launch_shape shape = flat_shape(
         <unsigned int> max(<int64_t> 1, min(blocks, <int64_t> WAVES * devices[device].multiprocessors)), THREADS)
     return launched(launch(kernel, device, current_stream(device), &shape, &args))
-
-
-cdef inline int64_t cut_rows(fx_pieces *by, int64_t rows, int64_t n) noexcept nogil:
-    """Pieces of long rows, where there are few of them; by the shape alone.  Returns how many there are in all."""
-    by.count, by.merging = 1, 0
-    if n >= LONG_ROW and rows < ENOUGH // 2:
-        by.count = min(min(ceiling(PLENTY, rows), n // REGISTER_ROW), <int64_t> THREADS)
-    by.size = ceiling(ceiling(n, by.count), REGISTER_ROW) * REGISTER_ROW
-    by.count = max(<int64_t> 1, ceiling(n, by.size))
-    return rows * by.count
-
-
-cdef inline int run_long_rows(cuda_kernel *kernel, int device, int64_t rows, int64_t n, size_t state, fx_pieces *by,
-                              void *args) noexcept nogil:
-    """`each_long_row` of rows.cuh, by one launch or two; `by` is in `args`, and `state` the bytes of a state."""
-    cdef int64_t pieces = cut_rows(by, rows, n)
-    cdef int status
-    if by.count == 1:
-        return run_blocks(kernel, device, rows, args)
-    by.partial = scratch(device, <size_t> pieces * state)
-    if by.partial == NULL:
-        return FX_ERROR_MEMORY
-    status = run_blocks(kernel, device, pieces, args)
-    if status == FX_OK:
-        by.merging = 1
-        status = run_blocks(kernel, device, pieces, args)
-    scratch_free(device, by.partial)
-    return status
 
 
 cdef inline int64_t ceiling(int64_t n, int64_t by) noexcept nogil:

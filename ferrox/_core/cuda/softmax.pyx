@@ -6,9 +6,9 @@ from libc.string cimport memset
 from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
+from ferrox._core.cuda.long_rows cimport run_long_rows
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
-from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, \
-    run_long_rows, split
+from ferrox._core.cuda.rows cimport REGISTER_ROW, THREADS, ceiling, power_of_two, run_blocks, split
 from ferrox._core.cuda.rows_args cimport fx_softmax_args
 
 cdef enum:
