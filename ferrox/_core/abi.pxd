@@ -60,3 +60,4 @@ cdef extern from "fx/abi.h" nogil:
         void (*release)(void *block, size_t bytes, int device) noexcept nogil
         int (*copy)(void *to, int to_device, const void *from_, int from_device, size_t bytes, int wait) noexcept nogil
         int (*synchronise)(int device) noexcept nogil
+        void (*label)(void *block, int device, const char *text) noexcept nogil

@@ -4,9 +4,10 @@ Every computation, on either backend, is one call of `dispatch`: an operator's n
 wants to see all work stands here: watchers in Python (anomaly detection) and the profiler's recorder; with none, it
 costs one branch.
 """
+from cpython.unicode cimport PyUnicode_AsUTF8
 
 from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
-from ferrox._core.backend cimport implementation, kernel_name, place_call
+from ferrox._core.backend cimport backends, implementation, kernel_name, place_call
 from ferrox._core.errors cimport raise_status
 from ferrox._core.profile cimport begin_call, end_entry, recording
 
@@ -16,6 +17,7 @@ cdef enum:
 
 cdef list _watchers = []
 cdef bint _watched = False
+cdef dict _labels = {}       # name: the same; never emptied, as labels are the text in its names
 
 
 def watch(callback):
@@ -58,14 +60,29 @@ cdef int dispatch(str name, fx_call *call) except -1:
             return place_call(name, call)
         raise NotImplementedError(f"[{name}] the kernel {kernel_name(call.kernel)!r} does not exist on this device")
     if _watched:
-        return _watched_dispatch(name, call, kernel)
-    if work < RELEASE_GIL:
-        status = kernel(call)
+        _watched_dispatch(name, call, kernel)
     else:
-        with nogil:
+        if work < RELEASE_GIL:
             status = kernel(call)
-    if status != FX_OK:
-        raise_status(status, name, call.message)
+        else:
+            with nogil:
+                status = kernel(call)
+        if status != FX_OK:
+            raise_status(status, name, call.message)
+    if work >= RELEASE_GIL and backends[device_type].label != NULL:
+        _label_outputs(name, call)
+    return 0
+
+
+cdef int _label_outputs(str name, fx_call *call) except -1:
+    """Note on large outputs who made them, for the report when memory runs out."""
+    cdef const char *text = PyUnicode_AsUTF8(_labels.setdefault(name, name))
+    cdef fx_array *array
+    cdef int i
+    for i in range(call.n_out):
+        array = call.arrays[i]
+        if array != NULL and array.device_type != FX_CPU:
+            backends[array.device_type].label(array.data, array.device_index, text)
     return 0
 
 

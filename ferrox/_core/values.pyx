@@ -66,7 +66,11 @@ cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     with nogil:
         status = backends[by].copy(out.a.data, to, x.a.data, source, size, wait)
     end_entry(entry)
-    return raise_status(status, "to", b"the copy failed") if status != FX_OK else 0
+    if status != FX_OK:
+        raise_status(status, "to", b"the copy failed")
+    if to >= 0 and backends[by].label != NULL:
+        backends[by].label(out.a.data, to, b"to")
+    return 0
 
 
 cdef TensorBase moved(TensorBase x, int device_type, int device_index, bint wait=True):

@@ -67,6 +67,13 @@ def _needs_cuda():
 
 
 @pytest.fixture
+def cached():
+    """For what the caching allocator does, which compute-sanitizer runs without to see every block."""
+    if os.environ.get("FERROX_NO_CUDA_MEMORY_CACHING") == "1":
+        pytest.skip("needs the caching allocator")
+
+
+@pytest.fixture
 def simulator():
     """The simulated driver, to steer it; nothing injected is left behind."""
     if not SIMULATED:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 PROGRAM = """
 import runpy, sys
@@ -11,6 +13,7 @@ runpy.run_path({folder!r} + "/gpu.py", run_name="__main__")
 """
 
 
+@pytest.mark.usefixtures("cached")
 def test_every_part_writes_a_table(python, tmp_path):
     python(PROGRAM.format(folder=str(FOLDER)))
     parts = {each.stem.removeprefix("gpu-"): each.read_text() for each in tmp_path.glob("gpu-*.md")}

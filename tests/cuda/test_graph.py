@@ -11,6 +11,8 @@ from ferrox.nn import functional
 
 from .graphs import captured, nothing_is_left, pool_bytes, warm  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("cached")
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_replays_read_new_inputs(seed):

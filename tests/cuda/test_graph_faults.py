@@ -9,6 +9,8 @@ import ferrox as fx
 
 from .graphs import captured, nothing_is_left, warm  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("cached")
+
 OUT_OF_MEMORY, UNSUPPORTED = 2, 900
 
 

@@ -11,6 +11,8 @@ from ferrox.nn import functional
 
 from .graphs import captured, nothing_is_left, warm  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("cached")
+
 
 def model_and_step(kind, seed=0, dropout=0.0, **options):
     fx.manual_seed(seed)

@@ -20,6 +20,7 @@ def _empty():
     device_memory.allocator(0).empty_cache()
 
 
+@pytest.mark.usefixtures("cached")
 def test_storage_is_a_block_of_the_allocator():
     before = stats()["allocated_bytes.all.current"]
     x = fx.empty(1000, device="cuda")
@@ -32,6 +33,7 @@ def test_storage_is_a_block_of_the_allocator():
     assert stats()["allocated_bytes.all.current"] == before
 
 
+@pytest.mark.usefixtures("cached")
 def test_a_freed_block_is_given_out_again_without_the_driver():
     x = fx.empty(5000, device="cuda")
     address, segments = x.data_ptr(), stats()["segment.all.allocated"]
@@ -42,6 +44,7 @@ def test_a_freed_block_is_given_out_again_without_the_driver():
     assert stats()["segment.all.allocated"] == segments
 
 
+@pytest.mark.usefixtures("cached")
 def test_blocks_of_different_streams_are_apart():
     x = fx.empty(5000, device="cuda")
     address = x.data_ptr()
@@ -52,6 +55,7 @@ def test_blocks_of_different_streams_are_apart():
     assert fx.empty(5000, device="cuda").data_ptr() == address
 
 
+@pytest.mark.usefixtures("cached")
 def test_out_of_memory_says_the_numbers(simulator):
     import ctypes
 
@@ -66,6 +70,27 @@ def test_out_of_memory_says_the_numbers(simulator):
     assert kept.fill_(3)[-1].item() == 3  # all is as it was
 
 
+@pytest.mark.usefixtures("cached")
+def test_out_of_memory_names_the_operators_of_large_blocks(simulator):
+    import ctypes
+
+    x = fx.ones(3 << 20).cuda()
+    kept = [x.exp(), x.sin().cos(), (x @ x).cpu(), fx.randn(1 << 19, device="cuda")]
+    kept.append(x.view(3, -1).softmax(1))
+    kept[0].add_(1)  # who asked for it stays
+    with fx.no_grad(), fx.profiler.profile():
+        kept.append(x.tanh())
+    simulator.fxsim_limit(0, ctypes.c_uint64(128 << 20))
+    with pytest.raises(fx.OutOfMemoryError) as raised:
+        fx.empty(100 << 20, dtype=fx.uint8, device="cuda")
+    owners = str(raised.value).split("biggest owners: ")[1]
+    for each in ("to 12 MiB in 1", "exp 12 MiB in 1", "cos 12 MiB in 1", "softmax 12 MiB in 1", "tanh 12 MiB in 1"):
+        assert f"{each} (largest 12 MiB)" in owners
+    tags = [block["tag"] for segment in fx.cuda.memory_snapshot() for block in segment["blocks"]]
+    assert "randn" in tags
+
+
+@pytest.mark.usefixtures("cached")
 def test_what_is_cached_is_returned_before_a_request_fails(simulator):
     import ctypes
 
@@ -76,6 +101,7 @@ def test_what_is_cached_is_returned_before_a_request_fails(simulator):
     assert stats()["num_alloc_retries"] > 0
 
 
+@pytest.mark.usefixtures("cached")
 def test_an_injected_failure_leaves_all_intact(simulator):
     x = fx.arange(10.0, device="cpu").cuda()
     simulator.fxsim_inject(b"cuMemAlloc", 1, 999)
@@ -155,6 +181,7 @@ def test_the_gradient_of_a_cpu_value_comes_back_to_the_cpu():
 # What ferrox.cuda shows of it.
 
 
+@pytest.mark.usefixtures("cached")
 def test_statistics():
     gc.collect()
     before = fx.cuda.memory_allocated()
@@ -172,6 +199,7 @@ def test_statistics():
     assert len(fx.cuda.memory_summary(abbreviated=True)) < len(fx.cuda.memory_summary())
 
 
+@pytest.mark.usefixtures("cached")
 def test_empty_cache_and_snapshot():
     kept = fx.empty(100, device="cuda")
     large = fx.empty(30 << 20, dtype=fx.uint8, device="cuda")
@@ -185,6 +213,7 @@ def test_empty_cache_and_snapshot():
     assert len(fx.cuda.memory_snapshot()) >= len(fx.cuda.memory_snapshot(0))
 
 
+@pytest.mark.usefixtures("cached")
 def test_memory_fraction():
     total = fx.cuda.mem_get_info()[1]
     assert fx.cuda.get_per_process_memory_fraction() == 1.0

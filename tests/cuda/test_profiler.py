@@ -76,6 +76,7 @@ def test_streams_are_told_apart():
     assert streams == {"add": 0, "mul": side.cuda_stream}
 
 
+@pytest.mark.usefixtures("cached")
 def test_the_host_does_not_wait(simulator):
     """The simulated device works only when somebody waits; nobody may, until the profile stops."""
     x = fx.ones(1000, device="cuda")
@@ -160,6 +161,7 @@ def test_chrome_trace(tmp_path):
     assert len({each["id"] for each in lines if each["ph"] == "s"}) == sum(each["ph"] == "s" for each in lines)
 
 
+@pytest.mark.usefixtures("cached")
 def test_memory(tmp_path):
     x = fx.ones(500, 500, device="cuda")
     with profile(profile_memory=True) as prof:

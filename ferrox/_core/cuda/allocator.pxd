@@ -14,6 +14,8 @@ cdef void allocator_destroy(fx_allocator *a) noexcept nogil
 cdef int allocator_allocate(fx_allocator *a, size_t nbytes, void *stream, const char *tag, void **pointer,
                             fx_out_of_memory *why) noexcept nogil
 cdef int allocator_release(fx_allocator *a, void *pointer) noexcept nogil
+# Say who asked for the block in use at an address, where that is not known yet.
+cdef void allocator_label(fx_allocator *a, void *pointer, const char *tag) noexcept nogil
 cdef int allocator_record_stream(fx_allocator *a, void *pointer, void *stream) noexcept nogil
 cdef size_t allocator_empty_cache(fx_allocator *a) noexcept nogil
 cdef int allocator_begin_pool(fx_allocator *a, uint64_t number, void *stream, bint any_stream) noexcept nogil

@@ -59,7 +59,7 @@ from ferrox._core.cuda.heap cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, settle, take_segment)
 from ferrox._core.cuda.segments cimport (
     BLOCK_USED, UNIT, arena, best_fit, bin_insert, bin_remove, block, clear, event_queue, private_pool, reserve, split,
-    table_put, table_take, use)
+    table_find, table_put, table_take, use)
 
 cdef enum:
     SMALL = 1 << 20                 # the largest small request
@@ -244,6 +244,15 @@ cdef int allocator_release(fx_allocator *a, void *pointer) noexcept nogil:
         hold(a, b)
     pthread_mutex_unlock(&a.mutex)
     return FX_OK
+
+
+cdef void allocator_label(fx_allocator *a, void *pointer, const char *tag) noexcept nogil:
+    cdef block *b
+    pthread_mutex_lock(&a.mutex)
+    b = table_find(&a.records, pointer)
+    if b != NULL and b.tag == NULL:
+        b.tag = tag
+    pthread_mutex_unlock(&a.mutex)
 
 
 cdef int allocator_record_stream(fx_allocator *a, void *pointer, void *stream) noexcept nogil:

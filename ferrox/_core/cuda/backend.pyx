@@ -12,7 +12,7 @@ from ferrox._core.cuda import reduce, scan, search, select, softmax, sort  # no-
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.capturing cimport may_wait_for_device, relax, restore
 from ferrox._core.cuda.context cimport bind, device_number
-from ferrox._core.cuda.device_memory cimport give, refusal, take
+from ferrox._core.cuda.device_memory cimport give, label, refusal, take
 from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport driver_call, faultless
@@ -29,6 +29,10 @@ cdef void *_allocate(size_t bytes, int device) noexcept nogil:
 
 cdef void _release(void *block, size_t bytes, int device) noexcept nogil:
     give(device, block)
+
+
+cdef void _label(void *block, int device, const char *text) noexcept nogil:
+    label(device, block, text)
 
 
 def _memory_error(operator):
@@ -67,6 +71,7 @@ cdef int _register() except -1:
     _backend.release = _release
     _backend.copy = transfer
     _backend.synchronise = _synchronise
+    _backend.label = _label
     device_memory.open_memory()
     elementwise.register()
     copying.register()

@@ -7,6 +7,8 @@ from ferrox._core.cuda.capturing cimport capture_record
 # Memory for work on this thread's current stream; NULL when there is none, and `refusal` then says why.  `tag` says who
 # asks, and lives for ever; it may be NULL.
 cdef void *take(int device, size_t bytes, const char *tag) noexcept nogil
+# Say who asked for a block, where nobody has yet.
+cdef void label(int device, void *block, const char *tag) noexcept nogil
 # What is queued by now on the current stream may still use it.
 cdef void give(int device, void *block) noexcept nogil
 # A stream's requests on a device are served from the private pool of a capture from now on; HOST_MEMORY, or FX_OK.

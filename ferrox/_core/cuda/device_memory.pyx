@@ -13,8 +13,8 @@ from libc.stdlib cimport calloc, free
 from ferrox._core.abi cimport FX_ERROR_DEVICE, FX_ERROR_MEMORY, FX_OK
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUevent, CUresult, CUstream
 from ferrox._core.cuda.allocator cimport (
-    allocator_allocate, allocator_begin_pool, allocator_end_pool, allocator_record_stream, allocator_release,
-    allocator_release_pool, allocator_statistics)
+    allocator_allocate, allocator_begin_pool, allocator_end_pool, allocator_label, allocator_record_stream,
+    allocator_release, allocator_release_pool, allocator_statistics)
 from ferrox._core.cuda.capturing cimport CAPTURE_STREAMS, capture_of, capture_record, captures, relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
 from ferrox._core.cuda.contract cimport (
@@ -249,6 +249,11 @@ cdef void give(int device, void *block) noexcept nogil:
         _release(<void *> <size_t> device, block, 0)
     else:
         allocator_release(_allocators[device], block)
+
+
+cdef void label(int device, void *block, const char *tag) noexcept nogil:
+    if not _uncached and usable() == 0:
+        allocator_label(_allocators[device], block, tag)
 
 
 cdef void usage(int device, int64_t *taken, int64_t *in_use) noexcept nogil:

@@ -66,6 +66,8 @@ typedef struct fx_backend {
      * without, memory of the host may still be in use if it is pinned. */
     int (*copy)(void *to, int to_device, const void *from, int from_device, size_t bytes, int wait);
     int (*synchronise)(int device);
+    /* Notes which operator asked for a block, where nobody has yet; the text lives for ever.  May be NULL. */
+    void (*label)(void *block, int device, const char *text);
 } fx_backend;
 
 #ifdef __cplusplus
