@@ -296,7 +296,15 @@ def _placed(tensor, saved, map_location):
         target = map_location.get(saved, saved)
     else:
         target = saved if map_location is None else map_location
-    return tensor if str(target) == "cpu" else tensor.to(target)
+    if str(target) == "cpu":
+        return tensor
+    try:
+        return tensor.to(target)
+    except RuntimeError as failure:
+        if map_location is not None or fx.cuda.is_available():
+            raise
+        raise RuntimeError(f"[load] The file has tensors of {saved}.  {failure}  With map_location=\"cpu\" they are "
+                           "loaded to the CPU.") from None
 
 
 def _decode(value, tensor_at):

@@ -17,6 +17,7 @@ from libc.stdint cimport int64_t, uint32_t
 from ferrox._core cimport op as op_module
 from ferrox._core.abi cimport FX_F64, FX_HOST_SCALAR, FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.backend cimport kernel_id
+from ferrox._core.device cimport device as _device, device_object
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph cimport Node, check_alive, check_version, grad_enabled, note_change, record_many, set_grad, \
@@ -166,6 +167,15 @@ cdef tuple _expected_shape(Node node, int i):
     return shape_tuple(&(<TensorBase> target).a)
 
 
+cdef _device _expected_device(Node node, int i):
+    cdef PyObject *target = node.slot[i]
+    cdef Node following
+    if type(<object> target) is Node:
+        following = <Node> target
+        return device_object(following.device_type, following.device_index)
+    return (<object> target).device
+
+
 cdef bint _expands_to(tuple small, tuple large) noexcept:
     """Whether `small` broadcasts to `large`."""
     cdef Py_ssize_t lead = len(large) - len(small), d
@@ -206,6 +216,10 @@ cdef object _checked(Node node, object result, str rule):
             continue
         shape = shape_tuple(&(<TensorBase> piece).a)
         expected = _expected_shape(node, i)
+        place = _expected_device(node, i)
+        if piece.device != place:
+            raise RuntimeError(f"[{node.op.name}] Function {rule} returned an invalid gradient at index {i} - expected "
+                               f"device {place} but got {piece.device}")
         if shape != expected and not _expands_to(expected, shape):
             raise RuntimeError(f"[{node.op.name}] Function {rule} returned an invalid gradient at index {i} - got "
                                f"{list(shape)} but expected shape compatible with {list(expected)}")

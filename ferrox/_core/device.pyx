@@ -10,8 +10,8 @@ cdef class device:
 
     Parameters
     ----------
-    type : str or device
-        "cpu", "cuda" or "cuda:N"; or "auto", which leaves it to the manager where each call runs (see
+    type : str, int or device
+        "cpu", "cuda", "cuda:N" or its N; or "auto", which leaves it to the manager where each call runs (see
         `ferrox.backends.explain`).
     index : int, optional
         The number of the device, when `type` does not say it.
@@ -24,6 +24,8 @@ cdef class device:
     """
 
     def __init__(self, type, index=None):
+        if isinstance(type, int) and not isinstance(type, bool) and index is None:
+            type, index = "cuda", type
         text = type.type if isinstance(type, device) else type
         if not isinstance(text, str):
             raise TypeError(f"[device] expected a name such as 'cpu' or 'cuda:0', got {type!r}")
@@ -109,8 +111,6 @@ cdef device as_device(object value):
     cdef device made
     if isinstance(value, device):
         made = <device> value
-    elif isinstance(value, int) and not isinstance(value, bool):
-        made = device("cuda", value)
     else:
         made = device(value)
     if made.type_code == FX_AUTO:

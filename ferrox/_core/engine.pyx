@@ -19,7 +19,7 @@ from libc.string cimport memcmp
 
 from ferrox._core.graph cimport Node, grad_enabled, history_of, release_saved, set_grad, shape_of_node, vjp_fn
 from ferrox._core.profile cimport BACKWARD, begin_range, end_entry, recording
-from ferrox._core.tensor cimport TensorBase, drop, needs_grad, shape_tuple, strides_of
+from ferrox._core.tensor cimport TensorBase, drop, needs_grad, on_one_device, shape_tuple, strides_of
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -218,6 +218,9 @@ cdef object _run_hooks(list hooks, object g):
         if replaced is not None:
             if not isinstance(replaced, TensorBase):
                 raise TypeError(f"a tensor hook must return a tensor or None, got {type(replaced).__name__}")
+            if not on_one_device(<TensorBase> replaced, <TensorBase> g):
+                raise RuntimeError(f"a tensor hook must leave a gradient on its device: got one on {g.device}, "
+                                   f"returned one on {replaced.device}")
             g = replaced
     return g
 
@@ -353,6 +356,9 @@ cdef object _seed(TensorBase root, object cotangent, bint create):
         return operators.ones_like(root)
     if not isinstance(cotangent, TensorBase):
         raise TypeError(f"gradients can be either tensors or None, got {type(cotangent).__name__}")
+    if not on_one_device(<TensorBase> cotangent, root):
+        raise RuntimeError(f"Mismatch in device: a gradient on {cotangent.device} was given for an output on "
+                           f"{root.device}")
     if shape_tuple(&(<TensorBase> cotangent).a) != shape_tuple(&root.a):
         raise RuntimeError(f"Mismatch in shape: a gradient of shape {shape_tuple(&(<TensorBase> cotangent).a)} was "
                            f"given for an output of shape {shape_tuple(&root.a)}")

@@ -269,10 +269,15 @@ def _type(self, dtype=None, non_blocking=False):
     if dtype is None:
         middle = "" if x.a.device_type == FX_CPU else x.device.type + "."
         return f"ferrox.{middle}" + next(name for name, code in _legacy.items() if code == x.a.dtype)
+    device = x.device
     if isinstance(dtype, str):
-        name = dtype.rpartition(".")[2]
-        dtype = dtype_object(_legacy[name]) if name in _legacy else dtype
-    return to_dtype(x, as_dtype(dtype))
+        where, dot, name = dtype.rpartition(".")
+        if name in _legacy:
+            dtype = dtype_object(_legacy[name])
+            kind = where.partition(".")[2] or "cpu"
+            if dot and kind != device.type:
+                device = as_device(kind)
+    return converted_to(x, as_dtype(dtype), device, False, not non_blocking)
 
 
 METHODS["type"] = _type

@@ -139,6 +139,9 @@ cdef Generator generator_for(object generator, int device_type, int device_index
     if place.type_code != device_type:
         raise RuntimeError(f"Expected a '{device_object(device_type, device_index).type}' device type for generator "
                            f"but found '{place.type}'")
+    if place.has_index and place.index_code != device_index:
+        raise RuntimeError(f"Expected a generator on {device_object(device_type, device_index)} but found one on "
+                           f"{place}")
     return given
 
 
@@ -192,6 +195,24 @@ def seed():
 def initial_seed():
     """The seed of the CPU's generator."""
     return _default(FX_CPU, 0).initial_seed()
+
+
+def default_places():
+    """Where in its stream each device's default generator is, for `restore_places`."""
+    cdef Generator each
+    cdef dict places = {}
+    for device, generator in _defaults.items():
+        each = <Generator> generator
+        places[device] = each.key, each.offset
+    return places
+
+
+def restore_places(places):
+    """Put every default generator back; one that was not there yet begins anew."""
+    cdef Generator each
+    for device, generator in _defaults.items():
+        each = <Generator> generator
+        each.key, each.offset = places.get(device, (_default_seed, 0))
 
 
 def get_rng_state():

@@ -7,7 +7,8 @@ from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, 
 
 from ferrox._core import engine, graph
 from ferrox._core cimport tensor as tensor_module
-from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, dtype_object
+from ferrox._core.abi cimport FX_F32
+from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype as _dtype, dtype_name, dtype_object
 from ferrox._core.engine cimport run_backward
 from ferrox._core.graph cimport history_of
 from ferrox._core.interchange cimport export_buffer, plain_operand, release_buffer
@@ -96,13 +97,33 @@ cdef object _binary(Op op, object a, object b):
     return _call(op, args, 2)
 
 
+cdef TensorBase _legacy(tuple args, object device):
+    """What `Tensor(*args)` holds."""
+    cdef _dtype float32 = dtype_object(FX_F32)
+    if all([isinstance(each, int) and not isinstance(each, bool) for each in args]):
+        return registry["empty"](args if args else (0,), dtype=float32, device=device)
+    if len(args) != 1 or isinstance(args[0], (bool, int, float)):
+        raise TypeError("[Tensor] expected sizes, or one sequence of values; `ferrox.tensor` takes numbers")
+    if isinstance(args[0], TensorBase):
+        return args[0].detach() if device is None else args[0].detach().to(device)
+    return registry["tensor"](args[0], dtype=float32, device=device)
+
+
 cdef class Tensor(TensorBase):
     """A multi-dimensional array that can record how it was computed.
 
-    Make one with `ferrox.tensor`, `ferrox.zeros`, …; this class is not called.
+    Make one with `ferrox.tensor`, `ferrox.zeros`, ….  Called as PyTorch's class, with sizes it gives a tensor of
+    float32 that is not initialised, with a sequence or an array one of its values; `device` says where.
     """
 
     __array_priority__ = 1000   # arrays leave mixed arithmetic to the tensor
+
+    def __init__(self, *args, device=None, **unknown):
+        if self.storage != NULL:    # of a subclass whose __new__ has taken the arguments
+            return
+        if unknown:
+            raise TypeError(f"[Tensor] got an unexpected keyword argument {next(iter(unknown))!r}")
+        set_data(self, _legacy(args, device))
 
     # Arithmetic
 

@@ -29,12 +29,12 @@ __all__ = [
     "CUDAGraph", "CudaError", "DeviceProperties", "Event", "ExternalStream", "OutOfMemoryError", "Stream",
     "can_device_access_peer", "current_device", "current_stream", "default_stream", "device", "device_count",
     "empty_cache", "get_device_capability", "get_device_name", "get_device_properties",
-    "get_per_process_memory_fraction", "get_rng_state", "graph", "graph_pool_handle", "init",
+    "get_per_process_memory_fraction", "get_rng_state", "get_rng_state_all", "graph", "graph_pool_handle", "init",
     "initial_seed", "is_available", "is_current_stream_capturing", "is_initialized", "make_graphed_callables",
     "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "mem_get_info",
     "memory_allocated", "memory_reserved", "memory_snapshot", "memory_stats", "memory_summary",
     "reset_accumulated_memory_stats", "reset_peak_memory_stats", "seed", "seed_all", "set_device",
-    "set_per_process_memory_fraction", "set_rng_state", "set_stream", "stream", "synchronize", "why_not",
+    "set_per_process_memory_fraction", "set_rng_state", "set_rng_state_all", "set_stream", "stream", "synchronize", "why_not",
 ]
 
 
@@ -172,6 +172,8 @@ class stream:
     """Make a stream, and its GPU, this thread's within a ``with`` block; None changes nothing."""
 
     def __init__(self, stream):
+        if stream is not None and not isinstance(stream, Stream):
+            raise TypeError(f"[cuda.stream] expected a Stream, got {type(stream).__name__}")
         self.stream = stream
 
     def __enter__(self):
@@ -339,6 +341,17 @@ def get_rng_state(device=None):
     """The state of a GPU's generator, a tensor of uint8 on the CPU, for `set_rng_state`."""
     init()
     return _generator(device).get_state()
+
+
+def get_rng_state_all():
+    """The states of all GPUs' generators, a list, for `set_rng_state_all`."""
+    return [get_rng_state(index) for index in range(device_count())]
+
+
+def set_rng_state_all(new_states):
+    """Put the GPUs' generators back to states, of the first GPU first."""
+    for index, state in enumerate(new_states):
+        set_rng_state(state, index)
 
 
 def set_rng_state(new_state, device=None):

@@ -9,6 +9,8 @@ when its node gives it up.  So gradients of every order, `autograd.grad`, and ne
 import weakref
 
 import ferrox as fx
+from ferrox._core.cuda.graphs import captured_draws, restore_draws, step_is_captured
+from ferrox._core.random import default_places, restore_places
 from ferrox.autograd.grad_mode import enable_grad, is_grad_enabled
 from ferrox.autograd.graph import saved_tensors_hooks
 
@@ -32,8 +34,16 @@ class _Slot:
         self.number = number
 
 
-def _random_state():
-    return fx.get_rng_state() if hasattr(fx, "get_rng_state") else None
+def _places():
+    """Where every device's random stream is, and the draws of a CUDA graph that is being captured."""
+    return default_places(), captured_draws() if step_is_captured() else None
+
+
+def _restore(places):
+    streams, draws = places
+    restore_places(streams)
+    if draws is not None:
+        restore_draws(draws)
 
 
 class _Frame:
@@ -42,7 +52,7 @@ class _Frame:
     def __init__(self, function, args, kwargs, preserve_rng_state, determinism_check) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.versions = [(each, each._version) for each in args if isinstance(each, fx.Tensor)]
-        self.random = _random_state() if preserve_rng_state else None
+        self.random = _places() if preserve_rng_state else None
         self.determinism_check = determinism_check
         self.slots = []         # weak references, by number
         self.descriptions = []  # of the first run: shape, dtype, device
@@ -93,17 +103,17 @@ class _Frame:
             raise CheckpointError("checkpoint: the function asked for gradients of its own values "
                                   "while it was run again")
 
-        outside = _random_state() if self.random is not None else None
+        outside = _places() if self.random is not None else None
         try:
             if self.random is not None:
-                fx.set_rng_state(self.random)
+                _restore(self.random)
             with enable_grad(), saved_tensors_hooks(collect, read):
                 self.function(*self.args, **self.kwargs)
         except _Complete:
             pass
         finally:
             if outside is not None:
-                fx.set_rng_state(outside)
+                _restore(outside)
 
 
 def checkpoint(function, *args, use_reentrant=None, preserve_rng_state=True, determinism_check="default", **kwargs):

@@ -215,15 +215,17 @@ template <class T> struct scores {
             for (int i = 0; i < height * n * 4; i++) w[i / (n * 4)][i / 4 % n][i % 4] *= scale;
         }
         const int64_t keys_left = s.keys - key, ahead = s.causal ? key - query : -keys;
-        if (keys_left >= keys && ahead <= 1 - keys) return;
-        /* Places beyond the last key are masked, queries beyond the last one need not be: nothing comes of them. */
+        const int64_t queries_left = by_keys ? s.length - query : queries;
+        if (keys_left >= keys && queries_left >= queries && ahead <= 1 - keys) return;
+        /* Keys beyond the last are masked, and where sums run over queries those too: 0 times an infinite key is NaN. */
+        const int last = int(queries_left < queries ? queries_left : queries);
         const int most = int(keys_left < keys ? keys_left : keys);
         const int least = int(ahead > -keys ? (ahead < queries ? ahead : queries) : -keys);
 #pragma unroll
         for (int i = 0; i < height * n * 4; i++) {
             const int e = i % 4, r = i / (n * 4) * 16 + e / 2 * 8 + here, c = i / 4 % n * 8 + across + e % 2;
             const int q = by_keys ? c : r, k = by_keys ? r : c;
-            if (k >= most || (s.causal && k + least > q)) w[i / (n * 4)][i / 4 % n][e] = -ieee<float>::infinity;
+            if (k >= most || q >= last || (s.causal && k + least > q)) w[i / (n * 4)][i / 4 % n][e] = -ieee<float>::infinity;
         }
     }
 

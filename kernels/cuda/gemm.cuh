@@ -76,7 +76,8 @@ template <class T> struct gemm_operands {
 template <int M, int N>
 __device__ __forceinline__ void tile_place(const fx_gemm_args &s, int64_t *row, int64_t *column) {
     const uint32_t rows = uint32_t((s.m + M - 1) / M), columns = uint32_t((s.n + N - 1) / N);
-    const uint32_t strip = blockIdx.x / (8 * columns), rest = blockIdx.x % (8 * columns);
+    const uint64_t strip_size = uint64_t(8) * columns;
+    const uint32_t strip = uint32_t(blockIdx.x / strip_size), rest = uint32_t(blockIdx.x % strip_size);
     const uint32_t height = rows - strip * 8 < 8 ? rows - strip * 8 : 8;
     *row = int64_t(strip * 8 + rest % height) * M;
     *column = int64_t(rest / height) * N;

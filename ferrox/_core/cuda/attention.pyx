@@ -12,12 +12,12 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, \
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, \
     FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.copying cimport copy
-from ferrox._core.cuda.dense cimport dense
+from ferrox._core.cuda.dense cimport dense, elsewhere
 from ferrox._core.cuda.gemm cimport tf32_is_allowed
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
@@ -94,8 +94,7 @@ cdef struct leading:
 
 cdef int _check(fx_call *call, const fx_array *x, int device, int dtype) noexcept nogil:
     if x.device_type != FX_CUDA or x.device_index != device:
-        snprintf(call.message, sizeof(call.message), b"Expected all tensors to be on the same device")
-        return FX_ERROR_RUNTIME
+        return elsewhere(call, x, device)
     if x.dtype != dtype:
         snprintf(call.message, sizeof(call.message), b"operands must have one dtype")
         return FX_ERROR_TYPE

@@ -107,18 +107,24 @@ cdef int _device_of(fx_call *call) noexcept nogil:
     return 0
 
 
+cdef int elsewhere(fx_call *call, const fx_array *x, int device) noexcept nogil:
+    if x.device_type == FX_CUDA and not x.flags & FX_HOST_SCALAR:
+        snprintf(call.message, sizeof(call.message), b"Expected all tensors to be on the same device, but found at "
+                 b"least two devices, cuda:%d and cuda:%d!", device, x.device_index)
+    else:
+        snprintf(call.message, sizeof(call.message), b"Expected all tensors to be on the same device, but found at "
+                 b"least two devices, cuda:%d and cpu!", device)
+    return FX_ERROR_RUNTIME
+
+
 cdef int _check(fx_call *call, fx_array *x, bint is_output, int device) noexcept nogil:
     if x.device_type == FX_CUDA and not x.flags & FX_HOST_SCALAR:
         if x.device_index == device:
             return FX_OK
-        snprintf(call.message, sizeof(call.message), b"Expected all tensors to be on the same device, but found at "
-                 b"least two devices, cuda:%d and cuda:%d!", device, x.device_index)
-        return FX_ERROR_RUNTIME
+        return elsewhere(call, x, device)
     if x.flags & FX_HOST_SCALAR or (x.ndim == 0 and not is_output):
         return FX_OK
-    snprintf(call.message, sizeof(call.message), b"Expected all tensors to be on the same device, but found at "
-             b"least two devices, cuda:%d and cpu!", device)
-    return FX_ERROR_RUNTIME
+    return elsewhere(call, x, device)
 
 
 cdef int dense(fx_call *call, fx_kernel inner, uint64_t keep, uint64_t cast) noexcept nogil:

@@ -83,6 +83,29 @@ def step_is_captured():
     return captures != 0 and is_current_stream_capturing()
 
 
+cdef CUDAGraph _under_capture():
+    """The graph into which this thread's stream is being captured, by a capture of our own."""
+    cdef capture_record *record = capture_of(current_stream(current_device()))
+    return None if record == NULL else <CUDAGraph> <PyObject *> record.owner
+
+
+def captured_draws():
+    """How much of each generator's stream the capture under way has reserved, for `restore_draws`."""
+    cdef CUDAGraph graph = _under_capture()
+    cdef int i
+    return {} if graph is None else {graph.generators[i]: graph.drawings[i].blocks
+                                     for i in range(len(graph.generators))}
+
+
+def restore_draws(draws):
+    """Go back, within the capture under way, to where `captured_draws` was called."""
+    cdef CUDAGraph graph = _under_capture()
+    cdef int i
+    if graph is not None:
+        for i in range(len(graph.generators)):
+            graph.drawings[i].blocks = draws.get(graph.generators[i], 0)
+
+
 cdef bint _reserve(Generator generator, uint64_t blocks, fx_scalar *params) except -1:
     cdef _device place = <_device> generator.device
     cdef int device = place.index_code if place.has_index else current_device()

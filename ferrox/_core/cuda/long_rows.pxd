@@ -16,7 +16,7 @@ cdef inline int64_t cut_rows(fx_pieces *by, int64_t rows, int64_t n) noexcept no
     by.count, by.merging = 1, 0
     if n >= LONG_ROW and rows < ENOUGH // 2:
         by.count = min(min(ceiling(PLENTY, rows), n // REGISTER_ROW), <int64_t> THREADS)
-    by.size = ceiling(ceiling(n, by.count), REGISTER_ROW) * REGISTER_ROW
+    by.size = max(<int64_t> 1, ceiling(ceiling(n, by.count), REGISTER_ROW)) * REGISTER_ROW
     by.count = max(<int64_t> 1, ceiling(n, by.size))
     return rows * by.count
 

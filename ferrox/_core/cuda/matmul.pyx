@@ -6,9 +6,9 @@ dimensions become rows where that needs no copy, the rest is a batch, in one lau
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, \
-    fx_call
+from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, fx_call
 from ferrox._core.backend cimport implementation, kernel_id, provide
+from ferrox._core.cuda.dense cimport elsewhere
 from ferrox._core.cuda.gemm cimport multiply
 from ferrox._core.cuda.product cimport A, B, C, D, product
 
@@ -31,7 +31,7 @@ cdef int check(fx_call *call) noexcept nogil:
         if x.dtype != call.dtype:
             return refuse(call, FX_ERROR_TYPE, "operands must have the dtype of the result")
         if x.device_type != FX_CUDA or x.device_index != call.arrays[0].device_index:
-            return refuse(call, FX_ERROR_RUNTIME, "Expected all tensors to be on the same device")
+            return elsewhere(call, x, call.arrays[0].device_index)
     return FX_OK
 
 

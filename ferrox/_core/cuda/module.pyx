@@ -44,6 +44,7 @@ cdef extern from *:
     fx_launch_failure fx_failure
 
 cdef enum:
+    UNPACKING = 12040       # the first driver that unpacks images compressed for size
     FREE_SHARED = 48 << 10  # what a block may have without asking
     MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     LOADING = -4            # a status of ours: the family could not be loaded; the exception is in `_failed`
@@ -70,10 +71,11 @@ def why_not():
     missing = device_missing()
     if missing or elsewhere:
         return missing
-    # Machine code runs on drivers of its own major version and later ones.
-    if version() // 1000 < int(built.NVCC.partition(".")[0]):
+    # Machine code runs on drivers of its own major version and later ones; drivers unpack these images from 12.4 on.
+    needed = max(UNPACKING, 1000 * int(built.NVCC.partition(".")[0]))
+    if version() < needed:
         return (f"The NVIDIA driver is too old: it serves CUDA {cuda_name(version())}, and these kernels were built by "
-                f"nvcc {built.NVCC}, so that they need CUDA {built.NVCC.partition('.')[0]}.0 or newer.")
+                f"nvcc {built.NVCC}, so that they need CUDA {cuda_name(needed)} or newer.")
     return ""
 
 

@@ -217,6 +217,10 @@ cdef class Event:
         if self.handle != NULL and usable() == 0 and bind(self.device_index) == 0:
             cu.cuEventDestroy(self.handle)
 
+    def __repr__(self):
+        place = f"cuda:{self.device_index}, {self.cuda_event:#x}" if self.handle != NULL else "not recorded"
+        return f"<ferrox.cuda.Event {place}>"
+
     @property
     def cuda_event(self):
         """The driver's handle, as a number; 0 before the first `record`."""

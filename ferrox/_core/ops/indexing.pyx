@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
 from ferrox._core.backend cimport kernel_id
 from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
@@ -23,6 +23,7 @@ from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.window cimport dense_strides_of, select_dim, window, window_vjp, zeros
 from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+from ferrox._core.values cimport moved
 
 cdef enum:
     MAX_INDICES = 32
@@ -197,6 +198,8 @@ cdef tuple _resolved(TensorBase x, list advanced):
     cdef TensorBase index
     for at, key in advanced:
         index = <TensorBase> key
+        if index.a.device_type == FX_CPU and x.a.device_type != FX_CPU:
+            index = moved(index, x.a.device_type, x.a.device_index)
         if index.a.dtype == FX_BOOL or index.a.dtype == FX_U8:
             flat.extend(_mask_indices(x, at, index))
         else:
@@ -356,6 +359,8 @@ cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, 
 cdef TensorBase _value(TensorBase x, object value):
     """The assigned value as a tensor; of more dimensions than the place, leading ones of size 1 are dropped."""
     if isinstance(value, TensorBase):
+        if (<TensorBase> value).a.ndim == 0 and (<TensorBase> value).a.device_type != x.a.device_type:
+            return value.to(x.device)
         return <TensorBase> value
     if is_number(value):
         return operators()["full"]((), value, dtype=x.dtype, device=x.device)

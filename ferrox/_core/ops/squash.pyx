@@ -15,7 +15,7 @@ from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport both, gt, lt, where
 from ferrox._core.ops.pointwise cimport sigmoid, tanh
 from ferrox._core.ops.shape cimport reshape
-from ferrox._core.tensor cimport TensorBase, needs_grad, shape_of
+from ferrox._core.tensor cimport TensorBase, needs_grad, on_one_device, shape_of
 
 cdef tuple NONE = (0, 0, 0)
 
@@ -346,6 +346,9 @@ def _prelu(input, weight):
                                f"{w.a.numel} and channel size = {channels}.")
         w = reshape(w, (channels,) + (1,) * (x.a.ndim - 2))
     elif w.a.ndim:
+        if not on_one_device(x, w):
+            raise RuntimeError("[prelu] Expected all tensors to be on the same device, but found at least two devices, "
+                               f"{x.device} and {w.device}!")
         w = reshape(w, ())
     return apply2(PRELU, x, w)
 

@@ -11,7 +11,7 @@ from ferrox._core.op cimport Op
 from ferrox._core.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
 from ferrox._core.ops.shape cimport expand, read_int, reshape
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor
+from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, on_one_device
 from ferrox._core.values cimport converted, moved
 
 
@@ -228,6 +228,9 @@ def _meshgrid(*tensors, indexing="ij"):
         if x.a.dtype != (<TensorBase> tensors[0]).a.dtype:
             raise RuntimeError("[meshgrid] expects all tensors to have the same dtype, got "
                                f"{[tensor.dtype.name for tensor in tensors]}")
+        if not on_one_device(x, <TensorBase> tensors[0]):
+            raise RuntimeError("[meshgrid] expects all tensors to have the same device, got "
+                               f"{[str(tensor.device) for tensor in tensors]}")
         sizes.append(x.a.numel)
     swap = indexing == "xy" and n > 1
     if swap:
