@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ferrox as fx
+from ferrox._core.tensor import as_subclass
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 rng = np.random.default_rng(5)
@@ -246,6 +247,32 @@ def test_transposes():
     x = fx.ones(2, 3, requires_grad=True)
     (x.T * fx.arange(6.0).reshape(3, 2)).sum().backward()
     assert x.grad.tolist() == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_the_class_called_as_pytorchs():
+    for given in ([1.0, 2.0], [[1, 2], [3, 4]], (1, 2), np.arange(3), []):
+        same(fx.Tensor(given), torch.Tensor(given))
+    for sizes in ((), (0,), (2, 3), (2, 0, 4)):
+        made = fx.Tensor(*sizes)
+        assert made.shape == tuple(torch.Tensor(*sizes).shape) and made.dtype is fx.float32
+        assert (made.fill_(1) + 1).clone().sum().item() == 2 * made.numel()
+    x = fx.tensor([1.0])
+    assert fx.Tensor(x).data_ptr() == x.data_ptr()
+
+    class Named(fx.Tensor):
+        pass
+
+    class Scaled(fx.Tensor):
+        def __new__(cls, data, scale):
+            return as_subclass(fx.tensor(data) * scale, cls)
+
+    assert type(Named([1.0])) is Named and Named([1.0]).tolist() == [1.0]
+    assert Scaled([1.0, 2.0], scale=3).tolist() == [3.0, 6.0]
+    for wrong in ((2.5,), (1, 2.5), (True,), ([1], [2])):
+        with pytest.raises(TypeError, match="expected sizes, or one sequence"):
+            fx.Tensor(*wrong)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dtype'"):
+        fx.Tensor([1], dtype=fx.int32)
 
 
 # Dtype and device

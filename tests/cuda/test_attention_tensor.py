@@ -170,6 +170,24 @@ def test_special_values_stay_in_their_query(dtype):
     np.testing.assert_allclose(got[2].cpu().to(fx.float64).numpy()[:, rest], dq, atol=60 * ROUNDING[dtype])
 
 
+def test_hidden_keys_may_hold_anything(dtype):
+    rng = np.random.default_rng(9)
+    for length in (20, 37, 90):
+        (q, _), (k, kn), (v, _), (g, _) = operands(rng, (1,), length, 70, 8, 8, dtype)
+        mask = np.ones((1, length, 70), bool)
+        mask[..., 41:45] = False
+        given = fx.tensor(mask, device="cuda")
+        expected = both_ways(q, k, v, g, given, 1.0, False, dtype)
+        kn[0, 41], kn[0, 42] = np.inf, np.nan
+        k = fx.tensor(kn, device="cuda").to(getattr(fx, dtype))
+        got = both_ways(q, k, v, g, given, 1.0, False, dtype)
+        for which in (0, 1, 4):
+            assert fx.equal(got[which], expected[which])
+        rest = [i for i in range(70) if i not in (41, 42)]
+        assert fx.equal(got[3][:, rest], expected[3][:, rest])
+        assert not got[4][0, 41:45].cpu().any() and not got[3][0, 41:45].cpu().any()
+
+
 @pytest.mark.parametrize("options", [{"enable_gqa": True}, {"enable_gqa": True, "is_causal": True, "scale": 0.1}])
 def test_through_the_operator(options, dtype):
     torch = pytest.importorskip("torch")

@@ -60,6 +60,10 @@ def test_driver_older_than_the_kernels(python, simulator):
     said = python(REASON, FXSIM_DRIVER_VERSION="12040", FERROX_CUDA_KERNELS="")
     assert f"it serves CUDA 12.4, and these kernels were built by nvcc {families.NVCC}" in said
     assert python(REASON, FXSIM_DRIVER_VERSION="12040").startswith("True 2")
+    # Images that are compressed for size need a driver of CUDA 12.4, whatever nvcc of CUDA 12 made them.
+    old = "from ferrox._core.cuda import families; families.NVCC = '12.8.1'\n" + REASON
+    assert "they need CUDA 12.4 or newer" in python(old, FXSIM_DRIVER_VERSION="12030", FERROX_CUDA_KERNELS="")
+    assert "too old" not in python(old, FXSIM_DRIVER_VERSION="12040", FERROX_CUDA_KERNELS="")
 
 
 def test_missing_entry_point_is_named(python, simulator):

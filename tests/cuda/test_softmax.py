@@ -112,6 +112,17 @@ LOSSES = [(1, 1), (3, 10), (40, 10), (5, 33), (2, 1500), (2, 5001), (3, 33_001),
           (6,)]  # fmt: skip
 
 
+@pytest.mark.parametrize("shape", [(3, 0), (3, 0, 2)])
+def test_without_classes(shape):
+    x = fx.zeros(shape, device="cuda", requires_grad=True)
+    ignored = fx.full(shape[:1] + shape[2:], -100, device="cuda")
+    losses = F.cross_entropy(x, ignored, reduction="none")
+    assert losses.shape == ignored.shape and not losses.cpu().any()
+    losses.sum().backward()
+    assert x.grad.shape == shape
+    assert F.softmax(x, 1).shape == F.log_softmax(x, 1).shape == shape
+
+
 def classes_of(shape):
     return (shape[1], shape[:1] + shape[2:]) if len(shape) > 1 else (shape[0], ())
 
