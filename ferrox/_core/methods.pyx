@@ -22,7 +22,7 @@ from ferrox._core.op import row
 from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.storage cimport storage_foreign
-from ferrox._core.tensor cimport TensorBase, alias, bare, check_writable, drop, needs_grad, new_like, track
+from ferrox._core.tensor cimport TensorBase, alias, apart, bare, check_writable, drop, needs_grad, new_like, track
 from ferrox._core.values cimport converted, element, fill, moved, nested, transfer
 
 METHODS = {}
@@ -388,6 +388,8 @@ def copy_(self, src, non_blocking=False):
         source = to_dtype(source, target.a.dtype)
     if grad and source.grad_fn == NULL and source.requires_grad_:
         source = registry["clone"](source)      # the target takes over a history, which a leaf has not
+    if not apart(target, source):
+        source = registry["clone"](source)
     assign(COPY, target, source)
     return self
 

@@ -29,6 +29,8 @@ cdef TensorBase new_like(TensorBase like, int dtype)
 cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset)
 cdef TensorBase alias(TensorBase of)
 cdef TensorBase bare(int ndim, const int64_t *shape, const int64_t *strides, int dtype)
+# Whether writing `out` while reading `x` is safe: no memory of both, or the very same window.
+cdef bint apart(TensorBase out, TensorBase x) noexcept
 # Whether both are on the same device.
 cdef inline bint on_one_device(TensorBase a, TensorBase b) noexcept:
     return a.a.device_type == b.a.device_type and a.a.device_index == b.a.device_index

@@ -14,7 +14,7 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.device cimport device_object
@@ -337,6 +337,25 @@ def as_subclass(TensorBase tensor, type cls):
     cdef TensorBase made = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(cls, <PyObject *> _no_arguments, NULL)
     set_data(made, tensor)
     return made
+
+
+cdef int64_t _span(TensorBase x) noexcept:
+    """Bytes from the first element to the end of the last."""
+    cdef int64_t span = 1
+    cdef int d
+    for d in range(x.a.ndim):
+        span += (shape_of(x)[d] - 1) * strides_of(x)[d]
+    return span * itemsizes[x.a.dtype] if x.a.numel else 0
+
+
+cdef bint apart(TensorBase out, TensorBase x) noexcept:
+    if out.storage != x.storage:
+        return True
+    if (out.a.data == x.a.data and out.a.ndim == x.a.ndim and out.a.dtype == x.a.dtype
+            and memcmp(out.a.dims, x.a.dims, 16 * <size_t> out.a.ndim) == 0):
+        return True
+    return (<char *> out.a.data + _span(out) <= <char *> x.a.data
+            or <char *> x.a.data + _span(x) <= <char *> out.a.data)
 
 
 cdef int check_writable(TensorBase tensor, str name) except -1:

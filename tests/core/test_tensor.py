@@ -275,6 +275,24 @@ def test_the_class_called_as_pytorchs():
         fx.Tensor([1], dtype=fx.int32)
 
 
+def test_copies_between_windows_that_overlap():
+    for forward in (False, True):
+        for step in (1, 3):
+            a, x = fx.arange(100_000), np.arange(100_000)
+            if forward:
+                a[step:] = a[:-step]
+                x[step:] = x[:-step].copy()
+            else:
+                a[:-step].copy_(a[step:])
+                x[:-step] = x[step:].copy()
+            np.testing.assert_array_equal(a.numpy(), x)
+    a, x = fx.arange(300 * 300).reshape(300, 300), np.arange(300 * 300).reshape(300, 300)
+    a.copy_(a.T)
+    np.testing.assert_array_equal(a.numpy(), x.T)
+    a[:, 1:] = a[:, :-1].float()
+    np.testing.assert_array_equal(a.numpy()[:, 1:], x.T[:, :-1])
+
+
 # Dtype and device
 
 @pytest.mark.parametrize("method",

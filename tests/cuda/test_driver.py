@@ -74,6 +74,19 @@ def test_missing_entry_point_is_named(python, simulator):
     assert "lacks cuStreamWaitEvent" in python(program)
 
 
+@pytest.mark.parametrize("status", [226, 700, 709, 719])
+def test_errors_that_stay_are_told_as_such(python, simulator, status):
+    program = (
+        "import ctypes, ferrox as fx; x = fx.ones(3, device='cuda'); d = ctypes.CDLL('libcuda.so.1')\n"
+        f"d.fxsim_inject(b'cuLaunchKernel', 1, {status})\n"
+        "for _ in range(2):\n"
+        "    try: print(x + 1)\n"
+        "    except fx.cuda.CudaError as error: print(error)"
+    )
+    first, second = python(program).split("\n", 1)[0], python(program).rsplit("\n", 1)[1]
+    assert "launching the kernel" in first and "lost" in second
+
+
 def test_error_has_name_and_explanation(simulator):
     simulator.fxsim_inject(b"cuMemGetInfo", 1, 999)
     with pytest.raises(

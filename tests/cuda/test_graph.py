@@ -9,6 +9,7 @@ import pytest
 import ferrox as fx
 from ferrox.nn import functional
 
+from .conftest import SIMULATED
 from .graphs import captured, nothing_is_left, pool_bytes, warm  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cached")
@@ -47,7 +48,7 @@ def test_nothing_runs_during_the_capture():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_forked_streams_take_part(seed, request):
-    if request.getfixturevalue("simulator"):
+    if SIMULATED:
         request.getfixturevalue("simulator").fxsim_seed(seed)
     x = fx.ones(1000, device="cuda")
     graph, other = fx.cuda.CUDAGraph(), fx.cuda.Stream()

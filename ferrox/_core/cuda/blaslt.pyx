@@ -273,7 +273,8 @@ cdef bint _describe(const product *p, bint tf32, kind_of_product *kind) noexcept
         kind.aligned[o] = 16
         while <size_t> p.data[o] % <size_t> kind.aligned[o]:
             kind.aligned[o] //= 2
-    return True
+    # The library tells a bias's alignment from its address alone, and chooses kernels that read 16 bytes at once.
+    return added != BIAS_ADDED or kind.aligned[D] == 16
 
 
 cdef plan *_slot(const kind_of_product *kind) noexcept nogil:
@@ -309,6 +310,7 @@ cdef bint _prepare(plan *made, proposal *found, int *n) noexcept nogil:
     cdef uint32_t reduction = REDUCTION_COMPUTE_TYPE, alignment
     cdef uint64_t workspace = WORKSPACE
     cdef void *preference = NULL
+    cdef const void *stand_in = <const void *> <size_t> 16
     cdef int i
     cdef int[4] order = [B, A, D, C]
     cdef int compute = COMPUTE_64F if k.dtype == FX_F64 else COMPUTE_32F_FAST_TF32 if k.tf32 else COMPUTE_32F
@@ -316,8 +318,9 @@ cdef bint _prepare(plan *made, proposal *found, int *n) noexcept nogil:
         return False
     fine = not lt.desc_create(&made.desc, compute, REAL_64F if k.dtype == FX_F64 else REAL_32F) \
         and not lt.desc_set(made.desc, DESC_TRANSA, &a_op, 4) and not lt.desc_set(made.desc, DESC_TRANSB, &b_op, 4)
-    if fine and k.added == BIAS_ADDED:
-        fine = not lt.desc_set(made.desc, DESC_EPILOGUE, &epilogue, 4)
+    if fine and k.added == BIAS_ADDED:      # an address of the bias's alignment; proposing does not look there
+        fine = not lt.desc_set(made.desc, DESC_EPILOGUE, &epilogue, 4) \
+            and not lt.desc_set(made.desc, DESC_BIAS_POINTER, &stand_in, sizeof(stand_in))
     fine = fine and (_layout(&made.layout[0], k, B, k.n, k.k, k.row[B]) if b_rows
                      else _layout(&made.layout[0], k, B, k.k, k.n, k.column[B]))
     fine = fine and (_layout(&made.layout[1], k, A, k.k, k.m, k.row[A]) if a_rows

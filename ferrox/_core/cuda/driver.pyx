@@ -180,7 +180,7 @@ cdef CUresult usable() noexcept nogil:
 
 cdef bint _is_sticky(CUresult status) noexcept nogil:
     return status == 214 or status == 220 or status == 700 or status == 702 or status == 710 or (714 <= status <= 719) \
-        or status == 721
+        or status in (226, 709, 721, 810)
 
 
 cdef CUresult noted(CUresult status) noexcept nogil:

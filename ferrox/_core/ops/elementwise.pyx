@@ -25,8 +25,8 @@ from ferrox._core.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
 from ferrox._core.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, drop, needs_grad, new_like, new_tensor, set_data, \
-    shape_tuple
+from ferrox._core.tensor cimport TensorBase, alias, apart, check_writable, drop, needs_grad, new_like, new_tensor, \
+    set_data, shape_tuple
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -187,14 +187,6 @@ cdef int promoted(PyObject **inputs, int n) except -1:
     return dtype
 
 
-cdef inline bint _apart(TensorBase out, TensorBase x) noexcept:
-    """Whether writing `out` while reading `x` is safe: no shared memory, or the very same window."""
-    if out.storage != x.storage:
-        return True
-    return (out.a.data == x.a.data and out.a.ndim == x.a.ndim and out.a.dtype == x.a.dtype
-            and memcmp(out.a.dims, x.a.dims, 16 * <size_t> out.a.ndim) == 0)
-
-
 cdef int _check_devices(str name, TensorBase a, TensorBase b) except -1:
     raise RuntimeError(f"[{name}] Expected all tensors to be on the same device, but found at least two devices, "
                        f"{a.device} and {b.device}!")
@@ -315,7 +307,7 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
                 _no_gradient_with_out(op)
     _fit_out(op, out, ndim, shape, dtype)
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase) and not _apart(out, <TensorBase> inputs[i]):
+        if isinstance(<object> inputs[i], TensorBase) and not apart(out, <TensorBase> inputs[i]):
             raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the "
                                "written-to tensor refer to a single memory location. Please clone() the tensor before "
                                "performing the operation.")
@@ -477,14 +469,14 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     cdef TensorBase t, stand_in
     cdef PyObject *shadowed[MAX_INPUTS]
     cdef bint grad = needs_grad(target)
-    cdef bint apart = True
+    cdef bint may_overwrite = True
     cdef int i
     for i in range(1, n):
         if isinstance(<object> inputs[i], TensorBase):
             t = <TensorBase> inputs[i]
             grad = grad or needs_grad(t)
-            apart = apart and _apart(target, t)
-    if apart and not (grad and grad_enabled()):
+            may_overwrite = may_overwrite and apart(target, t)
+    if may_overwrite and not (grad and grad_enabled()):
         return _overwrite(op, inputs, n, target)
     if grad and grad_enabled():
         check_leaf(target)
