@@ -8,18 +8,18 @@ Examples
 >>> x.grad
 tensor([2., 4., 6.])
 """
-# Operators come from the registry (face.py); packages and whatever lives in them are imported when they are first used.
+# Operators come from the registry (api/public.py); packages and whatever lives in them are imported when they are first used.
 from ferrox._core import dtype as _dtypes
-from ferrox._core.device import device
-from ferrox._core.dlpack import from_dlpack
+from ferrox._core.door.device import device
+from ferrox._core.api.dlpack import from_dlpack
 from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
-from ferrox._core.face import install as _install
-from ferrox._core.graph import graph_stats, is_grad_enabled
-from ferrox._core.interchange import from_numpy, frombuffer
-from ferrox._core.op import Op
+from ferrox._core.api.public import install as _install
+from ferrox._core.graph.node import graph_stats, is_grad_enabled
+from ferrox._core.tensor.interchange import from_numpy, frombuffer
+from ferrox._core.graph.op import Op
 from ferrox._core.ops.movement import broadcast_shapes
-from ferrox._core.random import (
+from ferrox._core.tensor.generator import (
     Generator,
     default_generator,
     get_rng_state,
@@ -28,8 +28,8 @@ from ferrox._core.random import (
     seed,
     set_rng_state,
 )
-from ferrox._core.tensorclass import Tensor
-from ferrox._core.threads import get_num_threads, set_num_threads
+from ferrox._core.api.tensorclass import Tensor
+from ferrox._core.door.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -41,9 +41,9 @@ _homes = {
     "enable_grad": "autograd", "inference_mode": "autograd", "is_inference_mode_enabled": "autograd",
     "no_grad": "autograd", "set_grad_enabled": "autograd",
     "load": "io", "save": "io",
-    "can_cast": "queries", "is_complex": "queries", "is_floating_point": "queries", "is_nonzero": "queries",
-    "is_tensor": "queries", "numel": "queries", "result_type": "queries", "typename": "queries",
-    "get_printoptions": "_core.printing", "printoptions": "_core.printing", "set_printoptions": "_core.printing",
+    "can_cast": "type_info", "is_complex": "type_info", "is_floating_point": "type_info", "is_nonzero": "type_info",
+    "is_tensor": "type_info", "numel": "type_info", "result_type": "type_info", "typename": "type_info",
+    "get_printoptions": "_core.api.printing", "printoptions": "_core.api.printing", "set_printoptions": "_core.api.printing",
 }
 
 inf = 1e999

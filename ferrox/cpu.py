@@ -1,7 +1,7 @@
 """The CPU's memory: what the caching pool under the tensors in host memory holds."""
 from operator import index
 
-from ferrox._core.storage import pool as _pool
+from ferrox._core.memory.storage import pool as _pool
 
 __all__ = ["device_count", "empty_cache", "is_available", "memory_stats", "reset_peak_memory_stats", "set_memory_limit"]
 

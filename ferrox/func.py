@@ -9,7 +9,7 @@ import functools
 from operator import index
 
 import ferrox as fx
-from ferrox._core.engine import grad as _engine_grad
+from ferrox._core.graph.engine import grad as _engine_grad
 from ferrox.autograd.functional import jacobian_of, push_forward
 from ferrox.autograd.grad_mode import enable_grad
 from ferrox.autograd.graph import leaves

@@ -1,6 +1,6 @@
 # Written by tools/stubs.py from what it describes; to write it anew: make stubs-write
 from typing import NamedTuple
-from ferrox._core.tensorclass import Tensor
+from ferrox._core.api.tensorclass import Tensor
 
 class max(NamedTuple):
     values: Tensor

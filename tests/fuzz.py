@@ -25,7 +25,7 @@ SIZES = [0, 1, 1, 2, 3, 4, 5, 7, 16, 33]
 class Fuzzer:
     def __init__(self, seed):
         import ferrox as fx
-        from ferrox._core.op import operators
+        from ferrox._core.graph.op import operators
 
         self.fx, self.pick = fx, random.Random(seed)
         self.names = sorted(operators())

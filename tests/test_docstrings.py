@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 import ferrox as fx
-from ferrox._core.op import operators
+from ferrox._core.graph.op import operators
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

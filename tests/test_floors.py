@@ -13,29 +13,15 @@ FLOORS = (
     (
         "ferrox._core.dtype",
         "ferrox._core.errors",
-        "ferrox._core.storage",
-        "ferrox._core.residence",
-        "ferrox._core.placement",
-        "ferrox._core.pool",
-        "ferrox._core.profile",
-        "ferrox._core.dispatch",
-        "ferrox._core.backend",
-        "ferrox._core.threads",
-        "ferrox._core.device",
+        "ferrox._core.memory",
+        "ferrox._core.door",
         "ferrox._core.cpu",
         "ferrox._core.cuda",
     ),
-    ("ferrox._core", "ferrox._core.cuda.graphs"),
+    ("ferrox._core", "ferrox._core.tensor", "ferrox._core.graph", "ferrox._core.cuda.graphs"),
     ("ferrox._core.ops",),
-    (
-        "ferrox._core.tensorclass",
-        "ferrox._core.methods",
-        "ferrox._core.dlpack",
-        "ferrox._core.pickling",
-        "ferrox._core.custom",
-        "ferrox._core.printing",
-    ),
-    ("ferrox._core.face",),
+    ("ferrox._core.api",),
+    ("ferrox._core.api.public",),
     ("ferrox",),
     (
         "ferrox.autograd",
@@ -43,7 +29,7 @@ FLOORS = (
         "ferrox.cpu",
         "ferrox.cuda",
         "ferrox.backends",
-        "ferrox.queries",
+        "ferrox.type_info",
         "ferrox.testing",
     ),
     ("ferrox.utils", "ferrox.io", "ferrox.viz", "ferrox.metrics", "ferrox.profiler"),
@@ -100,9 +86,9 @@ def graph():
 
 def test_imports_are_found():
     edges = graph()
-    assert "ferrox._core.graph" in edges["ferrox._core.engine"]
+    assert "ferrox._core.graph.node" in edges["ferrox._core.graph.engine"]
     assert "ferrox._core.ops.arithmetic" in edges["ferrox._core.ops.pointwise"]
-    assert "ferrox._core.face" in edges["ferrox"]
+    assert "ferrox._core.api.public" in edges["ferrox"]
 
 
 def test_downwards_only():

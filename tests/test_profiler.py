@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 import ferrox as fx
-from ferrox._core import dispatch
-from ferrox._core import profile as recorder
+from ferrox._core.door import dispatch
+from ferrox._core.door import profile as recorder
 from ferrox.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule
 
 nn = fx.nn

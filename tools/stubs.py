@@ -19,15 +19,15 @@ from pathlib import Path
 import ferrox
 import ferrox.nn.functional
 import ferrox.return_types
-from ferrox._core.op import Op, operators
+from ferrox._core.graph.op import Op, operators
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 HEADING = "# Written by tools/stubs.py from what it describes; to write it anew: make stubs-write\n"
 WIDTH = 120
 # The compiled modules that hold public classes.
-MODULES = ("cuda.graphs", "cuda.stream", "custom", "device", "dtype", "engine", "errors", "graph", "op", "random",
-           "tensorclass")
+MODULES = ("api.custom", "api.tensorclass", "cuda.graphs", "cuda.stream", "door.device", "dtype", "errors",
+           "graph.engine", "graph.node", "graph.op", "tensor.generator")
 IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],
@@ -41,14 +41,14 @@ IMPORTS = {
     "from numpy.typing": ["NDArray"],
     "from ferrox import return_types": ["return_types"],
     "from ferrox._core.cuda.stream": ["Stream"],
-    "from ferrox._core.device import device as _device": ["_device"],
+    "from ferrox._core.door.device import device as _device": ["_device"],
     "from ferrox._core.dtype import dtype as _dtype": ["_dtype"],
     "from ferrox._core.dtype": ["_FloatInfo", "_IntInfo"],
-    "from ferrox._core.graph": ["Node"],
-    "from ferrox._core.hooks": ["Handle"],
-    "from ferrox._core.op": ["Op"],
-    "from ferrox._core.random": ["Generator"],
-    "from ferrox._core.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand"],
+    "from ferrox._core.graph.node": ["Node"],
+    "from ferrox._core.graph.hooks": ["Handle"],
+    "from ferrox._core.graph.op": ["Op"],
+    "from ferrox._core.tensor.generator": ["Generator"],
+    "from ferrox._core.api.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand"],
 }
 ALIASES = """\
 _Device: TypeAlias = _device | str | _int
@@ -256,7 +256,7 @@ def files():
         f"class {name}(NamedTuple):\n" + "".join(f"    {field}: Tensor\n" for field in value._fields)
         for name, value in vars(ferrox.return_types).items() if isinstance(value, type)
     ]
-    made["_core/tensorclass"] = ALIASES + made["_core/tensorclass"]
+    made["_core/api/tensorclass"] = ALIASES + made["_core/api/tensorclass"]
     rows = {name for name, op in operators().items() if op.row.get("public", True) is True}
     made["__init__"] = package_stub(ferrox, sorted({*dir(ferrox), *rows, "__version__"}), ferrox._modules)
     made["autograd/__init__"] = package_stub(autograd, autograd.__all__, autograd._MODULES) + listed(autograd.__all__)

@@ -2,8 +2,8 @@
 
 import importlib
 
-from ferrox._core.engine import backward, grad
-from ferrox._core.graph import graph_stats
+from ferrox._core.graph.engine import backward, grad
+from ferrox._core.graph.node import graph_stats
 from ferrox.autograd.grad_mode import (
     enable_grad,
     inference_mode,

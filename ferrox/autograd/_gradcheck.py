@@ -4,7 +4,7 @@ import math
 import warnings
 
 import ferrox as fx
-from ferrox._core.engine import grad as _grad
+from ferrox._core.graph.engine import grad as _grad
 from ferrox.autograd.grad_mode import enable_grad, no_grad
 
 __all__ = ["GradcheckError", "gradcheck", "gradgradcheck"]

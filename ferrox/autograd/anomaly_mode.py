@@ -3,7 +3,8 @@
 import os
 import warnings
 
-from ferrox._core import anomaly, dispatch, engine, graph
+from ferrox._core.graph import anomaly, engine, node as graph
+from ferrox._core.door import dispatch
 
 __all__ = ["detect_anomaly", "is_anomaly_enabled", "set_detect_anomaly"]
 

@@ -3,9 +3,9 @@
 import functools
 from typing import Any
 
-from ferrox._core.custom import FunctionCtx, apply_function, function_operator
-from ferrox._core.graph import _set_grad_enabled, is_grad_enabled
-from ferrox._core.op import Op
+from ferrox._core.api.custom import FunctionCtx, apply_function, function_operator
+from ferrox._core.graph.node import _set_grad_enabled, is_grad_enabled
+from ferrox._core.graph.op import Op
 
 __all__ = ["Function", "FunctionCtx", "once_differentiable"]
 

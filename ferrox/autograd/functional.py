@@ -4,7 +4,7 @@ For transformations of functions into functions see `ferrox.func`.
 """
 
 import ferrox as fx
-from ferrox._core.engine import grad as _grad
+from ferrox._core.graph.engine import grad as _grad
 from ferrox.autograd.grad_mode import enable_grad
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ferrox._core.graph import _set_grad_enabled, _set_persist, is_grad_enabled
+from ferrox._core.graph.node import _set_grad_enabled, _set_persist, is_grad_enabled
 
 __all__ = ["enable_grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "saved_values",
            "set_grad_enabled"]

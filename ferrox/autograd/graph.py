@@ -3,8 +3,8 @@
 import contextlib
 from collections import namedtuple
 
-from ferrox._core import packing
-from ferrox._core.graph import Node, graph_stats
+from ferrox._core.graph import packing
+from ferrox._core.graph.node import Node, graph_stats
 
 __all__ = ["GradientEdge", "Node", "disable_saved_tensors_hooks", "get_gradient_edge", "graph_stats", "leaves",
            "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks", "walk"]
@@ -160,7 +160,7 @@ def register_multi_grad_hook(tensors, fn, *, mode="all"):
     handle
         With `remove()`.
     """
-    from ferrox._core import engine
+    from ferrox._core.graph import engine
 
     if mode not in ("all", "any"):
         raise ValueError(f'mode must be "all" or "any", got {mode!r}')

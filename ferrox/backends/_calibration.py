@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from ferrox._core import placement as _placement
+from ferrox._core.door import placement as _placement
 
 __all__ = ["Calibration", "cache_file", "load", "machine", "measure", "store"]
 
@@ -160,7 +160,7 @@ def measure(**sizes):
     def on_gpu(call, repeat):
         return _gpu_seconds(fx, call, repeat)
 
-    state = {device: fx._core.random.default_generator(device).get_state() for device in ("cpu", "cuda")}
+    state = {device: fx._core.tensor.generator.default_generator(device).get_state() for device in ("cpu", "cuda")}
     with fx.no_grad():
         call, unit = [], {kind: [] for kind in _placement.KIND_NAMES}
         for device, seconds in (("cpu", _host_seconds), ("cuda", on_gpu)):
@@ -179,7 +179,7 @@ def measure(**sizes):
         bytes = here.numel() * here.element_size()
         byte = tuple(max(copy - once, 0.0) / bytes for copy, once in zip(copies, link, strict=True))
     for device, before in state.items():
-        fx._core.random.default_generator(device).set_state(before)
+        fx._core.tensor.generator.default_generator(device).set_state(before)
     return Calibration(
         call=tuple(call), unit={kind: tuple(pair) for kind, pair in unit.items()}, link=link, byte=byte, submit=submit,
         machine=machine(), measured=datetime.date.today().isoformat(),

@@ -24,8 +24,8 @@ import sys
 import threading
 from typing import NamedTuple
 
-from ferrox._core import placement as _placement
-from ferrox._core import residence as _residence
+from ferrox._core.door import placement as _placement
+from ferrox._core.memory import residence as _residence
 from ferrox.backends._calibration import Calibration, cache_file, load, machine, measure, store
 
 __all__ = [

@@ -22,7 +22,7 @@ from ferrox._core.cuda.stream import (
     get_default_stream,
     set_stream,
 )
-from ferrox._core.random import default_generator as _default_generator
+from ferrox._core.tensor.generator import default_generator as _default_generator
 from ferrox.cuda.graphs import graph, make_graphed_callables
 
 __all__ = [

@@ -5,7 +5,7 @@ Operators of the engine are taken over at the end; the others are compositions o
 
 # ruff: noqa: F401
 import ferrox as fx
-from ferrox._core.op import operators as _operators
+from ferrox._core.graph.op import operators as _operators
 from ferrox.nn._losses import (
     cosine_embedding_loss,
     cosine_similarity,

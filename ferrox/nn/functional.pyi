@@ -4,7 +4,7 @@ from builtins import float as _float
 from builtins import int as _int
 from collections.abc import Callable, Sequence
 from ferrox._core.dtype import dtype as _dtype
-from ferrox._core.tensorclass import Tensor, _Dims, _Operand
+from ferrox._core.api.tensorclass import Tensor, _Dims, _Operand
 
 __all__ = [
     "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",

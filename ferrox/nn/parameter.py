@@ -1,7 +1,7 @@
 """Parameters: tensors that a module registers and an optimiser trains."""
 
 import ferrox as fx
-from ferrox._core.tensor import as_subclass
+from ferrox._core.tensor.base import as_subclass
 
 __all__ = ["Parameter"]
 

@@ -7,8 +7,8 @@ import sys
 import time
 import warnings
 
-from ferrox._core import dispatch as _door
-from ferrox._core import profile as _recorder
+from ferrox._core.door import dispatch as _door
+from ferrox._core.door import profile as _recorder
 from ferrox.profiler import memory, trace
 from ferrox.profiler.events import STEP, USER, events_of
 

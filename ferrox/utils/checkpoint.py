@@ -10,7 +10,7 @@ import weakref
 
 import ferrox as fx
 from ferrox._core.cuda.graphs import captured_draws, restore_draws, step_is_captured
-from ferrox._core.random import default_places, restore_places
+from ferrox._core.tensor.generator import default_places, restore_places
 from ferrox.autograd.grad_mode import enable_grad, is_grad_enabled
 from ferrox.autograd.graph import saved_tensors_hooks
 

@@ -1,7 +1,7 @@
 """The graph behind a tensor as plain vertices and edges, for every format of this package."""
 
 import ferrox as fx
-from ferrox._core.graph import Node
+from ferrox._core.graph.node import Node
 
 __all__ = ["Edge", "Picture", "Vertex", "picture_of"]
 

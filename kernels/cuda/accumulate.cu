@@ -1,4 +1,4 @@
-/* Accumulating through index arrays, in the order of the index (cpu/indexed.pyx, Note [Order of accumulation]).
+/* Accumulating through index arrays, in the order of the index (cpu/index_walk.pyx, Note [Order of accumulation]).
  *
  * Note [Runs]
  * The positions are sorted by key, stable, so that the terms of one place of x are a run, in the order of the index.

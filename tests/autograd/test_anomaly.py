@@ -3,7 +3,7 @@
 import pytest
 
 import ferrox as fx
-from ferrox._core import anomaly
+from ferrox._core.graph import anomaly
 
 pytestmark = pytest.mark.filterwarnings("ignore:Anomaly Detection")
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
-from ferrox._core import threads
-from ferrox._core.backend import run_kernel
+from ferrox._core.door import threads
+from ferrox._core.door.backend import run_kernel
 
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-12, "atol": 1e-12},
              "float16": {"rtol": 4e-3, "atol": 1e-2}}

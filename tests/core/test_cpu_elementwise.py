@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu  # noqa: F401
-from ferrox._core.backend import run_kernel
+from ferrox._core.door.backend import run_kernel
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -110,7 +110,7 @@ def test_comparison_in_place_and_scalars(case, compute):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_outputs_leave_the_caches(offset, threads):
     """Sizes above the switch to non-temporal stores, at unaligned addresses, transposed, with short rows."""
-    from ferrox._core.threads import set_num_threads
+    from ferrox._core.door.threads import set_num_threads
 
     set_num_threads(threads)
     n = 1 << 23

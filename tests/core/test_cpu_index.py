@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ferrox._core.cpu.indexing  # noqa: F401  (registers the kernels)
-from ferrox._core.backend import run_kernel
-from ferrox._core.cpu.box import set_grain
-from ferrox._core.threads import set_num_threads
+import ferrox._core.cpu.index_kernels  # noqa: F401  (registers the kernels)
+from ferrox._core.door.backend import run_kernel
+from ferrox._core.cpu.strided import set_grain
+from ferrox._core.door.threads import set_num_threads
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")

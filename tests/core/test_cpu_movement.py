@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu.movement  # noqa: F401  (registers the kernels)
-from ferrox._core.backend import run_kernel
-from ferrox._core.cpu.box import set_grain
-from ferrox._core.threads import set_num_threads
+from ferrox._core.door.backend import run_kernel
+from ferrox._core.cpu.strided import set_grain
+from ferrox._core.door.threads import set_num_threads
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
-from ferrox._core import threads
-from ferrox._core.backend import run_kernel
+from ferrox._core.door import threads
+from ferrox._core.door.backend import run_kernel
 
 SHAPES = [(1,), (3, 5), (), (64,), (1000, 7), (0, 3), (300, 100)]
 

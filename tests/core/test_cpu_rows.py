@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401
-from ferrox._core import threads
-from ferrox._core.backend import run_kernel
+from ferrox._core.door import threads
+from ferrox._core.door.backend import run_kernel
 
 RTOL = {"float32": 3e-6, "float64": 2e-14, "float16": 2e-3}
 SHAPES = [

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu  # noqa: F401
-from ferrox._core.backend import run_kernel
-from ferrox._core.threads import get_num_threads, set_num_threads
+from ferrox._core.door.backend import run_kernel
+from ferrox._core.door.threads import get_num_threads, set_num_threads
 
 SHAPES = st.one_of(
     st.lists(st.integers(0, 7), min_size=1, max_size=4),

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 import ferrox._core.cpu.search
 import ferrox._core.cpu.select
 import ferrox._core.cpu.sort  # noqa: F401  (the imports register the kernels)
-from ferrox._core.backend import run_kernel
-from ferrox._core.cpu.box import set_grain
-from ferrox._core.threads import set_num_threads
+from ferrox._core.door.backend import run_kernel
+from ferrox._core.cpu.strided import set_grain
+from ferrox._core.door.threads import set_num_threads
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")

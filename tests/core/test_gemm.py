@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu as cpu
-from ferrox._core import threads
-from ferrox._core.backend import run_kernel
+from ferrox._core.door import threads
+from ferrox._core.door.backend import run_kernel
 
 try:
     import ml_dtypes

@@ -356,7 +356,7 @@ class Named(fx.Tensor):
 
 
 def test_subclass_pickles_with_its_attributes():
-    from ferrox._core.tensor import as_subclass
+    from ferrox._core.tensor.base import as_subclass
 
     tensor = as_subclass(fx.ones(2), Named)
     tensor.label = "weights"

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import ferrox._core.cpu as cpu
-from ferrox._core.backend import run_kernel
-from ferrox._core.threads import get_num_threads, set_num_threads
+from ferrox._core.door.backend import run_kernel
+from ferrox._core.door.threads import get_num_threads, set_num_threads
 
 random = importlib.import_module(f"ferrox._core.cpu.{cpu.level}.random")
 
@@ -198,7 +198,7 @@ SCRIPT = """
 import sys
 import ferrox._core.cpu
 import numpy as np
-from ferrox._core.backend import run_kernel
+from ferrox._core.door.backend import run_kernel
 for dtype in (np.float32, np.float64):
     for name, params in (("uniform", (-3.0, 1.7)), ("normal", (0.3, 1.9)), ("exponential", (0.7,))):
         out = np.empty(5003, dtype)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ferrox as fx
-from ferrox._core.pool import PoolTrace, rounded
+from ferrox._core.memory.pool import PoolTrace, rounded
 
 
 def test_size_classes_hold_the_request_and_waste_little():
@@ -115,7 +115,7 @@ assert fx.zeros(1 << 20).sum().item() == 0
 
 def test_cached_memory_is_bounded():
     """Tensors of ever other sizes must not pile up as free blocks."""
-    from ferrox._core.storage import pool
+    from ferrox._core.memory.storage import pool
 
     limit, pool().cache_limit = pool().cache_limit, 1 << 22
     try:

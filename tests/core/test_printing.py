@@ -114,7 +114,7 @@ def test_parameter_and_subclass():
     class Named(fx.Tensor):
         pass
 
-    from ferrox._core.tensor import as_subclass
+    from ferrox._core.tensor.base import as_subclass
 
     assert repr(as_subclass(fx.ones(2), Named)) == "Named([1., 1.])"
 

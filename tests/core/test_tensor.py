@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ferrox as fx
-from ferrox._core.tensor import as_subclass
+from ferrox._core.tensor.base import as_subclass
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 rng = np.random.default_rng(5)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import ferrox._core.cpu  # noqa: F401  (registers the kernels)
-from ferrox._core import threads
-from ferrox._core.backend import run_kernel
+from ferrox._core.door import threads
+from ferrox._core.door.backend import run_kernel
 
 AVAILABLE = threads._available()
 
@@ -53,7 +53,7 @@ def test_not_an_integer(count):
         threads.set_num_threads(count)
 
 
-SHOW = "from ferrox._core import threads; print(threads.get_num_threads())"
+SHOW = "from ferrox._core.door import threads; print(threads.get_num_threads())"
 
 
 def test_environment():
@@ -113,8 +113,8 @@ def test_quota_rounds_up(monkeypatch):
 FORK = """
     import os, sys, numpy as np
     import ferrox._core.cpu as cpu
-    from ferrox._core import threads
-    from ferrox._core.backend import run_kernel
+    from ferrox._core.door import threads
+    from ferrox._core.door.backend import run_kernel
     a = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
     def product():
         out = np.empty_like(a)
@@ -154,7 +154,7 @@ def test_one_pool_for_products_and_blas():
     code = """
         import os, numpy as np
         import ferrox._core.cpu as cpu
-        from ferrox._core.backend import run_kernel
+        from ferrox._core.door.backend import run_kernel
         a = np.ones((256, 256), np.float32)
         out = np.empty_like(a)
         def count():

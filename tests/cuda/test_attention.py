@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import ferrox as fx
-from ferrox._core.backend import run_kernel
+from ferrox._core.door.backend import run_kernel
 
 from .test_elementwise import OnDevice
 

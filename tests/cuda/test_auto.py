@@ -10,7 +10,7 @@ from devices import FRESH, SAMPLED, agree, run, tensors
 from samples import ROWS, calls, outputs
 
 import ferrox as fx
-from ferrox._core import placement
+from ferrox._core.door import placement
 
 KINDS = ("elementwise", "transcendental", "random", "reduction", "rows", "scan", "order", "product", "attention")
 auto = fx.backends.auto

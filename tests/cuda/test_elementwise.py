@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ferrox as fx
-from ferrox._core.backend import kernels, run_kernel
+from ferrox._core.door.backend import kernels, run_kernel
 from ferrox._core.cpu.table import loop_names
 
 fx.zeros(1, device="cuda")  # opens the backend, where there is one: its kernels are listed below

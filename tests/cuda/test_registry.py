@@ -9,7 +9,7 @@ from devices import FRESH, SAMPLED, agree, run, tensors
 from samples import ROWS, calls, outputs
 
 import ferrox as fx
-from ferrox._core.backend import kernels
+from ferrox._core.door.backend import kernels
 
 CPU, CUDA = 0, 1        # device types
 DTYPES = {"float32": 4e-6, "float64": 1e-12, "float16": 2e-3, "bfloat16": 2e-2}

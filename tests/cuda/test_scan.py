@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ferrox as fx
-from ferrox._core.backend import run_kernel
+from ferrox._core.door.backend import run_kernel
 
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
 FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ferrox as fx
-from ferrox._core.backend import run_kernel
+from ferrox._core.door.backend import run_kernel
 
 NAMES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 

@@ -5,7 +5,7 @@ import pytest
 
 import ferrox as fx
 from ferrox import nn
-from ferrox._core.random import default_generator
+from ferrox._core.tensor.generator import default_generator
 
 
 class Net(nn.Module):

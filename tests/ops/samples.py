@@ -7,7 +7,7 @@ import scipy.special
 import scipy.stats
 
 import ferrox as fx
-from ferrox._core.op import operators
+from ferrox._core.graph.op import operators
 
 # The kernels behind other rows, which have no name of their own outside.
 INTERNAL = {

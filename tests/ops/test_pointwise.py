@@ -420,7 +420,7 @@ def test_out():
 
 def test_numbers_stay_numbers():
     seen = []
-    from ferrox._core import dispatch
+    from ferrox._core.door import dispatch
 
     watcher = dispatch.watch(lambda name, kernel, outputs, inputs, seconds: seen.append((kernel, inputs)))
     try:

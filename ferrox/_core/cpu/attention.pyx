@@ -14,7 +14,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_row, exp_down, log, real, row_max, row_sum
 from ferrox._core.cpu.rows cimport int64_t, load_flat, load_row, over_rows, row_worker, store_one, store_row
 

@@ -3,7 +3,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, fx_backend
-from ferrox._core.backend cimport provide_backend
+from ferrox._core.door.backend cimport provide_backend
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)

@@ -11,7 +11,7 @@ are summed side by side.
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_CPU, FX_F32, FX_F64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_centred, real, row_sum, sqrt, square_sum
 from ferrox._core.cpu.rows cimport deliver, int64_t, load_flat, load_one, over_rows, row_worker, store_one, target
 

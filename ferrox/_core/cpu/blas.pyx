@@ -9,7 +9,7 @@ from libc.string cimport memmove
 
 from ferrox._core.abi cimport FX_F32, FX_F64
 from ferrox._core.cpu.matmul cimport gemm_product, provide_blas
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.threads cimport num_threads
 
 cdef extern from "cblas.h" nogil:
     enum CBLAS_ORDER:

@@ -12,7 +12,7 @@ from libc.stdlib cimport llabs
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array
 from ferrox._core.cpu.table cimport casts, fx_loop
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.threads cimport num_threads
 
 cdef extern from "fx/stream.h" nogil:
     void fx_stream_copy(void *to, const void *source, size_t bytes)

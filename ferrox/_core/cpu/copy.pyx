@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F64, FX_I64, \
     FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, fx_loop, selects
 

@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, \
     FX_ERROR_TYPE, FX_F16, FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_scalar
-from ferrox._core.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide
+from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide
 from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, item_size, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
 

@@ -18,7 +18,7 @@ from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, \
     fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport exp_down, exp_sum, log, real, row_max
 from ferrox._core.cpu.rows cimport deliver, int64_t, load_columns, load_one, load_row, offset_of, over_rows, \
     row_start, row_worker, \

@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, \
     FX_MAX_DIMS, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport implementation, kernel_id, provide
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.backend cimport implementation, kernel_id, provide
+from ferrox._core.door.threads cimport num_threads
 
 cdef extern from "fx/parallel.h" nogil:
     ctypedef void (*fx_team_function)(int thread, int threads, void *argument) noexcept nogil

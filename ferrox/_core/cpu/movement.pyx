@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset
 
 from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_F16, FX_F32, FX_F64, FX_I16,
                                FX_I32, FX_I64, FX_OK, fx_array, fx_call)
-from ferrox._core.backend cimport provide
-from ferrox._core.cpu.box cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over,
+from ferrox._core.door.backend cimport provide
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over,
                                    box_part, box_reset,
                                    copy_bytes, float_to_half, fx_box, half_to_float, itemsize, scratch,
                                    scratch_free, stride_of, threads_for)

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_F64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport gradient_sums, real, row_sum, sqrt, square_sum
 from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_flat, load_one, over_rows, row_worker, \
     store_flat, store_one, stream_add, stream_close, stream_open, streamer, target

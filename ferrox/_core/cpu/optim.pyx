@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F32, FX_F64, \
     fx_array, fx_call, fx_scalar
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport real, sqrt, square_sum
 from ferrox._core.cpu.rows cimport int64_t, load_flat, load_one, over_rows, row_worker, store_flat, store_one
 

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_U8
-from ferrox._core.cpu.box cimport itemsize
+from ferrox._core.cpu.strided cimport itemsize
 
 ctypedef fused raw:
     uint8_t

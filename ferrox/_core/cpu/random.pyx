@@ -20,10 +20,10 @@ from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, \
     FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.blocks cimport item_size
 from ferrox._core.cpu.table cimport casts
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.threads cimport num_threads
 
 cdef extern from "fx/parallel.h" nogil:
     ctypedef void (*fx_team_function)(int thread, int threads, void *argument) noexcept nogil

@@ -22,10 +22,10 @@ from libc.stdlib cimport free, llabs, malloc
 
 from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
     FX_I64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport MAX_KERNELS, kernel_id, provide
+from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.threads cimport num_threads
 
 cdef enum:
     COLUMNS = 1024        # states of one unit of work

@@ -3,7 +3,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, intptr_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core cimport threads
+from ferrox._core.door cimport threads
 from ferrox._core.abi cimport FX_ERROR_MEMORY, FX_F64, FX_OK, FX_CONTIGUOUS, fx_array, fx_call
 
 cdef extern from "fx/rows.h" namespace "fx" nogil:

@@ -15,10 +15,10 @@ from libc.stdlib cimport llabs
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_OK, FX_U8, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
-from ferrox._core.threads cimport num_threads
+from ferrox._core.door.threads cimport num_threads
 
 cdef enum:
     TILE = 1024   # items scanned between two moves

@@ -7,8 +7,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK,
                                fx_array, fx_call)
-from ferrox._core.backend cimport provide
-from ferrox._core.cpu.box cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
+from ferrox._core.door.backend cimport provide
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
                                    fx_box, fx_wide, itemsize, threads_for, wide_close, wide_open)
 
 ctypedef fused number:

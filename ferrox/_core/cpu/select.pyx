@@ -19,10 +19,10 @@ from libc.string cimport memcpy, memset
 
 from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32,
                                FX_F64, FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call)
-from ferrox._core.backend cimport provide
-from ferrox._core.cpu.box cimport (box_add, box_collapse, box_next, box_over, box_reset, fx_box, half_to_float,
+from ferrox._core.door.backend cimport provide
+from ferrox._core.cpu.strided cimport (box_add, box_collapse, box_next, box_over, box_reset, fx_box, half_to_float,
                                    itemsize, pack, scratch, scratch_free)
-from ferrox._core.cpu.indexed cimport check_index
+from ferrox._core.cpu.index_walk cimport check_index
 
 ctypedef fused word:
     uint8_t

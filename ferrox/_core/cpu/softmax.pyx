@@ -9,7 +9,7 @@ Short rows are transposed into such tiles.  A row whose elements are all -inf gi
 from libc.math cimport INFINITY
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.lanes cimport dot_row, exp, exp_down, exp_row, exp_sum, log, real, row_max, row_sum
 from ferrox._core.cpu.rows cimport STREAM_BYTES, deliver, int64_t, load_columns, load_row, over_rows, row_start, \
     row_worker, store_columns, stream_add, stream_close, stream_open, streamer, target

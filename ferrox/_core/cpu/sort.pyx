@@ -16,8 +16,8 @@ from libc.string cimport memcpy
 
 from ferrox._core.abi cimport (FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F32, FX_F64, FX_I8, FX_I16,
                                FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call)
-from ferrox._core.backend cimport provide
-from ferrox._core.cpu.box cimport (box_add, box_axis, box_next, box_numel, box_over, box_part, box_remove, box_reset,
+from ferrox._core.door.backend cimport provide
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_next, box_numel, box_over, box_part, box_remove, box_reset,
                                    fx_box, itemsize, scratch, scratch_free, size_of, stride_of, threads_for)
 from ferrox._core.cpu.order cimport (PACKED, PLAIN, key_kind, kind_of, load_keys, order_keys, select_key, sort_words)
 

@@ -1,6 +1,6 @@
 # Contiguous inner loops of the elementwise kernels, by kernel number and compute dtype.  See table.pyx.
 from ferrox._core.abi cimport FX_DTYPES
-from ferrox._core.backend cimport MAX_KERNELS
+from ferrox._core.door.backend cimport MAX_KERNELS
 
 # o[i] = f(x[i], y[i], z[i]; p): operands contiguous, in the compute dtype; o in the compute dtype or bool (uint8).
 # o may be x, y or z itself, but never overlaps them otherwise.  p always holds at least four values.

@@ -2,7 +2,7 @@
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
-from ferrox._core.backend cimport MAX_KERNELS, kernel_id, kernel_name
+from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, kernel_name
 
 ctypedef fused integer:
     int8_t

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 
 from ferrox._core.cuda.contract cimport fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistics
-from ferrox._core.cuda.heap cimport fx_allocator
+from ferrox._core.cuda.allocator_state cimport fx_allocator
 
 # Streams are identities: a handle must not come to mean another stream while memory is cached for it.
 # A tag (who asks: an operator's name, a user's label) is a C string that lives as long as the allocator, or NULL.

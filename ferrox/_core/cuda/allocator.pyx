@@ -54,7 +54,7 @@ from ferrox._core.cuda.contract cimport (
     ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, HOST_MEMORY, INACTIVE_SPLIT, INACTIVE_SPLIT_BYTES,
     REQUESTED_BYTES, STATISTICS, UNLIMITED, fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistic,
     fx_statistics)
-from ferrox._core.cuda.heap cimport (
+from ferrox._core.cuda.allocator_state cimport (
     arena_of, capture, copy_state, count, drop_pools, drop_segment, free_block, fx_allocator, give_back, hold, note_use,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, settle, take_segment)
 from ferrox._core.cuda.segments cimport (

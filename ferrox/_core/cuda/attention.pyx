@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, \
     FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.copying cimport copy
 from ferrox._core.cuda.dense cimport dense, elsewhere

@@ -4,7 +4,7 @@ none.
 """
 from ferrox._core import errors
 from ferrox._core.abi cimport FX_CUDA, fx_backend
-from ferrox._core.backend cimport provide_backend
+from ferrox._core.door.backend cimport provide_backend
 from ferrox._core.cuda import device_memory, elementwise, module
 # Each of these provides its kernels when it is imported.
 from ferrox._core.cuda import attention, copying, indexing, loss, matmul, movement, norm, optim, random  # no-cython-lint
@@ -17,7 +17,7 @@ from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport driver_call, faultless
 from ferrox._core.cuda.transfer cimport transfer
-from ferrox._core.device cimport device as device_class, device_object
+from ferrox._core.door.device cimport device as device_class, device_object
 
 cdef fx_backend _backend
 

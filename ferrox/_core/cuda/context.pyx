@@ -7,7 +7,7 @@ from ferrox._core.cuda.abi cimport CUcontext, CUresult
 from ferrox._core.cuda.capturing cimport may_wait_for_device, relax, restore
 from ferrox._core.cuda.driver cimport check, cu, open_driver, usable
 from ferrox._core.cuda.driver import why_not as driver_missing
-from ferrox._core.device cimport device as device_class
+from ferrox._core.door.device cimport device as device_class
 
 cdef extern from *:
     """

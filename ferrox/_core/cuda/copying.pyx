@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I64, FX_MAX_DIMS, \
     FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport kernel_id, provide
+from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
 from ferrox._core.cuda.driver cimport cu

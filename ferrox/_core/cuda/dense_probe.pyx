@@ -3,7 +3,7 @@
 out, kept, x: x is copied to out, both in call.dtype; kept's first element becomes its last one.
 """
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_VALUE, FX_HOST_SCALAR, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind
 from ferrox._core.cuda.dense cimport dense

@@ -20,7 +20,7 @@ from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
 from ferrox._core.cuda.contract cimport (
     ALLOCATED_BYTES, HOST_MEMORY, fx_memory_source, fx_out_of_memory, fx_statistics)
 from ferrox._core.cuda.driver cimport CUDA_ERROR_NOT_READY, CUDA_ERROR_OUT_OF_MEMORY, CUDA_FORKED, cu, noted, usable
-from ferrox._core.cuda.heap cimport free_snapshot, fx_allocator
+from ferrox._core.cuda.allocator_state cimport free_snapshot, fx_allocator
 from ferrox._core.cuda.memory cimport CachingAllocator, raise_allocation
 from ferrox._core.cuda.module cimport driver_call, launch_error
 from ferrox._core.cuda.stream cimport Stream, current_stream

@@ -7,7 +7,7 @@ the call, and its context is whole.  Of several faults before a wait the first o
 """
 from libc.string cimport memset
 
-from ferrox._core.backend cimport kernel_name
+from ferrox._core.door.backend cimport kernel_name
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.capturing cimport relax, restore
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind

@@ -27,10 +27,10 @@ from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_error, launch_shape
 from ferrox._core.cuda.pinned cimport pinned_forget
 from ferrox._core.cuda.stream cimport current_stream
-from ferrox._core.device cimport device as _device
+from ferrox._core.door.device cimport device as _device
 from ferrox._core.errors cimport raise_memory
-from ferrox._core.random cimport Generator
-from ferrox._core cimport random as _random
+from ferrox._core.tensor.generator cimport Generator
+from ferrox._core.tensor cimport generator as _random
 
 from ferrox._core.cuda import device_memory
 

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport implementation, kernel_id, provide
+from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.cuda.dense cimport elsewhere
 from ferrox._core.cuda.gemm cimport multiply
 from ferrox._core.cuda.product cimport A, B, C, D, product

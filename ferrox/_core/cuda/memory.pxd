@@ -1,6 +1,6 @@
 # The caching allocator as a Python object.  See memory.pyx.
 from ferrox._core.cuda.contract cimport fx_out_of_memory
-from ferrox._core.cuda.heap cimport fx_allocator
+from ferrox._core.cuda.allocator_state cimport fx_allocator
 
 cdef class CachingAllocator:
     cdef fx_allocator *state

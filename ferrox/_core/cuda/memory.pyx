@@ -16,7 +16,7 @@ from ferrox._core.cuda.allocator cimport (
 from ferrox._core.cuda.contract cimport (
     HOST_MEMORY, STATISTICS, UNLIMITED, block_copy, fx_memory_source, fx_out_of_memory, fx_snapshot, fx_statistics,
     segment_copy)
-from ferrox._core.cuda.heap cimport free_snapshot, fx_allocator
+from ferrox._core.cuda.allocator_state cimport free_snapshot, fx_allocator
 
 from ferrox._core.cuda import report
 from ferrox._core.errors import OutOfMemoryError

@@ -1,14 +1,14 @@
 # distutils: language = c++
 """Kernels that move data, on the GPU: arrays, params and semantics of cpu/movement.pyx and cpu/copy.pyx.
 
-cat, tril, triu, where, arange, linspace; strided_add is in indexing.pyx.  Elements are moved as words of their size,
+cat, tril, triu, where, arange, linspace; strided_add is in index_kernels.pyx.  Elements are moved as words of their size,
 rows of cat as the widest words that all of its inputs allow.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
     FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
-from ferrox._core.backend cimport kernel_id, provide
+from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, \
     FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense, elsewhere
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
 from ferrox._core.cuda.scratch cimport scratch, scratch_free

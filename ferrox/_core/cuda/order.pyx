@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_OK, fx_array, fx_call, fx_kernel
-from ferrox._core.backend cimport implementation
+from ferrox._core.door.backend cimport implementation
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
 from ferrox._core.cuda.driver cimport cu

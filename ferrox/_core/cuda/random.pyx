@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
     FX_I64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.capturing cimport captured_state, captures, may_wait, set_captured_state
 from ferrox._core.cuda.context cimport bind
 from ferrox._core.cuda.dense cimport dense

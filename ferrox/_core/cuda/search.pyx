@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, \
     FX_OK, FX_U8, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport launch_elements

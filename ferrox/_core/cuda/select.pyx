@@ -9,10 +9,10 @@ from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, \
     FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.fault cimport fault_record
-from ferrox._core.cuda.indexed cimport add_at
+from ferrox._core.cuda.index_walk cimport add_at
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport FX_TILE, blocks_for, launch_blocks, launch_elements, prefix_sums, refused, \
     set_bytes

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
-from ferrox._core.backend cimport kernel_id, provide
+from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.long_rows cimport run_long_rows
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel

@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
     FX_OK, FX_U8, fx_array, fx_call
-from ferrox._core.backend cimport provide
+from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport FX_SHORT_ROW, FX_TILE, blocks_for, close_pairs, launch_blocks, launch_elements, \

@@ -3,8 +3,8 @@ from builtins import bool as _bool
 from builtins import float as _float
 from builtins import int as _int
 from typing import Any, Self
-from ferrox._core.device import device as _device
-from ferrox._core.tensorclass import _Device
+from ferrox._core.door.device import device as _device
+from ferrox._core.api.tensorclass import _Device
 
 class Stream:
     def __init__(self, device: _Device | None = None, priority: _int = 0) -> None: ...

@@ -97,7 +97,7 @@ cdef class Stream:
     @property
     def device(self):
         """The stream's device."""
-        from ferrox._core.device import device
+        from ferrox._core.door.device import device
 
         return device("cuda", self.device_index)
 

@@ -14,8 +14,8 @@ from ferrox._core.cuda.context cimport MAX_DEVICES, bind, open_devices
 from ferrox._core.cuda.device_memory cimport usage
 from ferrox._core.cuda.driver cimport check, cu, noted, usable
 from ferrox._core.cuda.stream cimport current_stream
-from ferrox._core cimport profile
-from ferrox._core.profile import now
+from ferrox._core.door cimport profile
+from ferrox._core.door.profile import now
 
 cdef enum:
     WITH_TIMING = 0

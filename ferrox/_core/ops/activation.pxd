@@ -1,5 +1,5 @@
 # Fused gradients of activations, for the operators that apply one to what they make.  See activation.pyx.
-from ferrox._core.op cimport Op
+from ferrox._core.graph.op cimport Op
 
 cdef Op THRESHOLD_BACKWARD
 cdef Op GELU_ERF_BACKWARD

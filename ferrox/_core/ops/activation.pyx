@@ -1,18 +1,18 @@
 """Activations: rectifiers, exponential linear units, and those that weigh x by a distribution function.
 
-See squash.pyx.
+See activation_soft.pyx.
 """
 from ferrox._core.abi cimport FX_BOOL, FX_U8
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, mul, square, sub
 from ferrox._core.ops.elementwise cimport SAME, apply1, apply2p
 from ferrox._core.ops.family cimport inner, unary
 from ferrox._core.ops.logic cimport le, where
 from ferrox._core.ops.pointwise cimport exp, sigmoid, tanh
-from ferrox._core.ops.squash cimport activated, first_vjp, second_vjp, softplus
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.ops.activation_soft cimport activated, first_vjp, second_vjp, softplus
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef tuple NONE = (0, 0, 0)
 

@@ -1,6 +1,6 @@
 # Arithmetic, for gradient rules.  See arithmetic.pyx.
-from ferrox._core.graph cimport Node
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.graph.node cimport Node
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase full_like(TensorBase like, double value)
 cdef object flat_vjp(Node n, object g)

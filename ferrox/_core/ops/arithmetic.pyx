@@ -4,17 +4,17 @@ from cpython.float cimport PyFloat_Check
 from cpython.object cimport PyObject
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F64, FX_HOST_SCALAR, fx_array
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.engine cimport operators
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, row
+from ferrox._core.graph.engine cimport operators
+from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, row
 from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply2p, apply3, apply3p, \
     apply_in_place, is_number
 from ferrox._core.ops.family cimport binary, inner, ternary, unary
-from ferrox._core.tensor cimport TensorBase, new_like
+from ferrox._core.tensor.base cimport TensorBase, new_like
 
 cdef Op ADD, SUB, MUL, DIV, NEG, SQUARE, RECIPROCAL, SQRT, RSQRT, ABS, SIGN
 cdef int _fill = kernel_id("fill")

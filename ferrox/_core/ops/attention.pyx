@@ -5,17 +5,17 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_F32, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_input, saved_output, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import operators, row
+from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_input, saved_output, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
 from ferrox._core.ops.matmul cimport matmul
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport expand, to_dtype, transpose
-from ferrox._core.tensor cimport TensorBase, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _sdpa_backward = kernel_id("sdpa_backward")
 

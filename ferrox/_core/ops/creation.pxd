@@ -1,7 +1,7 @@
 # Fresh tensors, for the modules above.  See creation.pyx.
 from libc.stdint cimport int64_t
 
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 # What the factories' keywords mean.
 cdef int read_shape(str name, tuple args, object size, int64_t *shape) except -1

@@ -6,14 +6,14 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
-from ferrox._core.device cimport as_device, device as _device
+from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport as_dtype, default_dtype, dtype_name, dtype_object
-from ferrox._core.graph cimport note_change
-from ferrox._core.interchange import _numpy_tensor, frombuffer
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
-from ferrox._core.tensor cimport TensorBase, alias, check_writable, new_tensor, set_data
-from ferrox._core.values cimport converted, element, fill, moved, tensor_of, with_grad
+from ferrox._core.graph.node cimport note_change
+from ferrox._core.tensor.interchange import _numpy_tensor, frombuffer
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
+from ferrox._core.tensor.base cimport TensorBase, alias, check_writable, new_tensor, set_data
+from ferrox._core.tensor.values cimport converted, element, fill, moved, tensor_of, with_grad
 
 cdef Op _OUT = Op("out")
 
@@ -111,7 +111,7 @@ cdef TensorBase _from_data(str name, object data, object dtype, object place, bi
     elif not isinstance(data, (list, tuple, int, float)):
         source = _numpy_tensor(data)
         if source is None and hasattr(data, "__cuda_array_interface__"):
-            from ferrox._core.dlpack import from_cuda_array
+            from ferrox._core.api.dlpack import from_cuda_array
 
             source = from_cuda_array(data)
     if source is None:
@@ -209,11 +209,11 @@ def _asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
     elif not isinstance(obj, (list, tuple, int, float)):
         shares = _numpy_tensor(obj)
         if shares is None and hasattr(obj, "__dlpack__"):
-            from ferrox._core.dlpack import from_dlpack
+            from ferrox._core.api.dlpack import from_dlpack
 
             shares = from_dlpack(obj)
         elif shares is None and hasattr(obj, "__cuda_array_interface__"):
-            from ferrox._core.dlpack import from_cuda_array
+            from ferrox._core.api.dlpack import from_cuda_array
 
             shares = from_cuda_array(obj)
     if shares is None:

@@ -2,14 +2,14 @@
 from cpython.object cimport PyObject
 
 from ferrox._core.abi cimport FX_BOOL, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_output
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_output
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport mul
-from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, new_like
+from ferrox._core.tensor.generator cimport generator_for, reserve
+from ferrox._core.tensor.base cimport TensorBase, new_like
 
 
 cdef object _dropout_vjp(Node n, object cotangents):

@@ -3,8 +3,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport fx_array, fx_scalar
-from ferrox._core.op cimport Op
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.graph.op cimport Op
+from ferrox._core.tensor.base cimport TensorBase
 
 # Dtype rules (Op.kind).
 cdef enum:

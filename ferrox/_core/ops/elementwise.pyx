@@ -9,7 +9,7 @@ counts only when its category (bool < integer < floating) is higher.
 Note [In place].  With no gradient involved the kernel writes over its first input.  Otherwise the operator is recorded
 out of place on a shadow of the target (same memory and history, so that the node does not own the tensor that owns it),
 the result is copied into the target's memory, and the target takes over the result's history.  When the target is a
-view, its base takes over a scatter of that result, and other views find out by `history` (graph.pyx).
+view, its base takes over a scatter of that result, and other views find out by `history` (graph/node.pyx).
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
@@ -20,12 +20,12 @@ from libc.string cimport memcmp
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I64, \
     FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph cimport Node, grad_enabled, history_of, note_change, record
-from ferrox._core.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor cimport TensorBase, alias, apart, check_writable, drop, needs_grad, new_like, new_tensor, \
+from ferrox._core.graph.node cimport Node, grad_enabled, history_of, note_change, record
+from ferrox._core.graph.op cimport MAX_NEEDS, Op
+from ferrox._core.tensor.base cimport TensorBase, alias, apart, check_writable, drop, needs_grad, new_like, new_tensor, \
     set_data, shape_tuple
 
 cdef extern from "Python.h":

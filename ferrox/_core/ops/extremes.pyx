@@ -3,18 +3,18 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
-from ferrox._core.op cimport Op, registry
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
+from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.elementwise cimport as_operand, is_number
-from ferrox._core.ops.gather cimport gather_dim, number_like, scatter_zeros
+from ferrox._core.ops.gather_scatter cimport gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.ordering cimport kth_dim, sort_dim
 from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, named, reduced_like, sum_mask
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype, transpose
-from ferrox._core.tensor cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
 
 
 # max, min

@@ -4,16 +4,16 @@ A row of an elementwise operator is one call:
 
     EXP = unary("exp", REAL, rule(exp_vjp), "o", "np.exp(x)", "t(3, 4)", "e to the power of each element.")
 
-that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (graph.pyx, Note [Saved values]),
+that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (graph/node.pyx, Note [Saved values]),
 NumPy reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`, the method `exp`,
 the in-place method `exp_`, the stub, the docs table and the tests all come from it.
 """
 from cpython.object cimport PyObject
 
-from ferrox._core.op cimport Op, entry_fn
-from ferrox._core.op import row
+from ferrox._core.graph.op cimport Op, entry_fn
+from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, check_out, deliver, shadow_for
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)

@@ -1,12 +1,12 @@
 """Products with what follows them in the same kernel."""
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output
-from ferrox._core.op cimport Op
-from ferrox._core.op import operators, row
+from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.activation cimport GELU_ERF_BACKWARD, THRESHOLD_BACKWARD
 from ferrox._core.ops.elementwise cimport apply2p
 from ferrox._core.ops.matmul cimport addmm_vjp, product_added
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef enum:      # as fx/gemm_args.h numbers them
     RELU = 1

@@ -1,4 +1,4 @@
 # Joining tensors.  See join.pyx.
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase concatenate(list tensors, int dim)

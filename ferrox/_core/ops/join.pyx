@@ -4,15 +4,15 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport promotions
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, operators, row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.shape cimport read_dim, read_int, reshape, to_dtype
-from ferrox._core.ops.window cimport narrow_dim, select_dim, slice_dim, zeros
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.ops.views cimport narrow_dim, select_dim, slice_dim, zeros
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 cdef enum:
     MOST_PARTS = 1 << 24

@@ -1,5 +1,5 @@
 # Comparisons and choosing, for gradient rules.  See logic.pyx.
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase where(object condition, object x, object y)
 cdef TensorBase eq(object a, object b)

@@ -3,18 +3,18 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, operators, row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
 from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
     in_place_operators, is_number, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_tuple
 
 cdef int _all = kernel_id("all")
 

@@ -5,18 +5,18 @@ from libc.math cimport INFINITY
 
 from ferrox._core.abi cimport FX_CPU, FX_F64
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph cimport Node, rule, saved_input, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, rule, saved_input, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport absolute, add, div, full_like, mul, neg, reciprocal, square, sub
-from ferrox._core.ops.bounds cimport clamp_numbers
+from ferrox._core.ops.clamp cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, apply3, apply3p, cast_to
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport all_true, both, ge, le, lt, where
 from ferrox._core.ops.pointwise cimport log, sigmoid
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.squash cimport logsigmoid
-from ferrox._core.tensor cimport TensorBase, shape_tuple
+from ferrox._core.ops.activation_soft cimport logsigmoid
+from ferrox._core.tensor.base cimport TensorBase, shape_tuple
 
 
 # Reduction, size checks

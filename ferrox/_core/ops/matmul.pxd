@@ -1,7 +1,7 @@
 # Matrix products, for gradient rules.  See matmul.pyx.
-from ferrox._core.graph cimport Node
-from ferrox._core.op cimport Op
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.graph.node cimport Node
+from ferrox._core.graph.op cimport Op
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase matmul(object a, object b)
 cdef TensorBase linear(TensorBase x, TensorBase weight, object bias)

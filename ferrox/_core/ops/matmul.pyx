@@ -7,16 +7,16 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, operators, row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, transpose
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 cdef int _check_pair(str name, TensorBase a, TensorBase b) except -1:
@@ -121,7 +121,7 @@ cdef TensorBase matmul(object left, object right):
 
 cdef TensorBase _batched(TensorBase x, list batch):
     """x with its leading dimensions expanded to `batch`, unrecorded."""
-    from ferrox._core.graph import _set_grad_enabled
+    from ferrox._core.graph.node import _set_grad_enabled
 
     shape = batch + list(shape_tuple(&x.a))[x.a.ndim - 2:]
     if shape_tuple(&x.a) == tuple(shape):

@@ -3,15 +3,15 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_MAX_DIMS
 from ferrox._core.dtype cimport dtype, dtype_name, itemsizes
-from ferrox._core.graph cimport grad_enabled, note_change, rule
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, operators, row
+from ferrox._core.graph.node cimport grad_enabled, note_change, rule
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, read_dim, read_int, reshape, \
     reshape_vjp, transpose, view_as, viewed
-from ferrox._core.ops.window cimport narrow_dim, slice_dim
+from ferrox._core.ops.views cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, \
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, \
     strides_of
 
 

@@ -3,16 +3,16 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
 
 from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.op import row
+from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate
-from ferrox._core.random cimport generator_for, reserve
+from ferrox._core.tensor.generator cimport generator_for, reserve
 from ferrox._core.ops.random cimport put
 from ferrox._core.ops.shape cimport read_int
-from ferrox._core.tensor cimport TensorBase, new_tensor
-from ferrox._core.values cimport converted, moved, readable
+from ferrox._core.tensor.base cimport TensorBase, new_tensor
+from ferrox._core.tensor.values cimport converted, moved, readable
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _exponential = kernel_id("random_exponential")

@@ -7,17 +7,17 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_F32, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, note_change, record, record_many, rule, saved_input, saved_output, \
+from ferrox._core.graph.node cimport Node, grad_enabled, note_change, record, record_many, rule, saved_input, saved_output, \
     wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import operators, row
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, mul, neg, sub
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 
 def _call(str name, *args):

@@ -5,12 +5,12 @@ These are not operators of the graph: they run unrecorded and count as an in-pla
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
-from ferrox._core.graph cimport note_change
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
-from ferrox._core.tensor cimport TensorBase, new_tensor, shape_tuple
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
+from ferrox._core.graph.node cimport note_change
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
+from ferrox._core.tensor.base cimport TensorBase, new_tensor, shape_tuple
 
 cdef Op SGD = row("_sgd_step", kernel="sgd_step", public=False, doc="A step of ferrox.optim.SGD.")
 cdef Op ADAM = row("_adam_step", kernel="adam_step", public=False, doc="A step of ferrox.optim.Adam or AdamW.")

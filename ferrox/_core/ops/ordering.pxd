@@ -1,6 +1,6 @@
 # Ordering, for what is built on it.  See ordering.pyx.
 from ferrox._core.abi cimport fx_array
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 from libc.stdint cimport int64_t
 
 cdef tuple sort_dim(TensorBase x, int dim, bint descending, bint stable)

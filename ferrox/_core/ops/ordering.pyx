@@ -6,21 +6,21 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph cimport Node, grad_enabled, record_many, rule, saved_output
-from ferrox._core.op cimport Op, registry
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_output
+from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport as_operand, is_number
-from ferrox._core.ops.gather cimport counting, gather_dim, number_like, scatter_zeros
-from ferrox._core.ops.index_dim cimport index_select_dim
+from ferrox._core.ops.gather_scatter cimport counting, gather_dim, number_like, scatter_zeros
+from ferrox._core.ops.index_select cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport named, reduced_like
 from ferrox._core.ops.scan cimport cumsum_dim
 from ferrox._core.ops.shape cimport contiguous, read_dim, read_int, reshape, to_dtype
-from ferrox._core.ops.window cimport narrow_dim, select_dim, zero_out
-from ferrox._core.tensor cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.ops.views cimport narrow_dim, select_dim, zero_out
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
 
 cdef int _unique_count = kernel_id("unique_count")
 cdef int _unique_values = kernel_id("unique")

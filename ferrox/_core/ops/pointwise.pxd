@@ -1,5 +1,5 @@
 # Functions of one element, for gradient rules.  See pointwise.pyx.
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase exp(object x)
 cdef TensorBase log(object x)

@@ -1,17 +1,17 @@
 """Functions of one element or two: exponentials, circles, rounding, special functions."""
 from libc.math cimport INFINITY
 
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import alias_row, row
+from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import alias_row, row
 from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg, reciprocal, rsqrt, sign, square, sub
-from ferrox._core.ops.bounds cimport clamp_numbers
+from ferrox._core.ops.clamp cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
 from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef double PI = 3.141592653589793
 cdef double LN2 = 0.6931471805599453

@@ -1,4 +1,4 @@
 # Powers, for gradient rules.  See power.pyx.
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef TensorBase power(object x, object e)

@@ -4,16 +4,16 @@ from libc.math cimport INFINITY
 
 from ferrox._core.abi cimport FX_F64
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph cimport Node, rule, saved_input, saved_output, wants
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport full_like, mul, reciprocal, rsqrt, sqrt, square, sub
 from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, as_operand, is_number
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport both, either, eq, ge, isnan, where
 from ferrox._core.ops.pointwise cimport log
 from ferrox._core.ops.shape cimport to_dtype
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.tensor.base cimport TensorBase
 
 
 # g e x^(e - 1), zero where e is

@@ -4,19 +4,19 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
     FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
-from ferrox._core.graph cimport grad_enabled, note_change, set_grad
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport grad_enabled, note_change, set_grad
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.creation cimport allocate, read_number, read_shape
 from ferrox._core.ops.elementwise cimport assign
 from ferrox._core.ops.shape cimport read_int
-from ferrox._core.random cimport generator_for, reserve
-from ferrox._core.tensor cimport TensorBase, check_writable, needs_grad, new_like, shape_tuple
-from ferrox._core.values cimport converted, with_grad
+from ferrox._core.tensor.generator cimport generator_for, reserve
+from ferrox._core.tensor.base cimport TensorBase, check_writable, needs_grad, new_like, shape_tuple
+from ferrox._core.tensor.values cimport converted, with_grad
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _normal = kernel_id("random_normal")

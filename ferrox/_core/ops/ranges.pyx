@@ -5,14 +5,14 @@ from libc.math cimport ceil, isfinite, pow
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype
-from ferrox._core.op import row
+from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate, read_dtype, read_number
 from ferrox._core.ops.shape cimport read_int
-from ferrox._core.tensor cimport TensorBase, new_tensor, new_view
-from ferrox._core.values cimport fill, moved, with_grad
+from ferrox._core.tensor.base cimport TensorBase, new_tensor, new_view
+from ferrox._core.tensor.values cimport fill, moved, with_grad
 
 cdef int _arange_kernel = kernel_id("arange")
 cdef int _linspace_kernel = kernel_id("linspace")

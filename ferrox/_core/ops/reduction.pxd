@@ -1,8 +1,8 @@
 # Reductions, for gradient rules.  See reduction.pyx.
 from libc.stdint cimport int64_t
 
-from ferrox._core.op cimport Op
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.graph.op cimport Op
+from ferrox._core.tensor.base cimport TensorBase
 
 cdef int64_t dims_mask(object dim, int ndim) except? -1
 cdef int64_t reduced_size(TensorBase x, int64_t mask) noexcept

@@ -5,15 +5,15 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, default_dtype, dtype_name
-from ferrox._core.engine cimport operators
-from ferrox._core.graph cimport Node, grad_enabled, record, rule, saved_input, saved_output
-from ferrox._core.op cimport Op, registry
-from ferrox._core.op import row
+from ferrox._core.graph.engine cimport operators
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, saved_output
+from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 
 # what all of them share

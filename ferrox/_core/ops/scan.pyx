@@ -9,19 +9,19 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_I64, fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, default_dtype
-from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, wants
-from ferrox._core.op cimport Op, registry
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, wants
+from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
 from ferrox._core.ops.elementwise cimport as_operand
-from ferrox._core.ops.gather cimport number_like, scatter_zeros
+from ferrox._core.ops.gather_scatter cimport number_like, scatter_zeros
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport dims_mask, kept_shape, named, reduced, sum_dims
 from ferrox._core.ops.shape cimport expand, permute, read_dim, read_int, reshape, to_dtype
-from ferrox._core.ops.window cimport narrow_dim
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, shape_of, shape_tuple
+from ferrox._core.ops.views cimport narrow_dim
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, shape_of, shape_tuple
 
 
 cdef TensorBase _scanned(Op op, TensorBase x, int dim, bint reverse, int dtype):

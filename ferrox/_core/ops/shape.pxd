@@ -2,9 +2,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.graph cimport Node
-from ferrox._core.op cimport Op
-from ferrox._core.tensor cimport TensorBase
+from ferrox._core.graph.node cimport Node
+from ferrox._core.graph.op cimport Op
+from ferrox._core.tensor.base cimport TensorBase
 
 # A view of x recorded under op; params go to its node.
 cdef TensorBase view_as(Op op, TensorBase x, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset,

@@ -8,14 +8,14 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
-from ferrox._core.backend cimport kernel_id
-from ferrox._core.dispatch cimport launch
-from ferrox._core.engine cimport operators
-from ferrox._core.graph cimport Node, grad_enabled, record, rule
-from ferrox._core.op cimport Op
-from ferrox._core.op import row
+from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.door.dispatch cimport launch
+from ferrox._core.graph.engine cimport operators
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport cast_to
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)

@@ -4,17 +4,17 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport fx_array, fx_scalar
-from ferrox._core.dispatch cimport launch
+from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
-from ferrox._core.graph cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
-from ferrox._core.op cimport Op, registry
-from ferrox._core.op import row
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
+from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, mul, sub
-from ferrox._core.ops.gather cimport number_like, unless
+from ferrox._core.ops.gather_scatter cimport number_like, unless
 from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, kept_shape, mean_mask, reduced, reduced_like, \
     reduced_size, spread, sum_mask
 from ferrox._core.ops.shape cimport reshape, to_dtype
-from ferrox._core.tensor cimport TensorBase, needs_grad, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_tuple
 
 
 # var, std, var_mean, std_mean

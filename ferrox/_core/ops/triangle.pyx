@@ -4,15 +4,15 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CPU, FX_I64, fx_array, fx_scalar
-from ferrox._core.device cimport as_device, device as _device
-from ferrox._core.dispatch cimport launch
-from ferrox._core.graph cimport Node, grad_enabled, record, rule
-from ferrox._core.op cimport Op
-from ferrox._core.op import operators, row
+from ferrox._core.door.device cimport as_device, device as _device
+from ferrox._core.door.dispatch cimport launch
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule
+from ferrox._core.graph.op cimport Op
+from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
 from ferrox._core.ops.shape cimport expand, read_int, reshape
-from ferrox._core.tensor cimport TensorBase, needs_grad, new_like, new_tensor, on_one_device
-from ferrox._core.values cimport converted, moved
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, on_one_device
+from ferrox._core.tensor.values cimport converted, moved
 
 
 # tril, triu

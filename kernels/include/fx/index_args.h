@@ -1,5 +1,5 @@
 /* What the kernels of kernels/cuda/indexing.cu and accumulate.cu are launched with; filled by
- * ferrox/_core/cuda/indexed.pyx.  C.
+ * ferrox/_core/cuda/index_walk.pyx.  C.
  *
  * Index arrays have `m` positions.  At each of them stand `q` elements: the dims of x that are not indexed.  Element k
  * of position p is, in x, at (sum of index * stride) + base(p) + kept(k), and in y, where the positions stand between
@@ -37,7 +37,7 @@ typedef struct fx_index_args {
     fx_layout base, kept, indexed;
 } fx_index_args;
 
-/* cpu/indexed.pyx: ADD and so on */
+/* cpu/index_walk.pyx: ADD and so on */
 enum fx_action { FX_ACTION_ADD, FX_ACTION_MULTIPLY, FX_ACTION_MAXIMUM, FX_ACTION_MINIMUM };
 
 enum { FX_CHUNK = 64 };

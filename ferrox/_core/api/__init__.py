@@ -1,0 +1,1 @@
+"""What makes the class ferrox.Tensor whole: above the operators."""

@@ -1,0 +1,1 @@
+"""The graph: operators, nodes, what they save, and backward."""

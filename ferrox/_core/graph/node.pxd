@@ -1,0 +1,56 @@
+# Graph nodes, recording, saved values.  See graph/node.pyx.
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from ferrox._core.graph.op cimport Op
+from ferrox._core.tensor.base cimport TensorBase
+
+cdef enum:
+    NODE_SLOTS = 4
+    NODE_DIMS = 3
+
+# The gradient rule of an operator.  `g` is the cotangent of the output (a tuple for several outputs, None where one has
+# none); the result is the gradient of the input, or a tuple of one for each input, None where it is not needed.
+ctypedef object (*vjp_fn)(Node node, object g)
+
+cdef class Node:
+    cdef Op op
+    cdef PyObject **slot            # [edges: a Node, a leaf tensor, or NULL for each input][saved values]
+    cdef PyObject *inline_slot[4]
+    cdef uint32_t *tail             # [which output of the edge's node][version at saving]
+    cdef uint32_t inline_tail[4]
+    cdef object params              # what forward left for the gradient besides saved values
+    cdef object meta                # dict of the rare: hooks, traceback; None for most
+    cdef PyObject *cotangent        # during backward: a tensor, or a list for several outputs
+    cdef void *task                 # the backward that walks it now
+    cdef uint32_t saved             # mask: bit i is input i, bit OUTPUT_BIT + k is output k
+    cdef uint16_t n_in
+    cdef uint16_t n_out
+    cdef uint8_t n_saved
+    cdef uint8_t released           # saved values are gone
+    cdef uint8_t persist            # saved values outlive backward
+    cdef uint8_t needed             # during backward: leads to something asked for
+    cdef uint8_t dtype, ndim, device_type, device_index     # of the (first) output
+    cdef int64_t *shape
+    cdef int64_t inline_shape[3]
+    cdef uint64_t sequence
+
+cdef bint grad_enabled() noexcept
+cdef void set_grad(bint on) noexcept
+cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
+cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params)
+cdef object saved_input(Node node, int i)
+cdef object saved_output(Node node, int k)
+cdef bint wants(Node node, int i) noexcept
+cdef void release_saved(Node node) noexcept
+cdef int check_alive(Node node) except -1
+cdef int check_version(Node node, TensorBase tensor, uint32_t expected, str what) except -1
+cdef object with_history(Node node, int i, TensorBase tensor)
+cdef object rule(vjp_fn function)
+cdef tuple shape_of_node(Node node)
+cdef Node history_of(TensorBase tensor)
+cdef void note_change(TensorBase tensor, Op op)
+
+# Views: the operators above give these two, so that an in-place change through a view reaches its base.
+ctypedef TensorBase (*view_again_fn)(TensorBase base, TensorBase geometry)
+cdef view_again_fn view_again

@@ -1,9 +1,0 @@
-# Memory shared with others.  See interchange.pyx.
-from ferrox._core.tensor cimport TensorBase
-
-cdef TensorBase from_buffer(object source)
-cdef TensorBase numpy_array(object value)
-cdef object plain_operand(object value)
-cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1
-cdef void release_buffer(Py_buffer *buffer) noexcept
-cdef object to_numpy(TensorBase x, bint force)

@@ -1,0 +1,1 @@
+"""Memory: the pool, storage over it, blocks that lie on several devices."""

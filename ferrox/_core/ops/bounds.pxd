@@ -1,5 +1,0 @@
-# Bounds, for gradient rules and the modules above.  See bounds.pyx.
-from ferrox._core.tensor cimport TensorBase
-
-cdef TensorBase clamp_numbers(object x, double low, double high)
-cdef TensorBase clamp(object input, object low, object high)

@@ -1,5 +1,0 @@
-# Indexing: what x[...] and x[...] = value do.  See indexing.pyx.
-from ferrox._core.tensor cimport TensorBase
-
-cdef TensorBase get_item(TensorBase x, object key)
-cdef int set_item(TensorBase x, object key, object value) except -1

@@ -1,0 +1,424 @@
+"""Tensors without operators: a strided view over a storage, and what makes fresh ones and views.
+
+`TensorBase` holds the struct; the class `ferrox.Tensor`, with operators and conversions, derives from it above
+(tensorclass.pyx) and registers itself here as `tensor_class`.
+
+Note [Lifetime].  A graph is a chain of owned references tensor -> node -> saved tensor -> node …, possibly a million
+long.  `drop` gives a reference up without recursion: while one drop is under way, further ones only push on a stack.
+Tensors and nodes are types of the cyclic collector but leave its lists as soon as they are made: a graph has no cycles
+of its own, and traversing a million nodes at every collection would cost more than computing them.  A tensor that gets
+hooks (Python closures, which can refer back to it) is tracked from then on.
+"""
+cimport cython
+from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
+from ferrox._core.door.device cimport device_object
+from ferrox._core.dtype cimport dtype_object, itemsizes
+from ferrox._core.memory.storage cimport fx_storage, storage_new, storage_release, storage_retain
+
+cdef extern from "Python.h":
+    void Py_XDECREF(PyObject *o)
+    void Py_XINCREF(PyObject *o)
+    void Py_DECREF(PyObject *o)
+    Py_ssize_t Py_REFCNT(PyObject *o)
+    void PyObject_GC_UnTrack(void *o)
+    void PyObject_GC_Track(void *o)
+    int PyObject_GC_IsTracked(PyObject *o)
+
+cdef PyObject **_pending = NULL
+cdef Py_ssize_t _pending_count = 0
+cdef Py_ssize_t _pending_room = 0
+cdef bint _dropping = False
+cdef tuple _no_arguments = ()
+
+
+cdef void drop(PyObject *reference) noexcept:
+    """Give up an owned reference (or NULL) in flat stack; see Note [Lifetime]."""
+    global _pending, _pending_count, _pending_room, _dropping
+    cdef PyObject **grown
+    if reference == NULL:
+        return
+    if Py_REFCNT(reference) > 1:
+        Py_DECREF(reference)
+        return
+    if _dropping:
+        if _pending_count == _pending_room:
+            grown = <PyObject **> realloc(_pending, sizeof(PyObject *) * <size_t> (2 * _pending_room + 256))
+            if grown == NULL:
+                Py_DECREF(reference)
+                return
+            _pending = grown
+            _pending_room = 2 * _pending_room + 256
+        _pending[_pending_count] = reference
+        _pending_count += 1
+        return
+    _dropping = True
+    Py_DECREF(reference)
+    while _pending_count:
+        _pending_count -= 1
+        Py_DECREF(_pending[_pending_count])
+    _dropping = False
+
+
+@cython.freelist(512)
+cdef class TensorBase:
+    """The part of a tensor that knows no operator."""
+
+    def __dealloc__(self):
+        if self.storage != NULL:
+            storage_release(self.storage)
+            self.storage = NULL
+        if self.grad_fn != NULL:
+            drop(self.grad_fn)
+            self.grad_fn = NULL
+        if self.base != NULL:
+            drop(self.base)
+            self.base = NULL
+        if self.a.dims != NULL and self.a.dims != self.inline_dims:
+            free(self.a.dims)
+
+    @property
+    def shape(self):
+        """Sizes, a tuple of ints."""
+        return shape_tuple(&self.a)
+
+    def size(self, dim=None):
+        """Sizes as a tuple, or the size of one dimension."""
+        if dim is None:
+            return shape_tuple(&self.a)
+        return shape_of(self)[self._dim(dim)]
+
+    def stride(self, dim=None):
+        """Strides in elements as a tuple, or the stride of one dimension."""
+        if dim is None:
+            return stride_tuple(&self.a)
+        return strides_of(self)[self._dim(dim)]
+
+    def _dim(self, dim):
+        cdef int64_t d = PyNumber_Index(dim)
+        if not -self.a.ndim <= d < self.a.ndim:
+            raise IndexError(f"Dimension out of range (expected to be in range of [{-self.a.ndim}, {self.a.ndim - 1}], "
+                             f"but got {d})")
+        return d + self.a.ndim if d < 0 else d
+
+    @property
+    def dtype(self):
+        return dtype_object(self.a.dtype)
+
+    @property
+    def device(self):
+        return device_object(self.a.device_type, self.a.device_index)
+
+    @property
+    def ndim(self):
+        return self.a.ndim
+
+    def dim(self):
+        """Number of dimensions."""
+        return self.a.ndim
+
+    ndimension = dim
+
+    def numel(self):
+        """Number of elements."""
+        return self.a.numel
+
+    nelement = numel
+
+    def element_size(self):
+        """Bytes per element."""
+        return itemsizes[self.a.dtype]
+
+    @property
+    def itemsize(self):
+        return itemsizes[self.a.dtype]
+
+    @property
+    def nbytes(self):
+        """Bytes of all elements, without gaps."""
+        return self.a.numel * itemsizes[self.a.dtype]
+
+    def data_ptr(self):
+        """Address of the first element."""
+        return <size_t> self.a.data
+
+    def storage_offset(self):
+        """Elements from the start of the storage to the first element."""
+        return offset_of(self) // itemsizes[self.a.dtype]
+
+    @property
+    def is_cuda(self):
+        return self.a.device_type == 1
+
+    @property
+    def is_cpu(self):
+        return self.a.device_type == 0
+
+    def is_floating_point(self):
+        return self.dtype.is_floating_point
+
+    def is_complex(self):
+        return False
+
+    def is_contiguous(self):
+        """Whether elements lie in row-major order without gaps."""
+        return (self.a.flags & FX_CONTIGUOUS) != 0
+
+    @property
+    def is_leaf(self):
+        """Whether no operator recorded for gradients made it."""
+        return self.grad_fn == NULL
+
+    @property
+    def _version(self):
+        return self.storage.version
+
+    @property
+    def _base(self):
+        if self.base == NULL:
+            return None
+        return <object> self.base
+
+
+cdef TensorBase _blank():
+    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(
+        tensor_class, <PyObject *> _no_arguments, NULL)
+    PyObject_GC_UnTrack(<void *> tensor)
+    return tensor
+
+
+cdef inline int _give_dims(TensorBase tensor, int ndim) except -1:
+    tensor.a.ndim = ndim
+    if ndim <= INLINE_DIMS:
+        tensor.a.dims = tensor.inline_dims
+        return 0
+    if ndim > FX_MAX_DIMS:
+        raise RuntimeError(f"a tensor has at most {FX_MAX_DIMS} dimensions, got {ndim}")
+    tensor.a.dims = <int64_t *> malloc(2 * sizeof(int64_t) * <size_t> ndim)
+    if tensor.a.dims == NULL:
+        raise MemoryError()
+    return 0
+
+
+cdef int64_t checked_numel(int ndim, const int64_t *shape, int itemsize) except -1:
+    """The product of the sizes; RuntimeError when one is negative or the bytes do not fit 63 bits."""
+    cdef int64_t numel = 1, limit = (<int64_t> 1 << 62) // itemsize
+    cdef int d
+    cdef bint empty = False
+    for d in range(ndim):
+        if shape[d] < 0:
+            raise RuntimeError(f"sizes must not be negative, got {tuple([shape[i] for i in range(ndim)])}")
+        if shape[d] == 0:
+            empty = True
+    if empty:
+        return 0
+    for d in range(ndim):
+        if numel > limit // shape[d]:
+            raise RuntimeError(f"a tensor of shape {tuple([shape[i] for i in range(ndim)])} is too large: "
+                               "its size in bytes overflows")
+        numel *= shape[d]
+    return numel
+
+
+cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device_type, int device_index):
+    """A fresh contiguous tensor; its elements are not initialised."""
+    cdef TensorBase tensor = _blank()
+    cdef int64_t step = 1
+    cdef int d
+    cdef int64_t numel
+    _give_dims(tensor, ndim)
+    if ndim == 1 and 0 <= shape[0] < (<int64_t> 1 << 48):
+        numel = shape[0]
+        tensor.a.dims[0] = numel
+        tensor.a.dims[1] = 1
+    else:
+        numel = checked_numel(ndim, shape, itemsizes[dtype])
+        d = ndim - 1
+        while d >= 0:
+            tensor.a.dims[d] = shape[d]
+            tensor.a.dims[ndim + d] = step
+            if shape[d] > 1:
+                step *= shape[d]
+            d -= 1
+    tensor.storage = storage_new(<size_t> (numel * itemsizes[dtype]), device_type, device_index)
+    tensor.a.data = tensor.storage.data
+    tensor.a.numel = numel
+    tensor.a.dtype = dtype
+    tensor.a.flags = FX_CONTIGUOUS
+    tensor.a.device_type = device_type
+    tensor.a.device_index = device_index
+    return tensor
+
+
+cdef TensorBase new_like(TensorBase like, int dtype):
+    """A fresh contiguous tensor of another's shape and device."""
+    return new_tensor(like.a.ndim, like.a.dims, dtype, like.a.device_type, like.a.device_index)
+
+
+cdef void update_flags(fx_array *a) noexcept:
+    """Set numel and FX_CONTIGUOUS from dims."""
+    cdef int64_t *shape = a.dims
+    cdef int64_t *strides = a.dims + a.ndim
+    cdef int64_t step = 1
+    cdef int d
+    a.numel = 1
+    for d in range(a.ndim):
+        a.numel *= shape[d]
+    a.flags = FX_CONTIGUOUS
+    if a.numel <= 1:
+        return
+    for d in range(a.ndim - 1, -1, -1):
+        if shape[d] != 1:
+            if strides[d] != step:
+                a.flags = 0
+                return
+            step *= shape[d]
+
+
+cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset):
+    """Another window on the same storage; `offset` in elements from the first element of `of`."""
+    cdef TensorBase tensor = _blank()
+    _give_dims(tensor, ndim)
+    memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
+    memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
+    tensor.storage = storage_retain(of.storage)
+    tensor.a.data = <char *> of.a.data + offset * itemsizes[of.a.dtype]
+    tensor.a.dtype = of.a.dtype
+    tensor.a.device_type = of.a.device_type
+    tensor.a.device_index = of.a.device_index
+    update_flags(&tensor.a)
+    return tensor
+
+
+cdef TensorBase alias(TensorBase of):
+    """The same window on the same storage, without history."""
+    cdef TensorBase tensor = new_view(of, of.a.ndim, of.a.dims, of.a.dims + of.a.ndim, 0)
+    return tensor
+
+
+cdef TensorBase bare(int ndim, const int64_t *shape, const int64_t *strides, int dtype):
+    """A tensor with dimensions but no storage yet: for memory that comes from elsewhere."""
+    cdef TensorBase tensor = _blank()
+    _give_dims(tensor, ndim)
+    memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
+    memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
+    tensor.a.dtype = dtype
+    update_flags(&tensor.a)
+    return tensor
+
+
+cdef int set_data(TensorBase tensor, TensorBase other) except -1:
+    """Make `tensor` a window on `other`'s storage; history stays."""
+    if tensor is other:
+        return 0
+    cdef fx_storage *old = tensor.storage
+    cdef int64_t *dims = tensor.a.dims
+    storage_retain(other.storage)
+    if dims != NULL and dims != tensor.inline_dims:
+        free(dims)
+    tensor.a = other.a
+    _give_dims(tensor, other.a.ndim)
+    memcpy(tensor.a.dims, other.a.dims, 2 * sizeof(int64_t) * <size_t> other.a.ndim)
+    tensor.storage = other.storage
+    if old != NULL:
+        storage_release(old)
+    return 0
+
+
+def as_subclass(TensorBase tensor, type cls):
+    """A tensor of class `cls` on the same storage, a leaf without history; `cls` derives from `ferrox.Tensor`."""
+    if not issubclass(cls, TensorBase):
+        raise TypeError(f"[as_subclass] {cls!r} does not derive from ferrox.Tensor")
+    cdef TensorBase made = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(cls, <PyObject *> _no_arguments, NULL)
+    set_data(made, tensor)
+    return made
+
+
+cdef int64_t _span(TensorBase x) noexcept:
+    """Bytes from the first element to the end of the last."""
+    cdef int64_t span = 1
+    cdef int d
+    for d in range(x.a.ndim):
+        span += (shape_of(x)[d] - 1) * strides_of(x)[d]
+    return span * itemsizes[x.a.dtype] if x.a.numel else 0
+
+
+cdef bint apart(TensorBase out, TensorBase x) noexcept:
+    if out.storage != x.storage:
+        return True
+    if (out.a.data == x.a.data and out.a.ndim == x.a.ndim and out.a.dtype == x.a.dtype
+            and memcmp(out.a.dims, x.a.dims, 16 * <size_t> out.a.ndim) == 0):
+        return True
+    return (<char *> out.a.data + _span(out) <= <char *> x.a.data
+            or <char *> x.a.data + _span(x) <= <char *> out.a.data)
+
+
+cdef int check_writable(TensorBase tensor, str name) except -1:
+    """Refuse an in-place change of read-only memory, or of a window whose elements share memory."""
+    cdef int d
+    if tensor.storage.read_only:
+        raise RuntimeError(f"[{name}] the tensor shares memory that is read-only; clone() it before changing it")
+    if not tensor.a.flags & FX_CONTIGUOUS:
+        for d in range(tensor.a.ndim):
+            if strides_of(tensor)[d] == 0 and shape_of(tensor)[d] > 1:
+                raise RuntimeError(f"[{name}] more than one element of the written-to tensor refers to a single memory "
+                                   "location; clone() the expanded tensor before changing it in place")
+    return 0
+
+
+cdef tuple shape_tuple(fx_array *a):
+    cdef int d
+    if a.ndim == 2:
+        return (a.dims[0], a.dims[1])
+    if a.ndim == 1:
+        return (a.dims[0],)
+    return tuple([a.dims[d] for d in range(a.ndim)])
+
+
+cdef tuple stride_tuple(fx_array *a):
+    cdef int d
+    return tuple([a.dims[a.ndim + d] for d in range(a.ndim)])
+
+
+cdef void track(object tensor) noexcept:
+    """Let the cyclic collector see a tensor: it now holds Python objects that may refer back to it."""
+    if not PyObject_GC_IsTracked(<PyObject *> tensor):
+        PyObject_GC_Track(<void *> tensor)
+
+
+# The collector's view of the references that Cython does not know of.
+cdef traverseproc _traverse_attributes
+cdef inquiry _clear_attributes
+
+
+cdef int _traverse(PyObject *self, visitproc visit, void *arg) noexcept:
+    cdef int status = _traverse_attributes(self, visit, arg)
+    if status == 0 and (<TensorBase> self).grad_fn != NULL:
+        status = visit((<TensorBase> self).grad_fn, arg)
+    if status == 0 and (<TensorBase> self).base != NULL:
+        status = visit((<TensorBase> self).base, arg)
+    return status
+
+
+cdef int _clear(PyObject *self) noexcept:
+    cdef PyObject *reference
+    _clear_attributes(<object> self)
+    reference = (<TensorBase> self).grad_fn
+    (<TensorBase> self).grad_fn = NULL
+    Py_XDECREF(reference)
+    reference = (<TensorBase> self).base
+    (<TensorBase> self).base = NULL
+    Py_XDECREF(reference)
+    return 0
+
+
+_traverse_attributes = (<PyTypeObject *> TensorBase).tp_traverse
+_clear_attributes = (<PyTypeObject *> TensorBase).tp_clear
+(<PyTypeObject *> TensorBase).tp_traverse = <traverseproc> _traverse
+(<PyTypeObject *> TensorBase).tp_clear = <inquiry> _clear
+tensor_class = TensorBase

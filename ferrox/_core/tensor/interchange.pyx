@@ -1,0 +1,276 @@
+"""Memory shared with others through the buffer protocol: NumPy arrays and whatever else has a buffer, without a copy.
+
+NumPy itself is never imported here unless somebody asks for an array: an object can only be a NumPy one when the module
+is loaded already.
+"""
+import sys
+
+from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBUF_C_CONTIGUOUS, PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, \
+    PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+from ferrox._core.tensor import values
+from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS
+from ferrox._core.dtype cimport as_dtype, itemsizes
+from ferrox._core.memory.storage cimport fx_storage, storage_foreign, storage_release, storage_retain
+from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
+from ferrox._core.tensor.values cimport with_grad
+
+# struct format characters of native types by dtype number; long and long long have the same size here.
+cdef dict _formats = {"?": 0, "B": 1, "b": 2, "h": 3, "i": 4, "l": 5, "q": 5, "e": 6, "f": 8, "d": 9}
+cdef const char *_letters = b"?Bbhiqe?fd"
+cdef char _format_strings[10][2]
+
+# What an exported buffer keeps: the storage, and shape and strides (in bytes) as they were.
+cdef struct Export:
+    fx_storage *storage
+    Py_ssize_t dims[1]
+
+
+cdef class _Buffer:
+    """Holds a Py_buffer as long as a storage needs it."""
+    cdef Py_buffer view
+    cdef bint held
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef _Buffer _buffer_of(object source, bint *read_only):
+    cdef _Buffer buffer = _Buffer()
+    read_only[0] = False
+    try:
+        PyObject_GetBuffer(source, &buffer.view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+    except (BufferError, ValueError):
+        PyObject_GetBuffer(source, &buffer.view, PyBUF_STRIDES | PyBUF_FORMAT)
+        read_only[0] = True
+    buffer.held = True
+    return buffer
+
+
+cdef TensorBase from_buffer(object source):
+    """A tensor on the memory of an object with a buffer."""
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef int64_t low = 0, high = 0, span
+    cdef int d, dtype
+    cdef TensorBase tensor
+    cdef bint read_only
+    cdef bint empty = False
+    cdef _Buffer buffer = _buffer_of(source, &read_only)
+    form = buffer.view.format.decode() if buffer.view.format != NULL else "B"
+    if form.lstrip("@=<") not in _formats:
+        raise TypeError(f"can't convert elements of type {form!r}: supported are bool, uint8, int8 to int64, float16 "
+                        "to float64, in native byte order")
+    dtype = _formats[form.lstrip("@=<")]
+    for d in range(buffer.view.ndim):
+        shape[d] = buffer.view.shape[d]
+        empty |= shape[d] == 0
+    for d in range(buffer.view.ndim):
+        if buffer.view.strides[d] % itemsizes[dtype] and shape[d] > 1:
+            raise ValueError("strides that are not a multiple of the element size are not supported; copy the array "
+                             "first")
+        strides[d] = buffer.view.strides[d] // itemsizes[dtype]
+        span = 0 if empty else (shape[d] - 1) * buffer.view.strides[d]
+        low += min(span, 0)
+        high += max(span, 0)
+    tensor = bare(buffer.view.ndim, shape, strides, dtype)
+    tensor.storage = storage_foreign(<char *> buffer.view.buf + low,
+                                     0 if empty else <size_t> (high - low + itemsizes[dtype]), buffer, FX_CPU, 0)
+    tensor.storage.read_only = read_only
+    tensor.a.data = buffer.view.buf
+    return tensor
+
+
+def from_numpy(ndarray, /):
+    """A tensor on the memory of a NumPy array; neither copies, each sees the other's changes.
+
+    Parameters
+    ----------
+    ndarray : numpy.ndarray
+        Of bool, uint8, int8 to int64, float16 to float64, or `ml_dtypes.bfloat16`.  The tensor of a read-only array
+        refuses to be changed in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ferrox as fx
+    >>> a = np.zeros(2)
+    >>> fx.from_numpy(a).add_(1)
+    tensor([1., 1.], dtype=ferrox.float64)
+    >>> a
+    array([1., 1.])
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(ndarray, numpy.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    return numpy_array(ndarray)
+
+
+cdef TensorBase numpy_array(object value):
+    """A tensor on the memory of a NumPy array, which may be one of `ml_dtypes.bfloat16`."""
+    cdef TensorBase tensor
+    kind = value.dtype
+    if kind.kind == "V" and kind.name == "bfloat16":
+        tensor = from_buffer(value.view("int16"))
+        tensor.a.dtype = FX_BF16
+        return tensor
+    if kind.char not in "?bBhilqefd" or not kind.isnative:
+        raise TypeError(f"can't convert np.ndarray of type numpy.{kind.type.__name__}. The only supported types are: "
+                        "float64, float32, float16, int64, int32, int16, int8, uint8, and bool, in native byte order.")
+    return from_buffer(value)
+
+
+def _numpy_tensor(value):
+    """A tensor for a NumPy array (on its memory) or a NumPy scalar, None for anything else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
+        return None
+    return numpy_array(value if isinstance(value, numpy.ndarray) else numpy.asarray(value))
+
+
+cdef object plain_operand(object value):
+    """What arithmetic makes of a value of NumPy: a number of a scalar, a tensor of an array; None of anything else."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if isinstance(value, numpy.generic):
+        value = value.item()
+        return value if isinstance(value, (int, float)) else None
+    if isinstance(value, numpy.ndarray):
+        return numpy_array(value)
+    return None
+
+
+def coerce(value):
+    """`plain_operand`, for the elementwise operators."""
+    return plain_operand(value)
+
+
+values.numpy_tensor = _numpy_tensor
+
+
+# Out: the buffer protocol
+
+cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1:
+    """Fill a Py_buffer for a view of x; it keeps the storage, whatever x becomes."""
+    cdef int d, size = itemsizes[x.a.dtype]
+    cdef Export *kept
+    cdef Py_ssize_t step = 1
+    cdef bint columns = True
+    if needs_grad(x):
+        raise BufferError("a tensor that requires grad gives no buffer; use tensor.detach()")
+    if x.a.device_type != FX_CPU:
+        raise BufferError("a tensor on a GPU gives no buffer; use tensor.cpu()")
+    if x.a.dtype == FX_BF16:
+        raise BufferError("the buffer protocol has no bfloat16; use tensor.float()")
+    if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and x.storage.read_only:
+        raise BufferError("the tensor shares memory that is read-only")
+    for d in range(x.a.ndim):
+        columns = columns and (x.a.dims[d] == 1 or x.a.dims[x.a.ndim + d] == step)
+        step *= x.a.dims[d]
+    if not x.a.flags & FX_CONTIGUOUS and (
+            flags & PyBUF_STRIDES != PyBUF_STRIDES or flags & PyBUF_C_CONTIGUOUS == PyBUF_C_CONTIGUOUS
+            or (flags & PyBUF_ANY_CONTIGUOUS == PyBUF_ANY_CONTIGUOUS and not columns)):
+        raise BufferError("the tensor is not contiguous")
+    if flags & PyBUF_F_CONTIGUOUS == PyBUF_F_CONTIGUOUS and not columns:
+        raise BufferError("the tensor is not contiguous in column-major order")
+    kept = <Export *> malloc(sizeof(Export) + 2 * sizeof(Py_ssize_t) * <size_t> x.a.ndim)
+    if kept == NULL:
+        raise MemoryError()
+    kept.storage = storage_retain(x.storage)
+    for d in range(x.a.ndim):
+        kept.dims[d] = x.a.dims[d]
+        kept.dims[x.a.ndim + d] = x.a.dims[x.a.ndim + d] * size
+    buffer.internal = kept
+    buffer.buf = x.a.data
+    buffer.len = x.a.numel * size
+    buffer.itemsize = size
+    buffer.readonly = x.storage.read_only
+    buffer.ndim = x.a.ndim
+    buffer.format = _format_strings[x.a.dtype] if flags & PyBUF_FORMAT else NULL
+    buffer.shape = kept.dims if flags & PyBUF_ND else NULL
+    buffer.strides = kept.dims + x.a.ndim if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+    buffer.suboffsets = NULL
+    return 0
+
+
+cdef void release_buffer(Py_buffer *buffer) noexcept:
+    storage_release((<Export *> buffer.internal).storage)
+    free(buffer.internal)
+
+
+cdef object to_numpy(TensorBase x, bint force):
+    """The NumPy array on x's memory."""
+    import numpy
+
+    if force:
+        x = x.detach().cpu()
+    if needs_grad(x):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    if x.a.device_type != FX_CPU:
+        raise TypeError(f"can't convert {x.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to "
+                        "host memory first.")
+    if x.a.dtype == FX_BF16:
+        raise TypeError("Got unsupported ScalarType BFloat16: NumPy has none; convert with .float() first")
+    return numpy.asarray(memoryview(x))
+
+
+# In: raw bytes
+
+def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
+    """A one-dimensional tensor on the bytes of an object with a buffer.
+
+    Parameters
+    ----------
+    buffer : object
+        bytes, bytearray, memoryview, mmap, …; it stays alive as long as the tensor.
+    dtype : dtype
+        What the bytes are.
+    count : int, default -1
+        Number of elements; -1 takes all that there are.
+    offset : int, default 0
+        Bytes to skip.
+
+    Examples
+    --------
+    >>> import ferrox as fx
+    >>> fx.frombuffer(bytearray(b"abc"), dtype=fx.uint8)
+    tensor([97, 98, 99], dtype=ferrox.uint8)
+    """
+    cdef int code = as_dtype(dtype), size = itemsizes[code]
+    cdef bint read_only
+    cdef int64_t shape[1]
+    cdef int64_t strides[1]
+    cdef int64_t n = count, skip = offset, length
+    cdef TensorBase tensor
+    cdef _Buffer held = _buffer_of(memoryview(buffer).cast("B"), &read_only)
+    length = held.view.len
+    if length == 0 or n == 0:
+        raise ValueError(f"both buffer length ({length}) and count ({n}) must not be 0")
+    if not 0 <= skip < length:
+        raise ValueError(f"offset ({skip} bytes) must be non-negative and no greater than buffer length ({length} "
+                         "bytes) minus 1")
+    if n < 0:
+        if (length - skip) % size:
+            raise ValueError(f"buffer length ({length - skip} bytes) after offset ({skip} bytes) must be a multiple of "
+                             f"element size ({size})")
+        n = (length - skip) // size
+    elif n > (length - skip) // size:
+        raise ValueError(f"requested buffer length ({n} * {size} bytes) after offset ({skip} bytes) must not be "
+                         f"greater than actual buffer length ({length} bytes)")
+    shape[0] = n
+    strides[0] = 1
+    tensor = bare(1, shape, strides, code)
+    tensor.storage = storage_foreign(<char *> held.view.buf + skip, <size_t> (n * size), held, FX_CPU, 0)
+    tensor.storage.read_only = read_only
+    tensor.a.data = <char *> held.view.buf + skip
+    return with_grad(tensor, requires_grad)
+
+
+cdef int _d
+for _d in range(10):
+    _format_strings[_d][0] = _letters[_d]
+    _format_strings[_d][1] = 0
