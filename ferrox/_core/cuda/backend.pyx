@@ -7,7 +7,7 @@ from ferrox._core.abi cimport FX_CUDA, fx_backend
 from ferrox._core.door.backend cimport provide_backend
 from ferrox._core.cuda import device_memory, elementwise, module
 # Each of these provides its kernels when it is imported.
-from ferrox._core.cuda import attention, copying, indexing, loss, matmul, movement, norm, optim, random  # no-cython-lint
+from ferrox._core.cuda import attention, copying, index_kernels, loss, matmul, movement, norm, optim, random  # no-cython-lint
 from ferrox._core.cuda import reduce, scan, search, select, softmax, sort  # no-cython-lint
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.capturing cimport may_wait_for_device, relax, restore
