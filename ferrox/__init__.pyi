@@ -26,13 +26,13 @@ from ferrox import return_types as return_types
 from ferrox import testing as testing
 from ferrox import utils as utils
 from ferrox import viz as viz
+from ferrox._core.api.tensorclass import Tensor as Tensor
 from ferrox._core.door.device import device as device
 from ferrox._core.dtype import dtype as dtype
 from ferrox._core.errors import LinAlgError as LinAlgError
 from ferrox._core.errors import OutOfMemoryError as OutOfMemoryError
 from ferrox._core.graph.op import Op as Op
 from ferrox._core.tensor.generator import Generator as Generator
-from ferrox._core.api.tensorclass import Tensor as Tensor
 from ferrox.autograd.grad_mode import enable_grad as enable_grad
 from ferrox.autograd.grad_mode import inference_mode as inference_mode
 from ferrox.autograd.grad_mode import no_grad as no_grad
