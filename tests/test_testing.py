@@ -3,7 +3,7 @@
 import re
 
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

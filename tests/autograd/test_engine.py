@@ -7,7 +7,7 @@ import textwrap
 import threading
 
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -1,7 +1,7 @@
 """Transformations of functions, against `torch.func` and `torch.autograd.functional`."""
 
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -1,7 +1,7 @@
 """gradcheck passes what is right and names what is wrong."""
 
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -1,7 +1,7 @@
 """In-place changes under gradients: right, or an error that names the culprit."""
 
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from peers import torch
 
 import ferrox._core.cpu  # noqa: F401
 from ferrox._core.cpu.table import run_loop
 
-torch = pytest.importorskip("torch")
 F = torch.nn.functional
 inf = np.inf
 

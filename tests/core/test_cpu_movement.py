@@ -1,15 +1,14 @@
 """CPU kernels that move data: against NumPy and PyTorch."""
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ferrox._core.cpu.movement  # noqa: F401  (registers the kernels)
-from ferrox._core.door.backend import run_kernel
 from ferrox._core.cpu.strided import set_grain
+from ferrox._core.door.backend import run_kernel
 from ferrox._core.door.threads import set_num_threads
-
-ml_dtypes = pytest.importorskip("ml_dtypes")
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 NUMPY = {d: np.dtype(ml_dtypes.bfloat16 if d == "bfloat16" else d) for d in DTYPES}

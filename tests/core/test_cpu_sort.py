@@ -1,16 +1,15 @@
 """CPU kernels that order: against PyTorch's stable sort, on random shapes and strides."""
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peers import torch
 
 import ferrox._core.cpu.sort  # noqa: F401  (registers the kernels)
-from ferrox._core.door.backend import run_kernel
 from ferrox._core.cpu.strided import set_grain
+from ferrox._core.door.backend import run_kernel
 from ferrox._core.door.threads import set_num_threads
-
-torch = pytest.importorskip("torch")
-ml_dtypes = pytest.importorskip("ml_dtypes")
 
 DTYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
 NUMPY = {d: np.dtype(ml_dtypes.bfloat16 if d == "bfloat16" else d) for d in DTYPES}

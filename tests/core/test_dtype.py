@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

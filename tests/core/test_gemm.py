@@ -1,6 +1,7 @@
 """Matrix products of the CPU backend, against NumPy in double precision (exact integers for the integer types)."""
 import ctypes
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,13 +11,8 @@ import ferrox._core.cpu as cpu
 from ferrox._core.door import threads
 from ferrox._core.door.backend import run_kernel
 
-try:
-    import ml_dtypes
-except ImportError:
-    ml_dtypes = None
-
 SIZES = [0, 1, 2, 3, 5, 6, 7, 8, 9, 12, 13, 15, 16, 17, 20, 23, 24, 25, 31, 33, 40, 64, 100, 257]
-FLOATS = ["float32", "float64", "float16"] + (["bfloat16"] if ml_dtypes else [])
+FLOATS = ["float32", "float64", "float16", "bfloat16"]
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8"]
 
 

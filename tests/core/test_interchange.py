@@ -6,9 +6,10 @@ import pickle
 import sys
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 
@@ -85,7 +86,6 @@ def test_from_numpy_wants_an_array():
 
 
 def test_from_numpy_bfloat16():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     array = np.array([1.5, -2.0], ml_dtypes.bfloat16)
     tensor = fx.from_numpy(array)
     assert tensor.dtype is fx.bfloat16 and tensor.tolist() == [1.5, -2.0] and tensor.data_ptr() == address(array)

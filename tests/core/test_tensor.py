@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 from ferrox._core.tensor.base import as_subclass

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
+from peers import torch, torch_functional
 
 import ferrox as fx
 
 F = fx.nn.functional
-T = torch.nn.functional
+T = torch_functional
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # For float32 a few roundings in sums over a row; for halves the rounding of the result itself.
 LIMIT = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 4e-6, "float64": 1e-13}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 from ferrox._core.door.backend import run_kernel

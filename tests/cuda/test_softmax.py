@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -5,11 +5,10 @@ import random
 import warnings
 
 import pytest
+from peers import sklearn_metrics as sk
 
 import ferrox as fx
 from ferrox import metrics as M
-
-sk = pytest.importorskip("sklearn.metrics")
 
 
 def labels(seed, n, classes):

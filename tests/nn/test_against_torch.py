@@ -3,11 +3,10 @@
 import math
 
 import pytest
+from peers import torch
 
 import ferrox as fx
 from ferrox import nn
-
-torch = pytest.importorskip("torch")
 
 
 def to_ours(tensor, requires_grad=False):

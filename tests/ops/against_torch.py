@@ -1,6 +1,6 @@
 """Comparison with PyTorch: values, dtypes, first and second gradients of the same call on the same data."""
 import numpy as np
-import torch
+from peers import torch
 
 import ferrox as fx
 

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-import torch
-import torch.nn.functional as theirs
 from against_torch import check, every_dtype, fx_of, layouts, raises_alike, same
+from peers import torch
+from peers import torch_functional as theirs
 
 import ferrox as fx
 import ferrox.nn.functional as mine

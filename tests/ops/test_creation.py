@@ -3,8 +3,8 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from against_torch import check, same
+from peers import torch
 
 import ferrox as fx
 

@@ -1,7 +1,7 @@
 """Sums of products by Einstein's convention, against PyTorch."""
 import pytest
-import torch
 from against_torch import check, fx_of
+from peers import torch
 
 import ferrox as fx
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import torch
 from against_torch import check, every_dtype, fx_of, raises_alike, same
+from peers import torch
 
 import ferrox as fx
 

@@ -2,8 +2,8 @@
 
 import math
 
-import torch
 from against_torch import check, every_dtype, fx_of, raises_alike, same
+from peers import torch
 
 import ferrox as fx
 

@@ -3,9 +3,9 @@
 import warnings
 
 import pytest
-import torch
-import torch.nn.functional as theirs
 from against_torch import check, fx_of, raises_alike, same
+from peers import torch
+from peers import torch_functional as theirs
 
 import ferrox as fx
 import ferrox.nn.functional as mine

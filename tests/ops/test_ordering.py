@@ -1,8 +1,8 @@
 import math
 
 import pytest
-import torch
 from against_torch import check, every_dtype, fx_of, layouts, raises_alike, same
+from peers import torch
 
 import ferrox as fx
 

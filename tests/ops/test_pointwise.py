@@ -6,8 +6,8 @@ import warnings
 import mpmath
 import numpy as np
 import pytest
-import torch
 from against_torch import check, every_dtype, fx_of, layouts, numbers, raises_alike, same
+from peers import torch
 
 import ferrox as fx
 

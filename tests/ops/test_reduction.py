@@ -3,8 +3,8 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from against_torch import check, every_dtype, fx_of, layouts, raises_alike, same
+from peers import torch
 
 import ferrox as fx
 

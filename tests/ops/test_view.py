@@ -1,8 +1,8 @@
 """Bytes read as another dtype: x.view(dtype)."""
 import numpy as np
 import pytest
-import torch
 from against_torch import fx_of
+from peers import torch
 
 import ferrox as fx
 

@@ -3,10 +3,9 @@
 import warnings
 
 import pytest
+from peers import torch
 
 import ferrox as fx
-
-torch = pytest.importorskip("torch")
 
 
 def optimizers(lrs=(0.5, 0.1)):

@@ -5,10 +5,9 @@ import math
 import pickle
 
 import pytest
+from peers import torch
 
 import ferrox as fx
-
-torch = pytest.importorskip("torch")
 
 SHAPES = [(3, 4), (4,), (), (2, 0)]
 
