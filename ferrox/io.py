@@ -15,23 +15,12 @@ import secrets
 import zlib
 
 import ferrox as fx
+from ferrox._core.dtype import by_safetensors_name
 
 __all__ = ["CheckpointError", "load", "save"]
 
 _VERSION = 1
 _KIND = "~"  # the key that marks a JSON object as an encoded value
-_CODES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
 
 
 class CheckpointError(RuntimeError):
@@ -146,8 +135,7 @@ def _specs(tensors):
 
 
 def _tensor_of(code, shape, data, where):
-    name = _CODES.get(code)
-    dtype = getattr(fx, name, None) if name else None
+    dtype = by_safetensors_name.get(code)
     if dtype is None:
         raise CheckpointError(f"{where} has dtype {code}, which Ferrox does not have")
     tensor = fx.empty(tuple(shape), dtype=dtype)

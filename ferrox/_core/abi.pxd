@@ -1,19 +1,9 @@
 # The structs of kernels/include/fx/abi.h, for every module of the core.
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+from ferrox._core.dtypes cimport *
+
 cdef extern from "fx/abi.h" nogil:
-    enum:
-        FX_BOOL
-        FX_U8
-        FX_I8
-        FX_I16
-        FX_I32
-        FX_I64
-        FX_F16
-        FX_BF16
-        FX_F32
-        FX_F64
-        FX_DTYPES
     enum:
         FX_CPU
         FX_CUDA

@@ -1,14 +1,13 @@
 # Element types: a table by fx_dtype number, and one Python object for each.  See dtype.pyx.
-from ferrox._core.abi cimport FX_DTYPES
+from ferrox._core.abi cimport FX_BOOLEAN, FX_DTYPES, FX_FLOATING, FX_INTEGRAL
 
 cdef enum:
-    BOOLEAN = 0
-    INTEGRAL = 1
-    FLOATING = 2
+    BOOLEAN = FX_BOOLEAN
+    INTEGRAL = FX_INTEGRAL
+    FLOATING = FX_FLOATING
 
-cdef int itemsizes[10]
-cdef int categories[10]
-cdef unsigned char promotions[10][10]
+cdef int categories[FX_DTYPES]
+cdef unsigned char promotions[FX_DTYPES][FX_DTYPES]
 cdef int default_dtype
 
 cdef class dtype:

@@ -44,3 +44,5 @@ class _IntInfo:
     min: _int
 
 all_dtypes: tuple[_dtype, ...]
+by_safetensors_name: dict[str, _dtype]
+by_typestr: dict[str, _dtype]

@@ -1,10 +1,10 @@
 """Element types and their promotion, which is PyTorch's."""
 import sys
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_I8, FX_I16, FX_I64, FX_U8
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F32, FX_I64, fx_category, fx_code_name, fx_dtype_name, \
+    fx_is_signed, fx_itemsize, fx_typestr
 
-cdef tuple _names = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
-cdef tuple _sizes = (1, 1, 1, 2, 4, 8, 2, 2, 4, 8)
+cdef tuple _names = tuple([fx_dtype_name(code).decode() for code in range(FX_DTYPES)])
 default_dtype = FX_F32
 
 
@@ -26,7 +26,7 @@ cdef class dtype:
 
     @property
     def is_signed(self):
-        return self.code not in (FX_BOOL, FX_U8)
+        return fx_is_signed(self.code)
 
     @property
     def is_complex(self):
@@ -83,17 +83,22 @@ cdef int as_dtype(object value) except -1:
     raise TypeError(f"expected a dtype such as ferrox.float32, got {value!r}")
 
 
-cdef int _promote(int a, int b):
-    cdef int low = min(a, b), high = max(a, b)
-    if low == high or low == FX_BOOL:
-        return high
-    if categories[high] == FLOATING:
-        if low == FX_F16 and high == FX_BF16:
-            return FX_F32
-        return high
-    if low == FX_U8 and high == FX_I8:
-        return FX_I16
-    return high
+cdef int _promote(int a, int b) except -1:
+    """The wider category, then the wider type; of two that hold different values of one size, the next wider one."""
+    cdef int code, found = -1
+    if a == b:
+        return a
+    if categories[a] != categories[b]:
+        return a if categories[a] > categories[b] else b
+    if fx_itemsize(a) != fx_itemsize(b):
+        return a if fx_itemsize(a) > fx_itemsize(b) else b
+    for code in range(FX_DTYPES):
+        if categories[code] == categories[a] and fx_itemsize(code) > fx_itemsize(a) and fx_is_signed(code):
+            if found < 0 or fx_itemsize(code) < fx_itemsize(found):
+                found = code
+    if found < 0:
+        raise RuntimeError(f"no dtype holds the values of both {_names[a]} and {_names[b]}")
+    return found
 
 
 def promote_types(type1, type2):
@@ -173,21 +178,25 @@ class _IntInfo:
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
 
 
-cdef void _fill_tables():
+cdef int _fill_tables() except -1:
     cdef int i, j
     cdef dtype kind
     for i in range(FX_DTYPES):
-        itemsizes[i] = _sizes[i]
-        categories[i] = BOOLEAN if i == FX_BOOL else INTEGRAL if i <= FX_I64 else FLOATING
+        categories[i] = fx_category(i)
         kind = dtype.__new__(dtype)
         kind.code = i
         kind.name = _names[i]
-        kind.itemsize = _sizes[i]
+        kind.itemsize = fx_itemsize(i)
         _objects.append(kind)
     for i in range(FX_DTYPES):
         for j in range(FX_DTYPES):
             promotions[i][j] = _promote(i, j)
+    return 0
 
 
 _fill_tables()
 all_dtypes = tuple(_objects)
+
+# What other formats call the dtypes: safetensors files, and the array interface (kind and size).
+by_safetensors_name = {fx_code_name((<dtype> each).code).decode(): each for each in all_dtypes}
+by_typestr = {fx_typestr((<dtype> each).code).decode(): each for each in all_dtypes}

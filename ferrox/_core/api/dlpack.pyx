@@ -9,10 +9,11 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsul
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CPU, FX_CUDA, FX_DTYPES, FX_MAX_DIMS
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOLEAN, FX_CPU, FX_CUDA, FX_DTYPES, FX_FLOATING, FX_INTEGRAL, \
+    FX_MAX_DIMS, fx_category, fx_is_signed, fx_itemsize, fx_typestr
 from ferrox._core.door.backend cimport backends
 from ferrox._core.door.device cimport as_device, device as _device
-from ferrox._core.dtype cimport itemsizes
+from ferrox._core.dtype cimport dtype_name
 from ferrox._core.memory.storage cimport fx_storage, storage_foreign, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
 from ferrox._core.tensor.values cimport converted, moved
@@ -28,10 +29,6 @@ cdef enum:
     CODE_BOOL = 6
     READ_ONLY = 1
     IS_COPIED = 2
-
-cdef uint8_t _codes[10]
-_codes[:] = [CODE_BOOL, CODE_UINT, CODE_INT, CODE_INT, CODE_INT, CODE_INT, CODE_FLOAT, CODE_BFLOAT, CODE_FLOAT,
-             CODE_FLOAT]
 
 # What the manager_ctx of our capsules points to.
 cdef struct Export:
@@ -76,8 +73,8 @@ cdef void _describe(DLTensor *out, TensorBase x, int64_t *dims) noexcept:
     out.device.device_type = DEVICE_CPU if x.a.device_type == FX_CPU else DEVICE_CUDA
     out.device.device_id = x.a.device_index
     out.ndim = x.a.ndim
-    out.dtype.code = _codes[x.a.dtype]
-    out.dtype.bits = <uint8_t> (8 * itemsizes[x.a.dtype])
+    out.dtype.code = _code_of(x.a.dtype)
+    out.dtype.bits = <uint8_t> (8 * fx_itemsize(x.a.dtype))
     out.dtype.lanes = 1
     out.shape = dims
     out.strides = dims + x.a.ndim
@@ -176,11 +173,21 @@ cdef class _Taken:
             self.versioned.deleter(self.versioned)
 
 
+cdef int _code_of(int dtype) except -1:
+    if fx_category(dtype) == FX_BOOLEAN:
+        return CODE_BOOL
+    if fx_category(dtype) == FX_INTEGRAL:
+        return CODE_INT if fx_is_signed(dtype) else CODE_UINT
+    if fx_category(dtype) == FX_FLOATING:
+        return CODE_BFLOAT if dtype == FX_BF16 else CODE_FLOAT
+    raise BufferError(f"DLPack has no type code for {dtype_name(dtype)}")
+
+
 cdef int _dtype_of(DLDataType kind) except -1:
     cdef int code
     if kind.lanes == 1:
         for code in range(FX_DTYPES):
-            if _codes[code] == kind.code and 8 * itemsizes[code] == kind.bits:
+            if _code_of(code) == kind.code and 8 * fx_itemsize(code) == kind.bits:
                 return code
     raise BufferError(f"[from_dlpack] no dtype for DLPack type code {kind.code} of {kind.bits} bits and {kind.lanes} "
                       "lanes")
@@ -211,8 +218,8 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
             low += min((source.shape[d] - 1) * strides[d], <int64_t> 0)
             high += max((source.shape[d] - 1) * strides[d], <int64_t> 0)
     tensor = bare(source.ndim, source.shape, strides, dtype)
-    tensor.storage = storage_foreign(data + low * itemsizes[dtype],
-                                     0 if empty else <size_t> ((high - low + 1) * itemsizes[dtype]), owner, kind,
+    tensor.storage = storage_foreign(data + low * fx_itemsize(dtype),
+                                     0 if empty else <size_t> ((high - low + 1) * fx_itemsize(dtype)), owner, kind,
                                      source.device.device_id if kind == FX_CUDA else 0)
     tensor.storage.read_only = read_only
     tensor.a.data = data
@@ -337,9 +344,8 @@ def __cuda_array_interface__(self):
                            "Use tensor.detach() first.")
     if x.a.dtype == FX_BF16:
         raise AttributeError("__cuda_array_interface__ has no bfloat16")
-    kind = "b" if x.a.dtype == FX_BOOL else {CODE_UINT: "u", CODE_INT: "i", CODE_FLOAT: "f"}[_codes[x.a.dtype]]
-    size = itemsizes[x.a.dtype]
-    return {"typestr": f"{'|' if size == 1 else '<'}{kind}{size}", "shape": x.shape,
+    size = fx_itemsize(x.a.dtype)
+    return {"typestr": ("|" if size == 1 else "<") + fx_typestr(x.a.dtype).decode(), "shape": x.shape,
             "strides": None if x.is_contiguous() else tuple([step * size for step in x.stride()]),
             "data": (<size_t> x.a.data if x.a.numel else 0, bool(x.storage.read_only)), "version": 3,
             "stream": _streams().stream_number(x.a.device_index)}

@@ -12,9 +12,9 @@ from libc.string cimport memcmp
 
 from ferrox._core.graph.hooks import Handle
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_F16, FX_F32, FX_F64, \
-    FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8
+    FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_itemsize
 from ferrox._core.door.device cimport as_device, device as _device, device_object
-from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object, itemsizes
+from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object
 from ferrox._core.graph.node cimport Node, grad_enabled, history_of, note_change, record, rule
 from ferrox._core.tensor.interchange cimport numpy_array, to_numpy
 from ferrox._core.graph.op cimport Op, registry
@@ -108,7 +108,7 @@ cdef bint _is_pinned(TensorBase x):
 
 cdef TensorBase _pinned_like(TensorBase x):
     """A fresh contiguous tensor of x's shape and dtype in page-locked memory of the host."""
-    cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype]), address
+    cdef size_t size = <size_t> (x.a.numel * fx_itemsize(x.a.dtype)), address
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t step = 1
     cdef int d
@@ -132,7 +132,7 @@ cdef TensorBase _sent(TensorBase x, int device_type, int device_index):
         out = _pinned_like(x)
         transfer(out, x if x.a.flags & FX_CONTIGUOUS else converted(x, x.a.dtype), False)
         return out
-    if x.a.numel * itemsizes[x.a.dtype] < OWN_STREAM or not x.a.flags & FX_CONTIGUOUS or not _is_pinned(x):
+    if x.a.numel * fx_itemsize(x.a.dtype) < OWN_STREAM or not x.a.flags & FX_CONTIGUOUS or not _is_pinned(x):
         return moved(x, device_type, device_index, False)
     with _cuda("transfer").upload(device_index) as upload:
         out = moved(x, device_type, device_index, False)
@@ -187,7 +187,7 @@ cdef TensorBase converted_to(TensorBase x, int code, _device place, bint copy, b
     cdef TensorBase out = x
     if place is not None and (place.type_code != x.a.device_type
                               or (place.has_index and place.index_code != x.a.device_index)):
-        if itemsizes[code] <= itemsizes[x.a.dtype]:
+        if fx_itemsize(code) <= fx_itemsize(x.a.dtype):
             out = to_dtype(out, code)
         out = _moved(out, place.type_code, place.index_code, wait)
     out = to_dtype(out, code)

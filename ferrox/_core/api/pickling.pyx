@@ -9,9 +9,9 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS
+from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS, fx_itemsize
 from ferrox._core.door.device cimport as_device, device
-from ferrox._core.dtype cimport as_dtype, itemsizes
+from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport fx_storage, storage_new, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
 from ferrox._core.tensor.base import as_subclass
@@ -85,9 +85,9 @@ def _tensor_from(Storage storage, dtype, shape, strides, offset, requires_grad, 
         if sizes[d] < 0:
             raise ValueError(f"a tensor of shape {shape} cannot be made")
         if 0 not in shape:
-            low += min((sizes[d] - 1) * steps[d], <int64_t> 0) * itemsizes[code]
-            high += max((sizes[d] - 1) * steps[d], <int64_t> 0) * itemsizes[code]
-    if 0 not in shape and not (0 <= low and high + itemsizes[code] <= <int64_t> storage.storage.nbytes):
+            low += min((sizes[d] - 1) * steps[d], <int64_t> 0) * fx_itemsize(code)
+            high += max((sizes[d] - 1) * steps[d], <int64_t> 0) * fx_itemsize(code)
+    if 0 not in shape and not (0 <= low and high + fx_itemsize(code) <= <int64_t> storage.storage.nbytes):
         raise ValueError(f"a tensor of shape {shape} with strides {strides} lies outside its memory")
     tensor = bare(ndim, sizes, steps, code)
     tensor.storage = storage_retain(storage.storage)

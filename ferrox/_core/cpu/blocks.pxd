@@ -8,7 +8,6 @@ cdef enum:
     BLOCK_BYTES = 8192   # scratch of one operand
     PARALLEL_MIN = 32768  # elements from which a second thread pays
 
-cdef int item_size(int dtype) noexcept nogil
 
 # loop over arrays[0] (out) and up to three inputs; dtypes[0] is what the loop writes, dtypes[1:] what it reads.
 # Inputs are broadcast against out.  With loop NULL the one input, of out's dtype, is copied.  Returns an fx_status.

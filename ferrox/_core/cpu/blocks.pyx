@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport llabs
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array, fx_itemsize
 from ferrox._core.cpu.table cimport casts, fx_loop
 from ferrox._core.door.threads cimport num_threads
 
@@ -56,7 +56,6 @@ cdef enum:
     SCRATCH_BYTES = 65536     # at least six times BLOCK_BYTES
     SHORT_ROW = 64            # rows shorter than this are taken several at a time
 
-cdef int[10] _item_sizes = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
 cdef struct operand:
@@ -76,10 +75,6 @@ cdef struct block_plan:
     Py_ssize_t tile_rows, tile_cols, tiles_rows, tiles_cols
     Py_ssize_t dims[64]
     operand operands[OPERANDS]
-
-
-cdef int item_size(int dtype) noexcept nogil:
-    return _item_sizes[dtype]
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------
@@ -453,8 +448,8 @@ cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dt
         array = arrays[i]
         a = &plan.operands[i]
         a.data = <char *> array.data
-        a.size = _item_sizes[array.dtype]
-        a.loop_size = _item_sizes[dtypes[i]]
+        a.size = fx_itemsize(array.dtype)
+        a.loop_size = fx_itemsize(dtypes[i])
         a.cast = NULL
         if array.dtype != dtypes[i]:
             a.cast = casts[array.dtype][dtypes[i]] if i == 0 else casts[dtypes[i]][array.dtype]

@@ -14,9 +14,9 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F64, FX_I64, \
-    FX_OK, fx_array, fx_call
+    FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile, run_blocks
+from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, fx_loop, selects
 
 cdef enum:
@@ -39,7 +39,7 @@ cdef int copy(fx_call *call) noexcept nogil:
             return _no_cast(call)
     if out.flags & x.flags & FX_CONTIGUOUS and out.numel == x.numel and out.numel < PARALLEL_MIN:
         if cast == NULL:
-            move_tile(out.data, 0, 1, x.data, 0, 1, 1, out.numel, item_size(out.dtype))
+            move_tile(out.data, 0, 1, x.data, 0, 1, 1, out.numel, fx_itemsize(out.dtype))
         else:
             cast(out.data, x.data, NULL, NULL, NULL, out.numel)
         return FX_OK
@@ -58,13 +58,13 @@ cdef int fill(fx_call *call) noexcept nogil:
     if out.numel == 0:
         return FX_OK
     if x.dtype == out.dtype:
-        memcpy(&value, x.data, item_size(x.dtype))
+        memcpy(&value, x.data, fx_itemsize(x.dtype))
     elif casts[out.dtype][x.dtype] == NULL:
         return _no_cast(call)
     else:
         casts[out.dtype][x.dtype](&value, x.data, NULL, NULL, NULL, 1)
     if out.flags & FX_CONTIGUOUS and out.numel < PARALLEL_MIN:
-        move_tile(out.data, 0, 1, &value, 0, 0, 1, out.numel, item_size(out.dtype))
+        move_tile(out.data, 0, 1, &value, 0, 0, 1, out.numel, fx_itemsize(out.dtype))
         return FX_OK
     one.data = &value
     one.dims = NULL
@@ -80,7 +80,7 @@ cdef int fill(fx_call *call) noexcept nogil:
 
 cdef int where(fx_call *call) noexcept nogil:
     cdef uint8_t[4] dtypes
-    cdef fx_loop loop = selects[item_size(call.dtype)]
+    cdef fx_loop loop = selects[fx_itemsize(call.dtype)]
     dtypes[0] = dtypes[2] = dtypes[3] = call.dtype
     dtypes[1] = FX_BOOL
     return run_blocks(call.arrays, 3, loop, dtypes, NULL)
@@ -95,7 +95,7 @@ cdef int _from_index(fx_call *call, bint integers, bint ends) noexcept nogil:
     cdef Py_ssize_t begin, i, k, n, total = out.numel, stride = 1
     cdef int64_t start_i = call.params[0].i, step_i = call.params[1].i
     cdef double start = call.params[0].f, step = call.params[1].f, end = step
-    cdef int size = item_size(out.dtype), source = FX_I64 if integers else FX_F64
+    cdef int size = fx_itemsize(out.dtype), source = FX_I64 if integers else FX_F64
     cdef fx_loop cast = casts[out.dtype][source]
     cdef void *values
     if not out.flags & FX_CONTIGUOUS:

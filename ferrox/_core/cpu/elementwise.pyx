@@ -6,10 +6,10 @@ computed in float32.  An integer division by zero is refused before anything is 
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, \
-    FX_ERROR_TYPE, FX_F16, FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_scalar
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
+    FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide
-from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, item_size, move_tile, run_blocks
+from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
 
 
@@ -71,7 +71,7 @@ cdef int elementwise(fx_call *call) noexcept nogil:
         snprintf(call.message, sizeof(call.message), "ZeroDivisionError: integer division by zero")
         return FX_ERROR_RUNTIME
     out_dtype = FX_BOOL if entry.to_bool else dtype
-    size = item_size(dtype)
+    size = fx_itemsize(dtype)
     # The everyday small call: contiguous, of the right dtype, or one value.
     if out.flags & FX_CONTIGUOUS and out.dtype == out_dtype and n < PARALLEL_MIN:
         arg[2] = arg[3] = NULL

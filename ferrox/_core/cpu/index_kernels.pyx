@@ -19,13 +19,12 @@ negative indices.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16,
-                               FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call,
-                               fx_scalar)
+from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8,
+                               FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_add_strided, box_collapse, box_next, box_over, box_reset, fx_box,
-                                   fx_wide, itemsize, narrow_changed, scratch, scratch_free, size_of, stride_of,
-                                   wide_close, wide_open)
+                                       fx_wide, narrow_changed, scratch, scratch_free, size_of, stride_of, wide_close,
+                                       wide_open)
 from ferrox._core.cpu.index_walk cimport ADD, MAXIMUM, MINIMUM, MULTIPLY, READ, WRITE, check_index, move_indexed
 
 
@@ -44,7 +43,7 @@ cdef bint _walk_dims(int action, fx_array *x, const fx_array *index, const fx_ar
     box_add(&b, index)
     if dim < b.ndim:
         b.strides[1][dim] = 0
-    return move_indexed(&b, action, x.dtype, stride_of(x, dim) * itemsize[x.dtype], limit, 1)
+    return move_indexed(&b, action, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), limit, 1)
 
 
 cdef int gather(fx_call *call) noexcept nogil:
@@ -110,7 +109,7 @@ cdef enum:
 cdef void _identity(void *to, int dtype, int mode) noexcept nogil:
     """The value that leaves the other operand as it is."""
     cdef double inf = 1e308 * 10
-    cdef int64_t bits = 8 * itemsize[dtype], least = -(<int64_t> 1 << (bits - 1))
+    cdef int64_t bits = 8 * fx_itemsize(dtype), least = -(<int64_t> 1 << (bits - 1))
     cdef int64_t v
     if dtype == FX_F32:
         (<float *> to)[0] = <float> (
@@ -220,7 +219,7 @@ cdef int _reduce(fx_array *x, const fx_array *index, const fx_array *y, int dim,
         box_add(&b, index)
         if dim < b.ndim:
             b.strides[1][dim] = 0
-        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * itemsize[x.dtype], -1, 1)
+        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), -1, 1)
     if mode == MEAN:
         return _mean(x, index, y, dim, include_self)
     _walk_dims(ADD if mode == SUM else MULTIPLY if mode == PRODUCT else MAXIMUM if mode == GREATEST else MINIMUM,
@@ -290,7 +289,7 @@ cdef int _lay(fx_box *b, const fx_array *x, const fx_array *y, const fx_array *f
               const fx_scalar *tags) noexcept nogil:
     """Lays y, x and the first index array over the result's dims; returns where the index dims begin."""
     cdef int d, e, kept = 0, index_at = -1
-    cdef int64_t size = itemsize[x.dtype]
+    cdef int64_t size = fx_itemsize(x.dtype)
     b.ndim = 0
     b.operands = 0
     for d in range(x.ndim + 1):
@@ -322,7 +321,7 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
     cdef int64_t sizes[64]
     cdef int64_t *offsets = NULL
     cdef const fx_array *first = index[0]
-    cdef int64_t size = itemsize[x.dtype], scale, stride = 8
+    cdef int64_t size = fx_itemsize(x.dtype), scale, stride = 8
     cdef int d, e, status, index_at
     cdef bint negative, any_negative = False
     for d in range(x.ndim):

@@ -13,9 +13,9 @@ from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call
-from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
-                                   copy_bytes, fx_box, itemsize, threads_for)
+from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
+                                       box_reset, copy_bytes, fx_box, threads_for)
 
 ctypedef fused word:
     uint8_t
@@ -319,7 +319,7 @@ cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t 
         return True
     if action <= WRITE:
         f = _move
-        alpha = itemsize[dtype]
+        alpha = fx_itemsize(dtype)
     else:
         f = _accumulators[dtype]
     box_collapse(b, 2)

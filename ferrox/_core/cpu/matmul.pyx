@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, \
-    FX_MAX_DIMS, FX_OK, fx_array, fx_call
+    FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.door.threads cimport num_threads
 
@@ -21,7 +21,6 @@ cdef extern from "fx/parallel.h" nogil:
 cdef gemm_function gemms[FX_DTYPES]
 cdef dot_function dots[FX_DTYPES]
 cdef blas_function blas = load_blas
-cdef int *sizes = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
 cdef int provide_gemm(int dtype, gemm_function function) except -1:
@@ -159,7 +158,7 @@ cdef void run_batch(int thread, int threads, void *argument) noexcept nogil:
     cdef int64_t index[FX_MAX_DIMS]
     cdef int64_t first = w.count * thread // threads, last = w.count * (thread + 1) // threads, _i
     cdef int64_t rest = first
-    cdef int d, o, status, size = sizes[w.dtype]
+    cdef int d, o, status, size = fx_itemsize(w.dtype)
     base[0], base[1], base[2], base[3] = <const char *> p.a, <const char *> p.b, <const char *> p.d, <const char *> p.c
     for o in range(4):
         offset[o] = 0
@@ -210,7 +209,7 @@ cdef int multiply_batch(batch_plan *w) noexcept nogil:
 
 cdef void fill_rows(fx_array *out, const fx_array *c) noexcept nogil:
     """Copies c, expanded to out's shape, into the contiguous out, byte by byte of an element."""
-    cdef int size = sizes[out.dtype], d, n = out.ndim
+    cdef int size = fx_itemsize(out.dtype), d, n = out.ndim
     cdef int64_t index[FX_MAX_DIMS]
     cdef int64_t i, offset = 0
     for d in range(n):
@@ -317,7 +316,7 @@ cdef int linear(fx_call *call) noexcept nogil:
     status = check_dtypes(call)
     if status != FX_OK:
         return status
-    size = sizes[call.dtype]
+    size = fx_itemsize(call.dtype)
     w.dtype = call.dtype
     w.product.n, w.product.k = n, k
     w.product.alpha, w.product.beta = 1, 0

@@ -11,13 +11,12 @@ from cython.parallel cimport prange
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_F16, FX_F32, FX_F64, FX_I16,
-                               FX_I32, FX_I64, FX_OK, fx_array, fx_call)
+from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_F16, FX_F32, FX_F64, FX_I16, FX_I32,
+                               FX_I64, FX_OK, fx_array, fx_call, fx_itemsize)
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over,
-                                   box_part, box_reset,
-                                   copy_bytes, float_to_half, fx_box, half_to_float, itemsize, scratch,
-                                   scratch_free, stride_of, threads_for)
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
+                                       box_reset, copy_bytes, float_to_half, fx_box, half_to_float, scratch,
+                                       scratch_free, stride_of, threads_for)
 
 ctypedef fused word:
     uint8_t
@@ -81,7 +80,7 @@ cdef int cat(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x
     cdef fx_box b
-    cdef int dim = <int> call.params[0].i, i, t, n, axis, size = itemsize[out.dtype]
+    cdef int dim = <int> call.params[0].i, i, t, n, axis, size = fx_itemsize(out.dtype)
     cdef int64_t offset = 0, step = stride_of(out, dim) * size
     for i in range(1, 1 + call.n_in):
         x = call.arrays[i]
@@ -107,7 +106,7 @@ cdef void _triangle(fx_call *call, bint upper) noexcept nogil:
     """Copies row by row what is kept, and clears the rest."""
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x = call.arrays[1]
-    cdef int64_t k = call.params[0].i, size = itemsize[out.dtype], rows, columns, i, bound, first, last, xs
+    cdef int64_t k = call.params[0].i, size = fx_itemsize(out.dtype), rows, columns, i, bound, first, last, xs
     cdef fx_box b
     cdef int64_t counter[64]
     cdef char *to = <char *> out.data
@@ -245,7 +244,7 @@ cdef int _separate_axis(const fx_box *b, int64_t size) noexcept nogil:
 cdef int strided_add(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_box b
-    cdef int axis, t, n, d, dtype = out.dtype, size = itemsize[out.dtype]
+    cdef int axis, t, n, d, dtype = out.dtype, size = fx_itemsize(out.dtype)
     cdef int64_t low = 0, high = size, step, i, span = 0
     cdef char *origin = NULL
     cdef float *wide = NULL

@@ -9,8 +9,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_U8
-from ferrox._core.cpu.strided cimport itemsize
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_U8, fx_itemsize
 
 ctypedef fused raw:
     uint8_t
@@ -29,7 +28,7 @@ cdef extern from *:
 cdef key_kind kind_of(int dtype, bint descending) noexcept nogil:
     cdef key_kind kind
     cdef uint64_t all_ones = ~<uint64_t> 0
-    kind.bits = 8 * itemsize[dtype]
+    kind.bits = 8 * fx_itemsize(dtype)
     kind.sign = 0 if dtype == FX_BOOL or dtype == FX_U8 else <uint64_t> 1 << (kind.bits - 1)
     kind.infinity = 0
     if dtype == FX_F16:

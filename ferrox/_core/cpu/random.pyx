@@ -19,9 +19,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, \
-    FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, fx_array, fx_call
+    FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.blocks cimport item_size
 from ferrox._core.cpu.table cimport casts
 from ferrox._core.door.threads cimport num_threads
 
@@ -252,7 +251,7 @@ cdef int begin(fx_call *call, fill_job *job, bint real, int n_params) noexcept n
     job.offset = <uint64_t> call.params[1].i
     job.numel = out.numel
     job.dtype = out.dtype
-    job.size = item_size(out.dtype)
+    job.size = fx_itemsize(out.dtype)
     job.wide = real and out.dtype == FX_F64
     return FX_OK
 

@@ -21,9 +21,9 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, llabs, malloc
 
 from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_I64, FX_OK, fx_array, fx_call
+    FX_I64, FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
-from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
+from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
 from ferrox._core.door.threads cimport num_threads
 
@@ -271,7 +271,7 @@ cdef void _unit(reduce_plan *plan, Py_ssize_t unit, Py_ssize_t chunk, double *a,
 
 cdef void _store(fx_array *out, Py_ssize_t at, Py_ssize_t step, const void *values, bint floating,
                  Py_ssize_t n) noexcept nogil:
-    cdef int source = FX_F64 if floating else FX_I64, size = item_size(out.dtype)
+    cdef int source = FX_F64 if floating else FX_I64, size = fx_itemsize(out.dtype)
     cdef cells stored
     if out.dtype != source:
         if n == 1:
@@ -504,8 +504,8 @@ cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
     plan.reduction = reduction
     plan.finish = how
     plan.floating = dtype >= FX_F16
-    plan.size = item_size(x.dtype)
-    plan.loop_size = item_size(dtype)
+    plan.size = fx_itemsize(x.dtype)
+    plan.loop_size = fx_itemsize(dtype)
     plan.data = <char *> x.data
     plan.out = out
     plan.second = call.arrays[1] if call.n_out > 1 else NULL

@@ -13,10 +13,10 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport llabs
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_I8, FX_I16, FX_I32, FX_I64, \
+    FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.blocks cimport PARALLEL_MIN, item_size, move_tile
+from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
 from ferrox._core.door.threads cimport num_threads
 
@@ -213,7 +213,7 @@ cdef int _side(scan_plan *plan, side *s, fx_array *array, int dtype, bint input,
     cdef int d, k = 0
     s.array = array
     s.data = <char *> array.data
-    s.size = item_size(array.dtype)
+    s.size = fx_itemsize(array.dtype)
     s.cast = NULL
     if array.dtype != dtype:
         s.cast = casts[dtype][array.dtype] if input else casts[array.dtype][dtype]

@@ -5,11 +5,11 @@ searchsorted: out (int64) | sorted_sequence (1-D, or with the leading dims of va
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK,
-                               fx_array, fx_call)
+from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, fx_array,
+                               fx_call, fx_itemsize)
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part, box_reset,
-                                   fx_box, fx_wide, itemsize, threads_for, wide_close, wide_open)
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
+                                       box_reset, fx_box, fx_wide, threads_for, wide_close, wide_open)
 
 ctypedef fused number:
     uint8_t
@@ -77,7 +77,7 @@ cdef void _search_any(const fx_box *b, int dtype, int64_t stride, int64_t n, bin
 cdef void _searchsorted(const fx_array *out, const fx_array *sequence, const fx_array *values,
                         bint right) noexcept nogil:
     cdef fx_box b
-    cdef int axis, t, parts, d, size = itemsize[sequence.dtype]
+    cdef int axis, t, parts, d, size = fx_itemsize(sequence.dtype)
     cdef int64_t n = sequence.dims[sequence.ndim - 1], stride = sequence.dims[2 * sequence.ndim - 1] * size
     if out.numel == 0:
         return

@@ -17,11 +17,11 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32,
-                               FX_F64, FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call)
+from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64,
+                               FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_collapse, box_next, box_over, box_reset, fx_box, half_to_float,
-                                   itemsize, pack, scratch, scratch_free)
+                                       pack, scratch, scratch_free)
 from ferrox._core.cpu.index_walk cimport check_index
 
 ctypedef fused word:
@@ -60,7 +60,7 @@ cdef int64_t _count_true(const fx_array *x) noexcept nogil:
     cdef int64_t counter[64]
     cdef int64_t count = 0, n, stride
     cdef uint64_t kept = _kept_bits(x.dtype)
-    cdef int size = itemsize[x.dtype]
+    cdef int size = fx_itemsize(x.dtype)
     if x.numel == 0:
         return 0
     box_over(&b, x)
@@ -116,7 +116,7 @@ cdef void _masked(const fx_array *x, const fx_array *mask, void *line, int64_t t
     cdef fx_box b
     cdef int64_t counter[64]
     cdef int64_t at = 0
-    cdef int size = itemsize[x.dtype]
+    cdef int size = fx_itemsize(x.dtype)
     if x.numel == 0 or total == 0:
         return
     box_over(&b, x)
@@ -147,7 +147,7 @@ cdef int masked_scatter(fx_call *call) noexcept nogil:
     cdef fx_array *src = call.arrays[2]
     cdef fx_box b
     cdef fx_array mask = call.arrays[1][0]
-    cdef int64_t needed = _count_true(&mask), bytes = src.numel * itemsize[src.dtype]
+    cdef int64_t needed = _count_true(&mask), bytes = src.numel * fx_itemsize(src.dtype)
     cdef int64_t dims[128]
     cdef int d
     cdef void *line
@@ -181,7 +181,7 @@ cdef int nonzero(fx_call *call) noexcept nogil:
     cdef fx_box b
     cdef int64_t counter[64]
     cdef uint64_t kept = _kept_bits(x.dtype), v
-    cdef int size = itemsize[x.dtype], d, last
+    cdef int size = fx_itemsize(x.dtype), d, last
     cdef int64_t i, stride
     if x.numel == 0 or x.ndim == 0:
         return FX_OK
@@ -259,7 +259,7 @@ cdef int bincount(fx_call *call) noexcept nogil:
     cdef int status = check_index(call, x, out.numel, 0, False, &negative)
     if status != FX_OK:
         return status
-    memset(o, 0, out.numel * itemsize[out.dtype])
+    memset(o, 0, out.numel * fx_itemsize(out.dtype))
     if weights == NULL:
         if out.dtype != FX_I64:
             snprintf(call.message, sizeof(call.message), b"counts are int64")

@@ -14,11 +14,11 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport (FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F32, FX_F64, FX_I8, FX_I16,
-                               FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call)
+from ferrox._core.abi cimport (FX_CPU, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64,
+                               FX_OK, FX_U8, fx_array, fx_call, fx_itemsize)
 from ferrox._core.door.backend cimport provide
-from ferrox._core.cpu.strided cimport (box_add, box_axis, box_next, box_numel, box_over, box_part, box_remove, box_reset,
-                                   fx_box, itemsize, scratch, scratch_free, size_of, stride_of, threads_for)
+from ferrox._core.cpu.strided cimport (box_add, box_axis, box_next, box_numel, box_over, box_part, box_remove,
+                                       box_reset, fx_box, scratch, scratch_free, size_of, stride_of, threads_for)
 from ferrox._core.cpu.order cimport (PACKED, PLAIN, key_kind, kind_of, load_keys, order_keys, select_key, sort_words)
 
 # What a row is read from and written to; a stride of an absent output does not matter.
@@ -348,8 +348,8 @@ cdef int _each_row(fx_call *call, const fx_array *x, const fx_array *values, con
     cdef int axis, t, threads, failures = 0
     cdef int64_t rows
     job.n = size_of(x, dim)
-    job.xs = stride_of(x, dim) * itemsize[x.dtype]
-    job.vs = stride_of(values, dim) * itemsize[x.dtype] if values != NULL else 0
+    job.xs = stride_of(x, dim) * fx_itemsize(x.dtype)
+    job.vs = stride_of(values, dim) * fx_itemsize(x.dtype) if values != NULL else 0
     job.js = stride_of(indices, dim) * 8 if indices != NULL else 0
     job.dtype = x.dtype
     if job.n >= <int64_t> 1 << 32:

@@ -12,7 +12,6 @@ cdef struct fx_box:
     int64_t strides[4][64]   # in bytes
 
 # Bytes of one element, by fx_dtype.
-cdef int itemsize[10]
 
 # An empty box over the dims of `shape` (its strides are not used), and one more operand laid over it.
 cdef void box_over(fx_box *b, const fx_array *shape) noexcept nogil

@@ -4,11 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_OK, fx_array, fx_backend
+from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_F32, FX_OK, fx_array, fx_backend, fx_itemsize
 from ferrox._core.door.backend cimport backends
 from ferrox._core.door.threads cimport num_threads
 
-itemsize[:] = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 cdef int64_t grain = 16384  # elementary steps that are worth one more thread
 
@@ -30,7 +29,7 @@ cdef void box_over(fx_box *b, const fx_array *shape) noexcept nogil:
 cdef int box_add(fx_box *b, const fx_array *a) noexcept nogil:
     """Lays `a` over the box, aligned to the right as in broadcasting; a host scalar or 0-d array stands still."""
     cdef int d, o = b.operands, lead = b.ndim - a.ndim
-    cdef int64_t size = itemsize[a.dtype]
+    cdef int64_t size = fx_itemsize(a.dtype)
     b.data[o] = <char *> a.data
     for d in range(b.ndim):
         if d < lead or (a.dims[d - lead] == 1 and b.dims[d] != 1):
@@ -203,7 +202,7 @@ cdef void _pack_row(word zero, char *to, const char *source, int64_t stride, int
 cdef void pack(const fx_array *a, void *to) noexcept nogil:
     cdef fx_box b
     cdef int64_t counter[64]
-    cdef int64_t size = itemsize[a.dtype], n
+    cdef int64_t size = fx_itemsize(a.dtype), n
     cdef char *o = <char *> to
     if a.numel == 0:
         return

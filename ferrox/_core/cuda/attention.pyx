@@ -12,8 +12,8 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, \
-    FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, \
+    FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.copying cimport copy
@@ -82,7 +82,6 @@ cdef struct tensor_kernels:
 
 cdef kernels[10] table
 cdef tensor_kernels[10] tensor_table
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
 # Leading dimensions after joining; more than a kernel counts go through `over`.
@@ -235,7 +234,7 @@ cdef bint _is_even(const fx_array *x, int width) noexcept nogil:
 cdef bint _suits_tensor_cores(int dtype, fx_array **x, fx_array **results, int n) noexcept nogil:
     cdef fx_array *q = x[FX_Q]
     cdef fx_array *v = x[FX_V]
-    cdef int i, width = 16 // item_size[dtype]
+    cdef int i, width = 16 // fx_itemsize(dtype)
     cdef int64_t e = q.dims[q.ndim - 1], v_e = v.dims[v.ndim - 1]
     cdef int64_t length = q.dims[q.ndim - 2], keys = v.dims[v.ndim - 2]
     if tensor_table[dtype].keys[0].kernel == NULL or (dtype == FX_F32 and not tf32_is_allowed()) \
@@ -263,7 +262,7 @@ cdef int _make_readable(fx_call *call, fx_array **x, readable *made) noexcept no
     cdef fx_call move
     cdef fx_array *arrays[2]
     cdef fx_array *each
-    cdef int o, d, status, width = 16 // item_size[call.dtype]
+    cdef int o, d, status, width = 16 // fx_itemsize(call.dtype)
     cdef int64_t step
     memset(made, 0, sizeof(readable))
     for o in range(FX_MASK):
@@ -271,7 +270,7 @@ cdef int _make_readable(fx_call *call, fx_array **x, readable *made) noexcept no
             continue
         each = &made.array[o]
         each[0] = x[o][0]
-        each.data = scratch(each.device_index, <size_t> (each.numel * item_size[each.dtype]))
+        each.data = scratch(each.device_index, <size_t> (each.numel * fx_itemsize(each.dtype)))
         if each.data == NULL:
             return FX_ERROR_MEMORY
         each.dims, each.flags, step = made.dims[o], FX_CONTIGUOUS, 1
@@ -296,7 +295,7 @@ cdef int _over(fx_attention_args *s, const leading *lead, int d, int dtype, int 
     """Run for the first `d` of the leading dimensions, the outermost of them one by one where they are too many."""
     cdef fx_attention_args part
     cdef int64_t i, inner = 1
-    cdef int o, k, status, size = item_size[dtype], wide = 8 if dtype == FX_F64 else 4
+    cdef int o, k, status, size = fx_itemsize(dtype), wide = 8 if dtype == FX_F64 else 4
     if d <= FX_ATTENTION_DIMS:
         s.heads, s.first = 1, 0
         for k in range(FX_ATTENTION_DIMS):
@@ -419,7 +418,7 @@ cdef int _tables() except -1:
         of = &tensor_table[dtype]
         for wide in range(2):
             width = 64 << wide
-            pitch = width * item_size[dtype]
+            pitch = width * fx_itemsize(dtype)
             _tensor_entry(&of.forward[wide][0], f"attention_{suffix}_{width}_64", pitch, 64,
                           64 if half or not wide else 32)
             if half:

@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcmp, memset
 
-from ferrox._core.abi cimport FX_BF16, FX_F16, FX_F32, FX_F64, FX_OK
+from ferrox._core.abi cimport FX_BF16, FX_F16, FX_F32, FX_F64, FX_OK, fx_itemsize
 from ferrox._core.cuda.abi cimport CUevent, CUstream
 from ferrox._core.cuda.capturing cimport captures
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind
@@ -134,7 +134,6 @@ cdef int n_plans = 0
 _path = ""
 _reason = "it has not been looked for yet"
 _kept = None
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
 def _candidates():
@@ -407,7 +406,7 @@ cdef void _choose(plan *made, const product *p, product_function own) noexcept n
     if bind(p.device) or not _prepare(made, found, &n):
         n = 0
     events[0] = events[1] = NULL
-    tried.data[C] = <char *> scratch(p.device, <size_t> (made.kind.batch * p.m * p.n * item_size[p.dtype]))
+    tried.data[C] = <char *> scratch(p.device, <size_t> (made.kind.batch * p.m * p.n * fx_itemsize(p.dtype)))
     if n and tried.data[C] != NULL and cu.cuEventCreate(&events[0], 0) == 0 and cu.cuEventCreate(&events[1], 0) == 0:
         least = _time(NULL, &tried, own, events) if measured else 1e30
         best = made[0]

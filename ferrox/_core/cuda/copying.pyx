@@ -6,7 +6,7 @@ goes through shared memory (kernels/cuda/copy.cu).  Everything else, casts too, 
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I64, FX_MAX_DIMS, \
-    FX_OK, fx_array, fx_call
+    FX_OK, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
@@ -32,7 +32,6 @@ cdef enum:
     LEAST = 16              # rows and columns from which a tile is worth it
 
 cdef int _positive = kernel_id("positive")
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef cuda_kernel *_transposes[4]        # of 1, 2, 4, 8 bytes
 
 cdef struct dims:           # merged, innermost of the output first; strides in elements
@@ -96,7 +95,7 @@ cdef bint _transposes_fit(fx_array *out, fx_array *x, fx_transpose_args *args) n
 
 
 cdef int _transpose(fx_array *out, fx_transpose_args *args) noexcept nogil:
-    cdef int device = out.device_index, bytes = item_size[out.dtype], power = 0
+    cdef int device = out.device_index, bytes = fx_itemsize(out.dtype), power = 0
     cdef int64_t tiles = (args.rows + FX_TRANSPOSE_TILE - 1) // FX_TRANSPOSE_TILE
     cdef void *pointer = args
     cdef launch_shape shape
@@ -121,7 +120,7 @@ cdef int copy(fx_call *call) noexcept nogil:
             status = bind(out.device_index)
             if status == 0:
                 status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data,
-                                              <size_t> (out.numel * item_size[out.dtype]),
+                                              <size_t> (out.numel * fx_itemsize(out.dtype)),
                                               current_stream(out.device_index))
             return driver_call(status, b"copying")
         if _transposes_fit(out, x, &args):

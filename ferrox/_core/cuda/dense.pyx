@@ -12,14 +12,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_HOST_SCALAR, FX_OK, \
-    fx_array, fx_call, fx_kernel
+    fx_array, fx_call, fx_itemsize, fx_kernel
 from ferrox._core.cuda.copying cimport copy
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 
 cdef enum:
     MOST = 64               # arrays that `keep` and `cast` can name
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]     # by fx_dtype
 
 cdef struct stand_in:       # an array in scratch memory
     fx_array array
@@ -44,12 +43,12 @@ cdef bint _overlap(fx_array *a, fx_array *b) noexcept nogil:
         x = a if i == 0 else b
         low[i] = high[i] = <char *> x.data
         for d in range(x.ndim):
-            reach = (x.dims[d] - 1) * x.dims[x.ndim + d] * item_size[x.dtype]
+            reach = (x.dims[d] - 1) * x.dims[x.ndim + d] * fx_itemsize(x.dtype)
             if reach < 0:
                 low[i] += reach
             else:
                 high[i] += reach
-        high[i] += item_size[x.dtype]
+        high[i] += fx_itemsize(x.dtype)
     return low[0] < high[1] and low[1] < high[0]
 
 
@@ -91,7 +90,7 @@ cdef stand_in *_stand_in(fx_array *x, int position, int dtype, int device) noexc
         made.array.dims[d] = x.dims[d]
         made.array.dims[x.ndim + d] = step
         step *= x.dims[d]
-    made.array.data = scratch(device, <size_t> (x.numel * item_size[dtype]))
+    made.array.data = scratch(device, <size_t> (x.numel * fx_itemsize(dtype)))
     if made.array.data == NULL:
         free(made)
         return NULL

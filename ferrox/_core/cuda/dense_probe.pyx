@@ -2,7 +2,7 @@
 
 out, kept, x: x is copied to out, both in call.dtype; kept's first element becomes its last one.
 """
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_VALUE, FX_HOST_SCALAR, fx_array, fx_call
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_VALUE, FX_HOST_SCALAR, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind
@@ -11,7 +11,6 @@ from ferrox._core.cuda.driver cimport cu
 from ferrox._core.cuda.module cimport driver_call
 from ferrox._core.cuda.stream cimport current_stream
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 
 
 cdef int _inner(fx_call *call) noexcept nogil:
@@ -27,12 +26,12 @@ cdef int _inner(fx_call *call) noexcept nogil:
         if each != NULL and (each.device_type != FX_CUDA or each.flags & FX_HOST_SCALAR
                              or not each.flags & FX_CONTIGUOUS or (i != 1 and each.dtype != call.dtype)):
             return FX_ERROR_VALUE
-    size = <size_t> (out.numel * item_size[out.dtype])
+    size = <size_t> (out.numel * fx_itemsize(out.dtype))
     if status == 0 and size:
         status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> out.data, <CUdeviceptr> x.data, size,
                                       current_stream(out.device_index))
     if status == 0 and kept != NULL:
-        size = item_size[kept.dtype]
+        size = fx_itemsize(kept.dtype)
         status = cu.cuMemcpyDtoDAsync(<CUdeviceptr> kept.data,
                                       <CUdeviceptr> kept.data + size * <size_t> (kept.numel - 1), size,
                                       current_stream(kept.device_index))

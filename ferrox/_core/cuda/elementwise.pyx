@@ -10,8 +10,8 @@ would wait for the device.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
-    FX_F32, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
+    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport devices
@@ -131,7 +131,6 @@ cdef entry entries[MAX_KERNELS]
 cdef const char *_ELSEWHERE = b"Expected all tensors to be on the same device, but found at least two devices,"
 # Integers: no value for a divisor of 0.
 cdef int[4] _dividing = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef double[6] lowest = [0, 0, -128, -32768, -2147483648.0, -9223372036854775808.0]
 cdef double[6] highest = [1, 255, 127, 32767, 2147483647.0, 9223372036854775808.0]
 
@@ -220,7 +219,7 @@ cdef int _gather(fx_call *call, operands *o) noexcept nogil:
                 o.size[d] = x.dims[at]
             o.stride[d][k] = 0
             if at >= 0 and x.dims[at] != 1 and o.kind[k] == FX_FROM_ARRAY:
-                o.stride[d][k] = x.dims[x.ndim + at] * item_size[x.dtype]
+                o.stride[d][k] = x.dims[x.ndim + at] * fx_itemsize(x.dtype)
     for k in range(call.n_in + 1, 4):
         for d in range(out.ndim):
             o.stride[d][k] = 0
@@ -239,7 +238,7 @@ cdef bint _is_flat(operands *o, int dtype, int out_dtype) noexcept nogil:
         if k and o.dtype[k] != dtype:
             return False
         if o.kind[k] == FX_FROM_ARRAY and \
-                (<size_t> o.data[k] & 15 or (o.ndim and o.stride[0][k] != item_size[o.dtype[k]])):
+                (<size_t> o.data[k] & 15 or (o.ndim and o.stride[0][k] != fx_itemsize(o.dtype[k]))):
             return False
     return True
 
@@ -251,7 +250,7 @@ cdef inline unsigned int _blocks(int64_t threads, int device) noexcept nogil:
 cdef CUresult _launch_flat(operands *o, cuda_kernel *kernel, int dtype) noexcept nogil:
     cdef fx_flat_args args
     cdef void *pointer = &args
-    cdef int k, width = 4 if item_size[dtype] == 1 else 16 // item_size[dtype]
+    cdef int k, width = 4 if fx_itemsize(dtype) == 1 else 16 // fx_itemsize(dtype)
     for k in range(4):
         args.data[k] = o.data[k] if k <= o.n_in else NULL
         args.kind[k] = o.kind[k] if k <= o.n_in else <int> FX_FROM_VALUE

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_BF16, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_OK, FX_U8
+    FX_I64, FX_OK, FX_U8, fx_computed, fx_itemsize
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.blaslt cimport multiply_by_library
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
@@ -66,8 +66,6 @@ cdef cuda_kernel *along[10]             # products with a vector
 cdef cuda_kernel *across[10]
 cdef cuda_kernel *add_slices[10]
 cdef bint tf32_allowed = False
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
-cdef int[10] sum_size = [1, 1, 1, 2, 4, 8, 4, 4, 4, 8]
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -97,7 +95,7 @@ cdef void _join(product *p) noexcept nogil:
 cdef bint _whole(const product *p, int which, int64_t across_step, int width) noexcept nogil:
     """Whether `width` elements that lie behind each other can be read at once wherever a multiple of them starts."""
     cdef int i
-    if <size_t> p.data[which] % <size_t> (width * item_size[p.dtype]) or across_step % width:
+    if <size_t> p.data[which] % <size_t> (width * fx_itemsize(p.dtype)) or across_step % width:
         return False
     for i in range(p.ndim):
         if p.step[i][which] % width:
@@ -119,9 +117,9 @@ cdef void _fill(const product *p, fx_gemm_args *s) noexcept nogil:
         s.batch *= s.size[i]
         for o in range(4):
             s.step[i][o] = p.step[i][o] if i < p.ndim else 0
-    if _whole(p, C, p.row[C], 4 if item_size[p.dtype] < 8 else 2):
+    if _whole(p, C, p.row[C], 4 if fx_itemsize(p.dtype) < 8 else 2):
         s.flags |= FX_GEMM_WHOLE_C
-    if p.column[D] == 1 and _whole(p, D, p.row[D], 4 if item_size[p.dtype] < 8 else 2):
+    if p.column[D] == 1 and _whole(p, D, p.row[D], 4 if fx_itemsize(p.dtype) < 8 else 2):
         s.flags |= FX_GEMM_WHOLE_D
 
 
@@ -137,7 +135,7 @@ cdef int _launch(product *p, fx_gemm_args *s, cuda_kernel *kernel, launch_shape 
     cdef int64_t total
     cdef launch_shape flat
     if s.slices > 1:
-        s.sums = scratch(p.device, <size_t> (s.slices * s.batch * s.m * s.n * sum_size[p.dtype]))
+        s.sums = scratch(p.device, <size_t> (s.slices * s.batch * s.m * s.n * fx_itemsize(fx_computed(p.dtype))))
         if s.sums == NULL:
             return FX_ERROR_MEMORY
     shape.grid[2] = s.slices
@@ -159,7 +157,7 @@ cdef int _vector(product *p) noexcept nogil:
     """Products with one column, or one row: that is the same with the roles changed."""
     cdef fx_gemm_args s
     cdef launch_shape shape
-    cdef int i, width = 16 // item_size[p.dtype]
+    cdef int i, width = 16 // fx_itemsize(p.dtype)
     cdef int64_t blocks, least
     cdef bint by_k
     if p.n != 1:
@@ -178,14 +176,14 @@ cdef int _vector(product *p) noexcept nogil:
             s.flags = FX_GEMM_WHOLE_A | FX_GEMM_WHOLE_B
         blocks, least = ceil_div(s.m, 8), 1024
     else:
-        if s.a_row == 1 and _whole(p, A, s.a_column, 4 if item_size[p.dtype] < 8 else 2):
+        if s.a_row == 1 and _whole(p, A, s.a_column, 4 if fx_itemsize(p.dtype) < 8 else 2):
             s.flags = FX_GEMM_WHOLE_A
         blocks, least = ceil_div(s.m, 128), 64
     # As many blocks as fill the device four times, but no sum too short to be worth a second launch.
     _slices(&s, <int> max(min(4 * MULTIPROCESSORS // (blocks * s.batch), s.k // least, 64), 1))
     shape = flat_shape(<unsigned int> blocks, 256)
     if not by_k:
-        shape.shared = 8 * 128 * sum_size[p.dtype]
+        shape.shared = 8 * 128 * fx_itemsize(fx_computed(p.dtype))
     return _launch(p, &s, along[p.dtype] if by_k else across[p.dtype], &shape)
 
 
@@ -214,7 +212,7 @@ cdef int _tiled(product *p) noexcept nogil:
     cdef launch_shape shape
     cdef tile *best = NULL
     cdef tile *t
-    cdef int i, wanted, width = min(4, 16 // item_size[p.dtype])
+    cdef int i, wanted, width = min(4, 16 // fx_itemsize(p.dtype))
     cdef bint a_by_k, b_by_k, even
     cdef double least = 0, cycles
     _fill(p, &s)
@@ -224,7 +222,7 @@ cdef int _tiled(product *p) noexcept nogil:
         s.flags |= FX_GEMM_WHOLE_A
     if (s.b_row if b_by_k else s.b_column) == 1 and _whole(p, B, s.b_column if b_by_k else s.b_row, width):
         s.flags |= FX_GEMM_WHOLE_B
-    even = _even(p, a_by_k, b_by_k, 16 // item_size[p.dtype])
+    even = _even(p, a_by_k, b_by_k, 16 // fx_itemsize(p.dtype))
     tried = s
     for i in range(n_tiles[p.dtype]):
         t = &tiles[p.dtype][i]
@@ -257,7 +255,7 @@ cdef int multiply(product *p) noexcept nogil:
         inner.ndim -= 1
         for i in range(p.size[p.ndim - 1]):
             for o in range(4):
-                inner.data[o] = p.data[o] + i * p.step[p.ndim - 1][o] * item_size[p.dtype]
+                inner.data[o] = p.data[o] + i * p.step[p.ndim - 1][o] * fx_itemsize(p.dtype)
             status = multiply(&inner)
             if status != FX_OK:
                 return status
@@ -287,7 +285,7 @@ cdef tile *_tile(int dtype, str family, str name, int rows, int columns, int dep
     cdef tile *t = &tiles[dtype][n_tiles[dtype]]
     cdef int i
     t.rows, t.columns, t.depth, t.threads, t.even, t.full, t.alone = rows, columns, depth, threads, even, full, alone
-    t.shared = 2 * depth * (rows + columns + 8) * sum_size[dtype]
+    t.shared = 2 * depth * (rows + columns + 8) * fx_itemsize(fx_computed(dtype))
     for i, form in enumerate(("nn", "nt", "tn", "tt")):
         t.kernel[i] = find_kernel(family, f"{name}_{form}_{rows}")
     n_tiles[dtype] += 1
@@ -295,9 +293,9 @@ cdef tile *_tile(int dtype, str family, str name, int rows, int columns, int dep
 
 
 cdef int _tensor_tile(int dtype, str suffix, int size, int threads, double full, double alone) except -1:
-    cdef int depth = 64 // item_size[dtype], stages = 4
+    cdef int depth = 64 // fx_itemsize(dtype), stages = 4
     cdef tile *t = _tile(dtype, "gemm_tensor", f"mma_{suffix}", size, size, depth, threads, True, full, alone)
-    t.shared = stages * depth * 2 * size * item_size[dtype]
+    t.shared = stages * depth * 2 * size * fx_itemsize(dtype)
     t.tf32 = dtype == FX_F32
     return 0
 

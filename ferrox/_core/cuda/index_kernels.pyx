@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_HOST_SCALAR, \
-    FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
+    FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize, fx_kernel, fx_scalar
 from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.index_walk cimport FX_ACTION_ADD, FX_ACTION_MAXIMUM, FX_ACTION_MINIMUM, FX_ACTION_MULTIPLY, \
@@ -16,7 +16,6 @@ from ferrox._core.cuda.index_walk cimport FX_ACTION_ADD, FX_ACTION_MAXIMUM, FX_A
 from ferrox._core.cuda.order cimport run_unary
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef int _copy = kernel_id("copy")
 cdef int _add = kernel_id("add")
 
@@ -316,7 +315,7 @@ cdef int strided_add(fx_call *call) noexcept nogil:
             step *= x.dims[d]
         packed.dims = dims
         packed.flags = FX_CONTIGUOUS
-        packed.data = scratch(out.device_index, <size_t> (x.numel * item_size[x.dtype]))
+        packed.data = scratch(out.device_index, <size_t> (x.numel * fx_itemsize(x.dtype)))
         if packed.data == NULL:
             return FX_ERROR_MEMORY
         status = run_unary(_copy, &packed, x, x.dtype)

@@ -4,7 +4,7 @@ accumulate.cu, for index_kernels.pyx and others.  See fx/index_args.h for how a 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, FX_I8, \
-    FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_scalar
+    FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport bits_of, blocks_for, close_pairs, launch_elements, open_pairs, pairs, refused, \
@@ -31,7 +31,6 @@ cdef enum:
     FEW_PLACES = 1 << 20        # up to which a table of all places is cheap
     AT_ONCE = 4                 # elements of a position that a thread accumulates, at most
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 # By word: 1, 2, 4, 8, 16 bytes.
 cdef cuda_kernel *_read[5]
 cdef cuda_kernel *_write[5]
@@ -222,7 +221,7 @@ cdef int _widen(fx_index_args *a, int size) noexcept nogil:
 cdef int read_indexed(fx_call *call, fx_index_args *a, int dtype, int device) noexcept nogil:
     if a.m * a.q == 0:
         return FX_OK
-    cdef cuda_kernel *kernel = _read[_widen(a, item_size[dtype])]
+    cdef cuda_kernel *kernel = _read[_widen(a, fx_itemsize(dtype))]
     return launch_elements(kernel, device, a.m * a.q, a)
 
 
@@ -250,7 +249,7 @@ cdef int write_indexed(fx_call *call, fx_index_args *a, int dtype, int device) n
     cdef int status, which
     if a.m * a.q == 0:
         return FX_OK
-    which = _widen(a, item_size[dtype])
+    which = _widen(a, fx_itemsize(dtype))
     if a.m == 1 or a.single:
         return launch_elements(_write[which], device, a.m * a.q, a)
     if a.limit <= max(4 * a.m, <int64_t> FEW_PLACES) and a.m >> 31 == 0:
@@ -276,7 +275,7 @@ cdef int write_indexed(fx_call *call, fx_index_args *a, int dtype, int device) n
 cdef void _start(fx_accumulate_args *args, int dtype, int action) noexcept nogil:
     """The value that leaves the other operand as it is."""
     cdef double inf = 1e308 * 10
-    cdef int bits = 8 * item_size[dtype]
+    cdef int bits = 8 * fx_itemsize(dtype)
     cdef int64_t least = -(<int64_t> 1 << (bits - 1)) if dtype != FX_U8 and dtype != FX_BOOL else 0
     cdef int64_t most = 1 if dtype == FX_BOOL else 255 if dtype == FX_U8 else ~least
     args.start_real = -inf if action == FX_ACTION_MAXIMUM else inf if action == FX_ACTION_MINIMUM else 0

@@ -7,7 +7,7 @@ rows of cat as the widest words that all of its inputs allow.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
-    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
+    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
@@ -89,7 +89,6 @@ cdef extern from "fx/movement_args.h" nogil:
         double start, step, end
         int dtype, form
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 cdef int _copy = kernel_id("copy")
 # By the size of a word: 1, 2, 4, 8, 16 bytes.
 cdef cuda_kernel *_where[4]
@@ -170,7 +169,7 @@ cdef int _where_on_device(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *x
     cdef fx_where_args args
-    cdef int k, status, size = item_size[out.dtype]
+    cdef int k, status, size = fx_itemsize(out.dtype)
     for k in range(2):
         x = call.arrays[2 + k]
         args.value[k] = fx_bits_as(x.data, x.dtype, out.dtype) if x.flags & FX_HOST_SCALAR else 0
@@ -219,7 +218,7 @@ cdef int _cat_one(fx_array *out, fx_array *x, int dim, int64_t offset) noexcept 
     part.dims = dims
     part.numel = x.numel
     part.flags = 0
-    part.data = <char *> out.data + offset * out.dims[out.ndim + dim] * item_size[out.dtype]
+    part.data = <char *> out.data + offset * out.dims[out.ndim + dim] * fx_itemsize(out.dtype)
     return run_unary(_copy, &part, x, out.dtype)
 
 
@@ -258,7 +257,7 @@ cdef int cat(fx_call *call) noexcept nogil:
     cdef fx_array *x
     cdef fx_cat_args args
     cdef int dim = <int> call.params[0].i, i, d, n = 0, status = FX_OK
-    cdef int64_t offset = 0, inner = item_size[out.dtype]
+    cdef int64_t offset = 0, inner = fx_itemsize(out.dtype)
     if out.numel == 0:
         return FX_OK
     for d in range(dim + 1, out.ndim):
@@ -304,7 +303,7 @@ cdef int _triangle(fx_call *call, bint upper) noexcept nogil:
     args.k = min(max(call.params[0].i, -args.rows), args.columns)
     args.upper = upper
     args.unused = 0
-    return launch_elements(_triangle_kernel[_width(item_size[out.dtype])], out.device_index, args.n, &args)
+    return launch_elements(_triangle_kernel[_width(fx_itemsize(out.dtype))], out.device_index, args.n, &args)
 
 
 cdef int _tril(fx_call *call) noexcept nogil:

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, \
-    FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call
+    FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.fault cimport fault_record
@@ -51,7 +51,6 @@ cdef extern from "fx/select_args.h" nogil:
         int64_t *before
         int64_t n, tiles, runs
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 # By size of element: 1, 2, 4, 8 bytes.
 cdef cuda_kernel *_count_tiles[4]
 cdef cuda_kernel *_nonzero_kernel[4]
@@ -117,7 +116,7 @@ cdef int _count(fx_mask_args *args, const fx_array *tested, int64_t *total) noex
     args.before = <int64_t *> scratch(device, <size_t> (args.tiles + 1) * 8)
     if args.before == NULL:
         return FX_ERROR_MEMORY
-    status = launch_blocks(_count_tiles[_width(item_size[tested.dtype])], device, args.tiles, args)
+    status = launch_blocks(_count_tiles[_width(fx_itemsize(tested.dtype))], device, args.tiles, args)
     if status == FX_OK:
         status = prefix_sums(device, args.before, args.before + args.tiles if total == NULL else total, 1, args.tiles)
     return status
@@ -151,7 +150,7 @@ cdef int _nonzero(fx_call *call) noexcept nogil:
     for d in range(x.ndim):
         args.size[d] = x.dims[d]
     if status == FX_OK:
-        status = launch_blocks(_nonzero_kernel[_width(item_size[x.dtype])], out.device_index, args.tiles, &args)
+        status = launch_blocks(_nonzero_kernel[_width(fx_itemsize(x.dtype))], out.device_index, args.tiles, &args)
     return _close(&args, out.device_index, status)
 
 
@@ -166,7 +165,7 @@ cdef int _masked_select(fx_call *call) noexcept nogil:
     args.out = out.data
     args.limit = out.numel
     if status == FX_OK:
-        status = launch_blocks(_masked_select_kernel[_width(item_size[out.dtype])], out.device_index, args.tiles, &args)
+        status = launch_blocks(_masked_select_kernel[_width(fx_itemsize(out.dtype))], out.device_index, args.tiles, &args)
     return _close(&args, out.device_index, status)
 
 
@@ -183,7 +182,7 @@ cdef int _masked_scatter(fx_call *call) noexcept nogil:
     args.kernel = call.kernel
     args.fault = fault_record(out.device_index)
     if status == FX_OK:
-        status = launch_blocks(_masked_scatter_kernel[_width(item_size[out.dtype])], out.device_index, args.tiles,
+        status = launch_blocks(_masked_scatter_kernel[_width(fx_itemsize(out.dtype))], out.device_index, args.tiles,
                                &args)
     return _close(&args, out.device_index, status)
 
@@ -258,7 +257,7 @@ cdef int _bincount(fx_call *call) noexcept nogil:
         return refused(call, FX_ERROR_TYPE, b"counts are int64")
     if out.dtype != FX_I64 and out.dtype != FX_F32 and out.dtype != FX_F64:
         return refused(call, FX_ERROR_TYPE, b"weights must be int64, float32 or float64")
-    status = set_bytes(device, out.data, 0, <size_t> (out.numel * item_size[out.dtype]))
+    status = set_bytes(device, out.data, 0, <size_t> (out.numel * fx_itemsize(out.dtype)))
     if status != FX_OK or x.numel == 0:
         return status
     if out.dtype != FX_I64:

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
-    FX_OK, FX_U8, fx_array, fx_call
+    FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
@@ -43,7 +43,6 @@ cdef extern from "fx/sort_args.h" nogil:
 cdef enum:
     DIGITS = 256
 
-cdef int[10] item_size = [1, 1, 1, 2, 4, 8, 2, 2, 4, 8]
 # By size of element: 1, 2, 4, 8 bytes.
 cdef cuda_kernel *_sort_rows[4]
 cdef cuda_kernel *_load_keys[4]
@@ -78,7 +77,7 @@ cdef inline int _width(int size) noexcept nogil:
 cdef fx_key_kind _kind_of(int dtype, bint descending) noexcept nogil:
     cdef fx_key_kind kind
     cdef uint64_t one = 1
-    cdef int bits = 8 * item_size[dtype]
+    cdef int bits = 8 * fx_itemsize(dtype)
     kind.sign = 0 if dtype == FX_BOOL or dtype == FX_U8 else one << (bits - 1)
     kind.infinity = 0
     if dtype == FX_F16:
@@ -222,14 +221,14 @@ cdef int _sort(fx_call *call) noexcept nogil:
     cdef fx_array *x = call.arrays[2]
     cdef int status = _describe(call, &args, call.arrays[0], call.arrays[1], x, <int> call.params[0].i,
                                 call.params[1].i != 0)
-    return status if status != FX_OK else _sorted(&args, item_size[x.dtype], x.device_index)
+    return status if status != FX_OK else _sorted(&args, fx_itemsize(x.dtype), x.device_index)
 
 
 cdef int _argsort(fx_call *call) noexcept nogil:
     cdef fx_sort_args args
     cdef fx_array *x = call.arrays[1]
     cdef int status = _describe(call, &args, NULL, call.arrays[0], x, <int> call.params[0].i, call.params[1].i != 0)
-    return status if status != FX_OK else _sorted(&args, item_size[x.dtype], x.device_index)
+    return status if status != FX_OK else _sorted(&args, fx_itemsize(x.dtype), x.device_index)
 
 
 cdef int _out_of_range(fx_call *call, int64_t k, int dim, int64_t n) noexcept nogil:
@@ -241,7 +240,7 @@ cdef int _out_of_range(fx_call *call, int64_t k, int dim, int64_t n) noexcept no
 cdef int _topk(fx_call *call) noexcept nogil:
     cdef fx_sort_args args
     cdef fx_array *x = call.arrays[2]
-    cdef int dim = <int> call.params[1].i, size = item_size[x.dtype]
+    cdef int dim = <int> call.params[1].i, size = fx_itemsize(x.dtype)
     cdef int64_t k = call.params[0].i
     cdef int status = _describe(call, &args, call.arrays[0], call.arrays[1], x, dim, call.params[2].i != 0)
     if status != FX_OK:
@@ -259,7 +258,7 @@ cdef int _kthvalue(fx_call *call) noexcept nogil:
     cdef fx_select_args select
     cdef char *work = NULL
     cdef fx_array *x = call.arrays[2]
-    cdef int dim = <int> call.params[1].i, size = item_size[x.dtype]
+    cdef int dim = <int> call.params[1].i, size = fx_itemsize(x.dtype)
     cdef int64_t k = call.params[0].i
     cdef int status = _describe(call, &args, call.arrays[0], call.arrays[1], x, dim, False)
     if status != FX_OK:

@@ -7,6 +7,8 @@ Nothing here knows which backends exist.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t
 
+from ferrox._core.dtype cimport as_dtype
+from ferrox._core.dtype import by_typestr
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_ERROR_TYPE, \
     FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_backend, fx_call, fx_kernel, fx_scalar
 
@@ -47,11 +49,6 @@ def kernels(int device_type):
     return sorted(name for name, number in _ids.items() if implementation[device_type][<int> number] != NULL)
 
 
-# By position an fx_dtype; by typestr of the array interface without its byte order.  ml_dtypes' bfloat16 says V2.
-_dtypes = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
-_typestrs = {"b1": 0, "u1": 1, "i1": 2, "i2": 3, "i4": 4, "i8": 5, "f2": 6, "V2": 7, "f4": 8, "f8": 9}
-
-
 cdef object _describe(object array, fx_array *a, int64_t *dims):
     """Fills `a` from an array interface; returns the interface, which must outlive the use of `a`."""
     interface = array.__array_interface__
@@ -64,7 +61,7 @@ cdef object _describe(object array, fx_array *a, int64_t *dims):
         raise ValueError(f"more than {FX_MAX_DIMS} dimensions")
     a.data = <void *> <size_t> interface["data"][0]
     a.dims = dims
-    a.dtype = _typestrs[kind[1:]]
+    a.dtype = as_dtype(by_typestr[kind[1:]])
     a.ndim = ndim
     a.flags = FX_CONTIGUOUS
     for d in range(ndim - 1, -1, -1):
@@ -128,7 +125,7 @@ def run_kernel(str name, arrays, int n_out, params=(), dtype="float32", scalars=
         call.n_out = n_out
         call.n_in = n - n_out
         call.kernel = kernel_id(name)
-        call.dtype = _dtypes.index(dtype) if isinstance(dtype, str) else dtype
+        call.dtype = as_dtype(dtype) if isinstance(dtype, str) else dtype
         call.params = values
         call.n_params = n_params
         call.message[0] = 0

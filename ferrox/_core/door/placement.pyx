@@ -23,11 +23,10 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_HOST_SCALAR, fx_array, fx_call
+from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_HOST_SCALAR, fx_array, fx_call, fx_itemsize
 from ferrox._core.door cimport backend
 from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name
 from ferrox._core.door.dispatch cimport dispatch
-from ferrox._core.dtype cimport itemsizes
 from ferrox._core.errors import OutOfMemoryError
 from ferrox._core.memory.residence cimport GPU, HOST, bring, gpu_index, hold, open_residence, residence, residence_of, \
     traffic, unhold, written
@@ -172,7 +171,7 @@ cdef int _look(str name, fx_call *call, operand *operands) except -1:
                 operands[j].whole = operands[j].whole and i < call.n_out
                 break
         o.whole = (i < call.n_out and o.first and _overwrites[call.kernel] and a.flags & FX_CONTIGUOUS != 0
-                   and <size_t> (a.numel * itemsizes[a.dtype]) == o.block.nbytes)
+                   and <size_t> (a.numel * fx_itemsize(a.dtype)) == o.block.nbytes)
     return 0
 
 

@@ -13,9 +13,9 @@ from cpython.object cimport PyObject
 from libc.math cimport NAN
 from libc.stdlib cimport calloc, free, realloc
 
-from ferrox._core.abi cimport FX_CPU, FX_CUDA, FX_HOST_SCALAR, fx_array
+from ferrox._core.abi cimport FX_CPU, FX_CUDA, FX_HOST_SCALAR, fx_array, fx_itemsize
 from ferrox._core.door.backend cimport kernel_name
-from ferrox._core.dtype cimport dtype_name, itemsizes
+from ferrox._core.dtype cimport dtype_name
 from ferrox._core.memory.pool cimport Pool
 from ferrox._core.memory import storage
 
@@ -201,7 +201,7 @@ cdef int64_t begin_call(str name, fx_call *call) noexcept:
                 device_type = FX_CUDA
                 device = a.device_index
             if not a.flags & FX_HOST_SCALAR:
-                nbytes += a.numel * itemsizes[a.dtype]
+                nbytes += a.numel * fx_itemsize(a.dtype)
     if not _host and device_type == FX_CPU:
         return -1
     e = _append(name, OPERATOR, device_type, device)

@@ -1,8 +1,7 @@
 """Looks for NaN in a window of host memory, by bits, or of a device, by operators; for `autograd.detect_anomaly`."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS
-from ferrox._core.dtype cimport itemsizes
+from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, fx_itemsize
 from ferrox._core.memory.storage cimport storage_foreign
 from ferrox._core.tensor.base cimport TensorBase, bare, shape_tuple, stride_tuple
 
@@ -49,10 +48,10 @@ def window_has_nan(size_t address, int dtype, tuple shape, tuple strides):
         d = ndim - 2
         while d >= 0:
             at[d] += 1
-            data += steps[d] * itemsizes[dtype]
+            data += steps[d] * fx_itemsize(dtype)
             if at[d] < sizes[d]:
                 break
-            data -= sizes[d] * steps[d] * itemsizes[dtype]
+            data -= sizes[d] * steps[d] * fx_itemsize(dtype)
             at[d] = 0
             d -= 1
         if d < 0:

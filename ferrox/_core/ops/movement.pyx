@@ -1,8 +1,8 @@
 """Dimensions added, dropped, merged, moved, repeated; flips, rolls and padding."""
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_MAX_DIMS
-from ferrox._core.dtype cimport dtype, dtype_name, itemsizes
+from ferrox._core.abi cimport FX_MAX_DIMS, fx_itemsize
+from ferrox._core.dtype cimport dtype, dtype_name
 from ferrox._core.graph.node cimport grad_enabled, note_change, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
@@ -28,7 +28,7 @@ cdef TensorBase _reinterpreted(TensorBase x, int to):
     """The bytes of x read as `dtype`; no gradient flows through, as in PyTorch."""
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
-    cdef int64_t old = itemsizes[x.a.dtype], new = itemsizes[to], ratio
+    cdef int64_t old = fx_itemsize(x.a.dtype), new = fx_itemsize(to), ratio
     cdef int d, last = x.a.ndim - 1
     cdef TensorBase out
     for d in range(x.a.ndim):

@@ -8,10 +8,9 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_MAX_DIMS, fx_array
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_MAX_DIMS, fx_array, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
-from ferrox._core.dtype cimport itemsizes
 from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, wants
 from ferrox._core.graph cimport node as graph
 from ferrox._core.graph.op cimport Op
@@ -317,7 +316,7 @@ def _as_strided(input, size, stride, storage_offset=None):
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
-    cdef int64_t item = itemsizes[x.a.dtype], own = offset_of(x) // item, at, low, high
+    cdef int64_t item = fx_itemsize(x.a.dtype), own = offset_of(x) // item, at, low, high
     cdef int ndim = read_sizes("as_strided", size, shape), d
     if read_sizes("as_strided", stride, strides) != ndim:
         raise RuntimeError(f"mismatch in length of strides and shape: {tuple(stride)} and {tuple(size)}")
@@ -361,7 +360,7 @@ cdef Op AS_STRIDED = row("as_strided", function=_as_strided, rule=rule(_as_strid
 
 cdef TensorBase view_again(TensorBase base, TensorBase geometry):
     """The view that `geometry` is of `base`, recorded anew."""
-    cdef int64_t offset = (<char *> geometry.a.data - <char *> base.a.data) // itemsizes[base.a.dtype]
+    cdef int64_t offset = (<char *> geometry.a.data - <char *> base.a.data) // fx_itemsize(base.a.dtype)
     return _strided(AS_STRIDED, base, geometry.a.ndim, shape_of(geometry), strides_of(geometry), offset)
 
 
@@ -389,7 +388,7 @@ cdef TensorBase scatter_view(TensorBase base, TensorBase geometry, TensorBase va
     """Record that the window `geometry` of `base` now holds `value`; the memory has been written already."""
     cdef PyObject *inputs[2]
     cdef TensorBase out = alias(base)
-    cdef int64_t offset = (<char *> geometry.a.data - <char *> base.a.data) // itemsizes[base.a.dtype]
+    cdef int64_t offset = (<char *> geometry.a.data - <char *> base.a.data) // fx_itemsize(base.a.dtype)
     order, dense = _dense_order(base)
     if not dense:
         raise RuntimeError("an in-place change under gradients through a view of a tensor with gaps is not possible: "

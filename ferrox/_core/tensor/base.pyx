@@ -16,9 +16,9 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_itemsize
 from ferrox._core.door.device cimport device_object
-from ferrox._core.dtype cimport dtype_object, itemsizes
+from ferrox._core.dtype cimport dtype_object
 from ferrox._core.memory.storage cimport fx_storage, storage_new, storage_release, storage_retain
 
 cdef extern from "Python.h":
@@ -132,16 +132,16 @@ cdef class TensorBase:
 
     def element_size(self):
         """Bytes per element."""
-        return itemsizes[self.a.dtype]
+        return fx_itemsize(self.a.dtype)
 
     @property
     def itemsize(self):
-        return itemsizes[self.a.dtype]
+        return fx_itemsize(self.a.dtype)
 
     @property
     def nbytes(self):
         """Bytes of all elements, without gaps."""
-        return self.a.numel * itemsizes[self.a.dtype]
+        return self.a.numel * fx_itemsize(self.a.dtype)
 
     def data_ptr(self):
         """Address of the first element."""
@@ -149,7 +149,7 @@ cdef class TensorBase:
 
     def storage_offset(self):
         """Elements from the start of the storage to the first element."""
-        return offset_of(self) // itemsizes[self.a.dtype]
+        return offset_of(self) // fx_itemsize(self.a.dtype)
 
     @property
     def is_cuda(self):
@@ -237,7 +237,7 @@ cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device
         tensor.a.dims[0] = numel
         tensor.a.dims[1] = 1
     else:
-        numel = checked_numel(ndim, shape, itemsizes[dtype])
+        numel = checked_numel(ndim, shape, fx_itemsize(dtype))
         d = ndim - 1
         while d >= 0:
             tensor.a.dims[d] = shape[d]
@@ -245,7 +245,7 @@ cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device
             if shape[d] > 1:
                 step *= shape[d]
             d -= 1
-    tensor.storage = storage_new(<size_t> (numel * itemsizes[dtype]), device_type, device_index)
+    tensor.storage = storage_new(<size_t> (numel * fx_itemsize(dtype)), device_type, device_index)
     tensor.a.data = tensor.storage.data
     tensor.a.numel = numel
     tensor.a.dtype = dtype
@@ -287,7 +287,7 @@ cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const in
     memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
     memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
     tensor.storage = storage_retain(of.storage)
-    tensor.a.data = <char *> of.a.data + offset * itemsizes[of.a.dtype]
+    tensor.a.data = <char *> of.a.data + offset * fx_itemsize(of.a.dtype)
     tensor.a.dtype = of.a.dtype
     tensor.a.device_type = of.a.device_type
     tensor.a.device_index = of.a.device_index
@@ -345,7 +345,7 @@ cdef int64_t _span(TensorBase x) noexcept:
     cdef int d
     for d in range(x.a.ndim):
         span += (shape_of(x)[d] - 1) * strides_of(x)[d]
-    return span * itemsizes[x.a.dtype] if x.a.numel else 0
+    return span * fx_itemsize(x.a.dtype) if x.a.numel else 0
 
 
 cdef bint apart(TensorBase out, TensorBase x) noexcept:

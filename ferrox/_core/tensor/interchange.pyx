@@ -11,16 +11,16 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.tensor import values
-from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS
-from ferrox._core.dtype cimport as_dtype, itemsizes
+from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_MAX_DIMS, fx_itemsize, fx_letter
+from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport fx_storage, storage_foreign, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
 from ferrox._core.tensor.values cimport with_grad
 
-# struct format characters of native types by dtype number; long and long long have the same size here.
-cdef dict _formats = {"?": 0, "B": 1, "b": 2, "h": 3, "i": 4, "l": 5, "q": 5, "e": 6, "f": 8, "d": 9}
-cdef const char *_letters = b"?Bbhiqe?fd"
-cdef char _format_strings[10][2]
+# Formats of the struct module; long and long long have the same size here, and q says it everywhere.
+cdef dict _formats = {chr(fx_letter(code)): code for code in range(FX_DTYPES) if fx_letter(code)}
+_formats["q"] = _formats["l"]
+cdef char _format_strings[FX_DTYPES][2]
 
 # What an exported buffer keeps: the storage, and shape and strides (in bytes) as they were.
 cdef struct Export:
@@ -69,16 +69,16 @@ cdef TensorBase from_buffer(object source):
         shape[d] = buffer.view.shape[d]
         empty |= shape[d] == 0
     for d in range(buffer.view.ndim):
-        if buffer.view.strides[d] % itemsizes[dtype] and shape[d] > 1:
+        if buffer.view.strides[d] % fx_itemsize(dtype) and shape[d] > 1:
             raise ValueError("strides that are not a multiple of the element size are not supported; copy the array "
                              "first")
-        strides[d] = buffer.view.strides[d] // itemsizes[dtype]
+        strides[d] = buffer.view.strides[d] // fx_itemsize(dtype)
         span = 0 if empty else (shape[d] - 1) * buffer.view.strides[d]
         low += min(span, 0)
         high += max(span, 0)
     tensor = bare(buffer.view.ndim, shape, strides, dtype)
     tensor.storage = storage_foreign(<char *> buffer.view.buf + low,
-                                     0 if empty else <size_t> (high - low + itemsizes[dtype]), buffer, FX_CPU, 0)
+                                     0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
     tensor.storage.read_only = read_only
     tensor.a.data = buffer.view.buf
     return tensor
@@ -117,7 +117,7 @@ cdef TensorBase numpy_array(object value):
         tensor = from_buffer(value.view("int16"))
         tensor.a.dtype = FX_BF16
         return tensor
-    if kind.char not in "?bBhilqefd" or not kind.isnative:
+    if kind.char not in _formats or not kind.isnative:
         raise TypeError(f"can't convert np.ndarray of type numpy.{kind.type.__name__}. The only supported types are: "
                         "float64, float32, float16, int64, int32, int16, int8, uint8, and bool, in native byte order.")
     return from_buffer(value)
@@ -156,7 +156,7 @@ values.numpy_tensor = _numpy_tensor
 
 cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1:
     """Fill a Py_buffer for a view of x; it keeps the storage, whatever x becomes."""
-    cdef int d, size = itemsizes[x.a.dtype]
+    cdef int d, size = fx_itemsize(x.a.dtype)
     cdef Export *kept
     cdef Py_ssize_t step = 1
     cdef bint columns = True
@@ -240,7 +240,7 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     >>> fx.frombuffer(bytearray(b"abc"), dtype=fx.uint8)
     tensor([97, 98, 99], dtype=ferrox.uint8)
     """
-    cdef int code = as_dtype(dtype), size = itemsizes[code]
+    cdef int code = as_dtype(dtype), size = fx_itemsize(code)
     cdef bint read_only
     cdef int64_t shape[1]
     cdef int64_t strides[1]
@@ -271,6 +271,6 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
 
 
 cdef int _d
-for _d in range(10):
-    _format_strings[_d][0] = _letters[_d]
+for _d in range(FX_DTYPES):
+    _format_strings[_d][0] = b"q" if fx_letter(_d) == b"l" else fx_letter(_d)
     _format_strings[_d][1] = 0

@@ -13,10 +13,10 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZ
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array
+    FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_itemsize
 from ferrox._core.door.backend cimport backends, kernel_id
 from ferrox._core.door.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, itemsizes, promotions
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_transfer, end_entry, recording
 from ferrox._core.memory.residence cimport copy_between
@@ -57,7 +57,7 @@ cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     cdef int to = out.a.device_index if out.a.device_type != FX_CPU else -1
     cdef int source = x.a.device_index if x.a.device_type != FX_CPU else -1
     cdef int by = x.a.device_type if source >= 0 else out.a.device_type, status
-    cdef size_t size = <size_t> (x.a.numel * itemsizes[x.a.dtype])
+    cdef size_t size = <size_t> (x.a.numel * fx_itemsize(x.a.dtype))
     if out.a.device_type == FX_AUTO or x.a.device_type == FX_AUTO:
         return copy_between(out.a.data, to, x.a.data, source, size, wait)
     cdef int64_t entry = -1
@@ -128,7 +128,7 @@ cdef object _lists(TensorBase x, int d, const char *p, int64_t edge):
     if d == x.a.ndim:
         return _read(p, x.a.dtype)
     n = x.a.dims[d]
-    step = x.a.dims[x.a.ndim + d] * itemsizes[x.a.dtype]
+    step = x.a.dims[x.a.ndim + d] * fx_itemsize(x.a.dtype)
     if edge >= 0 and n > 2 * edge:
         out = [_lists(x, d + 1, p + i * step, edge) for i in range(edge)]
         out.append(Ellipsis)
@@ -264,7 +264,7 @@ cdef char *_store_all(object data, char *p, int dtype) except NULL:
     cdef Py_ssize_t n, i
     if not _sequence(data):
         _store(p, data, dtype)
-        return p + itemsizes[dtype]
+        return p + fx_itemsize(dtype)
     n = _length(data)
     if n and dtype == FX_F32 and PyFloat_CheckExact(<object> _item(data, 0)):
         for i in range(n):

@@ -7,13 +7,11 @@
 #define FX_ABI_H
 #include <stddef.h>
 #include <stdint.h>
+#include "dtypes.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* The order is that of promotion within a category; tables in dtype.pyx follow it. */
-enum fx_dtype { FX_BOOL, FX_U8, FX_I8, FX_I16, FX_I32, FX_I64, FX_F16, FX_BF16, FX_F32, FX_F64, FX_DTYPES };
 
 /* FX_AUTO is memory that the manager places (residence.pyx): its addresses are not memory, and no kernel sees it. */
 enum fx_device_type { FX_CPU, FX_CUDA, FX_AUTO, FX_DEVICE_TYPES };

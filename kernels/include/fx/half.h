@@ -4,6 +4,7 @@
 #ifndef FX_HALF_H
 #define FX_HALF_H
 #include "bits.h"
+#include "dtypes.h"
 
 namespace fx {
 
@@ -51,13 +52,8 @@ FX_HD uint16_t float_to_bfloat16(float x) {
 #endif
 }
 
-/* Storage types: they convert and do nothing else; arithmetic is done in float. */
-struct float16 {
-    uint16_t bits;
-};
-struct bfloat16 {
-    uint16_t bits;
-};
+using float16 = ::fx_float16;
+using bfloat16 = ::fx_bfloat16;
 
 /* Conversion between any two dtypes.  A real goes to a small integer by way of int32 (modulo 2^n, as PyTorch); to bool
  * by != 0. */
