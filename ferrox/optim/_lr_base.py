@@ -118,8 +118,57 @@ class LRScheduler:
             _set_lr(group, value)
         self._last_lr = _values(self.optimizer, "lr")
 
-    def _scaled(self, factor):
-        return [group["lr"] * factor for group in self.optimizer.param_groups]
-
     def _unchanged(self):
         return _values(self.optimizer, "lr")
+
+
+class FactorLR(LRScheduler):
+    """Base of schedules with a closed form: ``eta_min + (initial - eta_min) * factor(epoch)``.
+
+    Note [Chained schedules]: another schedule, or the user, may change the learning rate between two steps.  Where it
+    is what the closed form gave for the epoch before, nobody did, and it becomes what the closed form gives now: no
+    error builds up over the epochs.  Where it is not, its distance from `eta_min` is scaled by the ratio of the two
+    factors, as PyTorch's chainable forms do.
+    """
+
+    eta_min = 0.0
+
+    def _factor(self, epoch):
+        """Return the factor of an epoch, which may be fractional; every subclass defines it."""
+        raise NotImplementedError
+
+    def _closed(self, base, epoch):
+        return self.eta_min + (float(base) - self.eta_min) * self._factor(epoch)
+
+    def _get_closed_form_lr(self):
+        return [self._closed(base, self.last_epoch) for base in self.base_lrs]
+
+    def get_lr(self):
+        value_of = self._first_value if self._is_initial else self._next_value
+        groups = self.optimizer.param_groups
+        return [value_of(base, group["lr"]) for base, group in zip(self.base_lrs, groups, strict=True)]
+
+    def _first_value(self, base, lr):
+        value, epoch = float(lr), self.last_epoch
+        if epoch == 0:
+            if value == self.eta_min:  # where an earlier schedule ended: no ratio leads away from there
+                return self._closed(base, 0)
+            return self.eta_min + (value - self.eta_min) * factor if (factor := self._factor(0)) != 1 else lr
+        # Resumed at a later epoch: with a fresh optimiser, or with the state of the one that was saved.
+        if _is_at(lr, float(base)) or _is_at(lr, self._closed(base, epoch - 1)):
+            return self._closed(base, epoch)
+        return lr
+
+    def _next_value(self, base, lr):
+        epoch = self.last_epoch
+        if _is_at(lr, self._closed(base, epoch - 1)):
+            return self._closed(base, epoch)
+        value, before, now = float(lr), self._factor(epoch - 1), self._factor(epoch)
+        if before == 0:
+            return value + (float(base) - self.eta_min) * now
+        return self.eta_min + (value - self.eta_min) * (now / before)
+
+
+def _is_at(lr, value):
+    """Whether `lr`, a number or a tensor of some dtype, was set to `value`."""
+    return float(lr.clone().fill_(value) if isinstance(lr, fx.Tensor) else value) == float(lr)

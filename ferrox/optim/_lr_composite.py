@@ -38,7 +38,12 @@ class _Composite(LRScheduler):
     def load_state_dict(self, state_dict):
         """Take back what `state_dict` returned."""
         state = dict(state_dict)
-        for scheduler, member in zip(self._schedulers, state.pop("_schedulers"), strict=True):
+        members = state.pop("_schedulers")
+        if len(members) != len(self._schedulers):
+            raise ValueError(
+                f"[{type(self).__name__}] the state has {len(members)} schedulers, this one {len(self._schedulers)}"
+            )
+        for scheduler, member in zip(self._schedulers, members, strict=True):
             scheduler.load_state_dict(member)
         self.__dict__.update(state)
 

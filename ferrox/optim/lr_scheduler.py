@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 
-from ferrox.optim._lr_base import LRScheduler, _set_lr, _values
+from ferrox.optim._lr_base import FactorLR, LRScheduler, _set_lr, _values
 from ferrox.optim._lr_composite import ChainedScheduler, ReduceLROnPlateau, SequentialLR
 
 __all__ = [
@@ -63,10 +63,19 @@ class MultiplicativeLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self):
-        if self._is_initial:
-            return self._unchanged()
         groups = self.optimizer.param_groups
+        if self._is_initial:
+            # Where an earlier schedule ended at 0, no factor leads away from there.
+            started = zip(self.base_lrs, self._unchanged(), strict=True)
+            return [base if self.last_epoch == 0 and float(lr) == 0 else lr for base, lr in started]
         return [g["lr"] * function(self.last_epoch) for function, g in zip(self.lr_lambdas, groups, strict=True)]
+
+    def _get_closed_form_lr(self):
+        epochs = range(1, math.floor(self.last_epoch) + 1)
+        return [
+            math.prod(map(function, epochs), start=float(base))
+            for function, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
+        ]
 
     def state_dict(self):
         """Return everything but the optimiser and the functions; of callable objects their attributes are kept."""
@@ -96,13 +105,19 @@ def _lambda_state(scheduler):
 
 def _load_lambda_state(scheduler, state_dict):
     state = dict(state_dict)
-    for function, attributes in zip(scheduler.lr_lambdas, state.pop("lr_lambdas"), strict=True):
+    saved = state.pop("lr_lambdas")
+    if len(saved) != len(scheduler.lr_lambdas):
+        raise ValueError(
+            f"[{type(scheduler).__name__}] the state has {len(saved)} lr_lambdas, this scheduler "
+            f"{len(scheduler.lr_lambdas)}"
+        )
+    for function, attributes in zip(scheduler.lr_lambdas, saved, strict=True):
         if attributes is not None:
             function.__dict__.update(attributes)
     scheduler.__dict__.update(state)
 
 
-class StepLR(LRScheduler):
+class StepLR(FactorLR):
     """The learning rate times `gamma` every `step_size` epochs.
 
     Examples
@@ -118,20 +133,17 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1) -> None:
+        if step_size <= 0:
+            raise ValueError(f"[StepLR] step_size must be positive, got {step_size}")
         self.step_size = step_size
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self.last_epoch == 0 or self.last_epoch % self.step_size != 0:
-            return self._unchanged()
-        return self._scaled(self.gamma)
-
-    def _get_closed_form_lr(self):
-        return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
+    def _factor(self, epoch):
+        return self.gamma ** (epoch // self.step_size)
 
 
-class MultiStepLR(LRScheduler):
+class MultiStepLR(FactorLR):
     """The learning rate times `gamma` at each of the epochs `milestones`."""
 
     def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1) -> None:
@@ -139,100 +151,76 @@ class MultiStepLR(LRScheduler):
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self.last_epoch not in self.milestones:
-            return self._unchanged()
-        return self._scaled(self.gamma ** self.milestones[self.last_epoch])
-
-    def _get_closed_form_lr(self):
-        power = bisect_right(sorted(self.milestones.elements()), self.last_epoch)
-        return [base * self.gamma**power for base in self.base_lrs]
+    def _factor(self, epoch):
+        return self.gamma ** bisect_right(sorted(self.milestones.elements()), epoch)
 
 
-class ConstantLR(LRScheduler):
+class ConstantLR(FactorLR):
     """The learning rate times `factor` until the epoch `total_iters`."""
 
     def __init__(self, optimizer, factor=1.0 / 3, total_iters=5, last_epoch=-1) -> None:
         if not 0 <= factor <= 1.0:
-            raise ValueError("Constant multiplicative factor expected to be between 0 and 1.")
+            raise ValueError(
+                f"Constant multiplicative factor expected to be between 0 and 1. [ConstantLR] got factor={factor}"
+            )
         self.factor = factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self.last_epoch == 0:
-            return self._scaled(self.factor)
-        if self.last_epoch != self.total_iters:
-            return self._unchanged()
-        return self._scaled(1.0 / self.factor)
-
-    def _get_closed_form_lr(self):
-        factor = self.factor + (self.last_epoch >= self.total_iters) * (1 - self.factor)
-        return [base * factor for base in self.base_lrs]
+    def _factor(self, epoch):
+        return 1.0 if epoch >= self.total_iters else self.factor
 
 
-class LinearLR(LRScheduler):
+class LinearLR(FactorLR):
     """The learning rate times a factor that goes from `start_factor` to `end_factor` in `total_iters` epochs."""
 
     def __init__(self, optimizer, start_factor=1.0 / 3, end_factor=1.0, total_iters=5, last_epoch=-1) -> None:
         if not 0 < start_factor <= 1.0:
-            raise ValueError("Starting multiplicative factor expected to be greater than 0 and less or equal to 1.")
+            raise ValueError(
+                "Starting multiplicative factor expected to be greater than 0 and less or equal to 1. "
+                f"[LinearLR] got start_factor={start_factor}"
+            )
         if not 0 <= end_factor <= 1.0:
-            raise ValueError("Ending multiplicative factor expected to be between 0 and 1.")
+            raise ValueError(
+                f"Ending multiplicative factor expected to be between 0 and 1. [LinearLR] got end_factor={end_factor}"
+            )
         self.start_factor = start_factor
         self.end_factor = end_factor
         self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self.last_epoch == 0:
-            return self._scaled(self.start_factor)
-        if self._is_initial or self.last_epoch > self.total_iters:
-            return self._unchanged()
-        rise = self.end_factor - self.start_factor
-        before = self.total_iters * self.start_factor + (self.last_epoch - 1) * rise
-        return self._scaled(1.0 + rise / before)
-
-    def _get_closed_form_lr(self):
-        rise = self.end_factor - self.start_factor
-        factor = self.start_factor + rise * min(self.total_iters, self.last_epoch) / self.total_iters
-        return [base * factor for base in self.base_lrs]
+    def _factor(self, epoch):
+        if epoch >= self.total_iters:
+            return self.end_factor
+        return self.start_factor + (self.end_factor - self.start_factor) * epoch / self.total_iters
 
 
-class ExponentialLR(LRScheduler):
+class ExponentialLR(FactorLR):
     """The learning rate times `gamma` after every epoch."""
 
     def __init__(self, optimizer, gamma, last_epoch=-1) -> None:
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        return self._unchanged() if self._is_initial else self._scaled(self.gamma)
-
-    def _get_closed_form_lr(self):
-        return [base * self.gamma**self.last_epoch for base in self.base_lrs]
+    def _factor(self, epoch):
+        return self.gamma**epoch
 
 
-class PolynomialLR(LRScheduler):
+class PolynomialLR(FactorLR):
     """The learning rate times ``(1 - epoch / total_iters) ** power``, then zero."""
 
     def __init__(self, optimizer, total_iters=5, power=1.0, last_epoch=-1) -> None:
+        if total_iters <= 0:
+            raise ValueError(f"[PolynomialLR] total_iters must be positive, got {total_iters}")
         self.total_iters = total_iters
         self.power = power
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self._is_initial or self.last_epoch > self.total_iters:
-            return self._unchanged()
-        now, before = 1.0 - self.last_epoch / self.total_iters, 1.0 - (self.last_epoch - 1) / self.total_iters
-        return self._scaled((now / before) ** self.power)
-
-    def _get_closed_form_lr(self):
-        factor = (1.0 - min(self.total_iters, self.last_epoch) / self.total_iters) ** self.power
-        return [base * factor for base in self.base_lrs]
+    def _factor(self, epoch):
+        return (1.0 - min(self.total_iters, epoch) / self.total_iters) ** self.power
 
 
-class CosineAnnealingLR(LRScheduler):
+class CosineAnnealingLR(FactorLR):
     """The learning rate along half a cosine, from its initial value to `eta_min` in `T_max` epochs (and back).
 
     Notes
@@ -241,30 +229,14 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer, T_max, eta_min=0.0, last_epoch=-1) -> None:
+        if T_max <= 0:
+            raise ValueError(f"[CosineAnnealingLR] T_max must be positive, got {T_max}")
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
-        if self._is_initial:
-            return self._unchanged()
-        if self._step_count == 1 and self.last_epoch > 0:
-            return self._get_closed_form_lr()
-        groups = self.optimizer.param_groups
-        if (self.last_epoch - 1 - self.T_max) % (2 * self.T_max) == 0:
-            rise = (1 - math.cos(math.pi / self.T_max)) / 2
-            return [
-                group["lr"] + (base - self.eta_min) * rise for base, group in zip(self.base_lrs, groups, strict=True)
-            ]
-        now = 1 + math.cos(math.pi * self.last_epoch / self.T_max)
-        before = 1 + math.cos(math.pi * (self.last_epoch - 1) / self.T_max)
-        return [now / before * (group["lr"] - self.eta_min) + self.eta_min for group in groups]
-
-    def _get_closed_form_lr(self):
-        return [
-            self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
-            for base in self.base_lrs
-        ]
+    def _factor(self, epoch):
+        return (1 + math.cos(math.pi * (epoch % (2 * self.T_max)) / self.T_max)) / 2
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -285,13 +257,29 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_mult = T_mult
         self.eta_min = eta_min
         self.T_cur = last_epoch
+        if last_epoch > 0:
+            self._seek(last_epoch)
         super().__init__(optimizer, last_epoch)
 
+    def _seek(self, epoch):
+        """Find the period that holds `epoch`: `T_i`, its length, and `T_cur`, the epochs since it began."""
+        if self.T_mult == 1:
+            self.T_i, self.T_cur = self.T_0, epoch % self.T_0
+            return
+        # Whole numbers, not logarithms, which round: a restart is an exact multiple.
+        begin, length = 0, self.T_0
+        while epoch >= begin + length:
+            begin += length
+            length *= self.T_mult
+        self.T_i, self.T_cur = length, epoch - begin
+
     def get_lr(self):
-        return [
-            self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
-            for base in self.base_lrs
-        ]
+        rise = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
+        return [self.eta_min + (base - self.eta_min) * rise for base in self.base_lrs]
+
+    def _get_closed_form_lr(self):
+        self._seek(self.last_epoch)
+        return self.get_lr()
 
     def step(self, epoch=None) -> None:
         """Go on to the next epoch, or to the (fractional) `epoch`, and set the learning rates."""
@@ -301,18 +289,12 @@ class CosineAnnealingWarmRestarts(LRScheduler):
             epoch = self.last_epoch + 1
             self.T_cur += 1
             if self.T_cur >= self.T_i:
-                self.T_cur %= self.T_i
+                self.T_cur -= self.T_i
                 self.T_i *= self.T_mult
-        elif epoch < 0:
+        elif not 0 <= epoch < math.inf:
             raise ValueError(f"Expected non-negative epoch, but got {epoch}")
-        elif epoch < self.T_0:
-            self.T_i, self.T_cur = self.T_0, epoch
-        elif self.T_mult == 1:
-            self.T_cur = epoch % self.T_0
         else:
-            n = int(math.log(epoch / self.T_0 * (self.T_mult - 1) + 1, self.T_mult))
-            self.T_cur = epoch - self.T_0 * (self.T_mult**n - 1) / (self.T_mult - 1)
-            self.T_i = self.T_0 * self.T_mult**n
+            self._seek(epoch)
         self.last_epoch = math.floor(epoch)
         for group, value in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             _set_lr(group, value)
