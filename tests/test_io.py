@@ -122,7 +122,8 @@ def test_module_and_optimizer(tmp_path):
 
 def test_files_of_the_safetensors_package(tmp_path):
     numpy = pytest.importorskip("numpy")
-    from safetensors.numpy import load_file, save_file
+    theirs = pytest.importorskip("safetensors.numpy")
+    load_file, save_file = theirs.load_file, theirs.save_file
 
     arrays = {"w": numpy.arange(6, dtype="float32").reshape(2, 3), "b": numpy.array([True, False])}
     save_file(arrays, tmp_path / "theirs")
@@ -146,24 +147,44 @@ def test_every_truncation_is_found(tmp_path):
             fx.load(path)
 
 
-def test_every_flipped_bit_is_found_or_harmless(tmp_path):
-    path = tmp_path / "t"
-    obj = {"w": fx.arange(4.0), "n": [1, "text"], "k": fx.ones(2, dtype=fx.int8)}
-    fx.save(obj, path)
-    content = path.read_bytes()
-    found = 0
-    for i in range(len(content)):
+def flipped(content):
+    for i in range(8 * len(content)):
         damaged = bytearray(content)
-        damaged[i] ^= 1 << (i % 8)
+        damaged[i // 8] ^= 1 << (i % 8)
+        yield i, bytes(damaged)
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [{"w": fx.arange(4.0), "n": [1, "text"], "k": fx.ones(2, dtype=fx.int8)}, {"n": [1, {"a": 2}]}, fx.ones(1)],
+    ids=["both", "no tensors", "one tensor"],
+)
+def test_every_flipped_bit_is_found(tmp_path, obj):
+    path = tmp_path / "t"
+    fx.save(obj, path)
+    unharmed = []
+    for i, damaged in flipped(path.read_bytes()):
+        path.write_bytes(damaged)
+        try:
+            fx.load(path)
+        except CheckpointError:
+            continue
+        unharmed.append(i)
+    assert unharmed == []
+
+
+def test_flipped_bits_of_other_peoples_files_do_not_crash(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    theirs = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "t"
+    theirs.save_file({"w": numpy.arange(3.0), "b": numpy.array([True])}, path, {"format": "np"})
+    for _, damaged in flipped(path.read_bytes()):
         path.write_bytes(damaged)
         try:
             back = fx.load(path)
         except CheckpointError:
-            found += 1
-        else:
-            # Where a bit of the header's own keys is turned, the file may still be a plain safetensors file.
-            assert same(back, obj) or ("w" in back and isinstance(back.get("w"), fx.Tensor) and "n" not in back), i
-    assert found > 0.8 * len(content)
+            continue
+        assert sum(tensor.numel() for tensor in back.values()) in (4, 5, 10, 13, 16, 25)  # other dtypes, at most
 
 
 def test_not_a_checkpoint(tmp_path):

@@ -170,7 +170,8 @@ class StateDictMixin:
         strict : bool, default True
             Refuse keys that are missing or unknown.
         assign : bool, default False
-            Take the given tensors themselves (their dtype and device included) instead of copying their values.
+            Take the given tensors themselves (their dtype and device included) instead of copying their values.  What
+            was one parameter or buffer in several places stays one.
 
         Returns
         -------
@@ -209,7 +210,9 @@ class StateDictMixin:
                         "values, if incompatible_keys need to be modified, it should be done inplace."
                     )
 
+        tied = _tied_members(self) if assign else ()
         load(self, state_dict, "")
+        _tie_again(tied)
         if strict:
             if unexpected_keys:
                 error_msgs.insert(0, f"Unexpected key(s) in state_dict: {_quoted(unexpected_keys)}. ")
@@ -224,6 +227,27 @@ class StateDictMixin:
 
 def _quoted(keys):
     return ", ".join(f'"{key}"' for key in keys)
+
+
+def _tied_members(module):
+    """Return the parameters and buffers that stand in several places, each with its places in order of loading."""
+    members = {}
+    for child in module.modules():
+        for registry in (child._parameters, child._buffers):
+            for name, value in registry.items():
+                if value is not None:
+                    members.setdefault(id(value), (value, []))[1].append((child, name))
+    return [(value, places) for value, places in members.values() if len(places) > 1]
+
+
+def _tie_again(tied):
+    """Give every place of a member what was assigned to the last of them, as copying would."""
+    for before, places in tied:
+        assigned = [value for child, name in places if (value := getattr(child, name)) is not before]
+        if assigned:
+            for child, name in places:
+                if getattr(child, name) is not assigned[-1]:
+                    setattr(child, name, assigned[-1])
 
 
 def _load_entry(module, name, param, key, value, assign):

@@ -2,17 +2,17 @@
 
 A parameter, buffer or child lives in two places: in its registry (`_parameters`, `_buffers`, `_modules`), which gives
 order and kind, and in the instance `__dict__`, so that ``self.weight`` is an ordinary attribute look-up and the class
-needs no ``__getattr__``.  `_Registry` and ``Module.__setattr__`` keep the two equal.
+needs no ``__getattr__``.  `Registry` and ``Module.__setattr__`` keep the two equal.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from typing import Self
 
 import ferrox as fx
 from ferrox.nn._hooks import Hooks, add_hook, call_hooked
+from ferrox.nn._members import Once, Registry
 from ferrox.nn._state_dict import StateDictMixin
 from ferrox.nn.parameter import Parameter
 from ferrox.utils.hooks import _HookDict
@@ -27,68 +27,6 @@ def typename(value):
     """Return the qualified name of `value`'s type, as error messages show it."""
     cls = type(value)
     return cls.__qualname__ if cls.__module__ in ("builtins", None) else f"{cls.__module__}.{cls.__qualname__}"
-
-
-class _Registry(dict):
-    """Names to members of one kind; every change reaches the module's `__dict__` too."""
-
-    __slots__ = ("_owner",)
-
-    def __init__(self, owner, items=()) -> None:
-        super().__init__()
-        self._owner = weakref.ref(owner)
-        self.update(items)
-
-    def __setitem__(self, name, value):
-        super().__setitem__(name, value)
-        owner = self._owner()
-        if owner is not None:
-            owner.__dict__[name] = value
-
-    def __delitem__(self, name):
-        super().__delitem__(name)
-        owner = self._owner()
-        if owner is not None:
-            owner.__dict__.pop(name, None)
-
-    def pop(self, name, *default):
-        if name not in self:
-            return super().pop(name, *default)
-        value = self[name]
-        del self[name]
-        return value
-
-    def popitem(self):
-        if not self:
-            raise KeyError("popitem(): dictionary is empty")
-        name = next(reversed(self))
-        return name, self.pop(name)
-
-    def clear(self):
-        for name in list(self):
-            del self[name]
-
-    def setdefault(self, name, default=None):
-        if name not in self:
-            self[name] = default
-        return self[name]
-
-    def update(self, *args, **kwargs):
-        for name, value in dict(*args, **kwargs).items():
-            self[name] = value
-
-    def __ior__(self, other):
-        self.update(other)
-        return self
-
-    def copy(self):
-        return dict(self)
-
-    def __copy__(self):
-        return dict(self)
-
-    def __reduce__(self):
-        return dict, (dict(self),)
 
 
 class Module(StateDictMixin):
@@ -124,9 +62,9 @@ class Module(StateDictMixin):
             )
         attributes = self.__dict__
         attributes["training"] = True
-        attributes["_parameters"] = _Registry(self)
-        attributes["_buffers"] = _Registry(self)
-        attributes["_modules"] = _Registry(self)
+        attributes["_parameters"] = Registry(self)
+        attributes["_buffers"] = Registry(self)
+        attributes["_modules"] = Registry(self)
         attributes["_non_persistent_buffers_set"] = set()
         attributes["_hooks"] = None
         attributes["_state_hooks"] = None
@@ -389,12 +327,16 @@ class Module(StateDictMixin):
                     param.grad = fx.zeros_like(param.grad)
 
     def _apply(self, fn, recurse=True):
-        """Replace every parameter's and buffer's values by ``fn(values)``; parameters keep their identity."""
+        """Replace every parameter's and buffer's values by ``fn(values)``; parameters keep their identity.
+
+        What stands in several places is converted once, and stays one.
+        """
+        fn = fn if isinstance(fn, Once) else Once(fn)
         if recurse:
             for module in self.children():
                 module._apply(fn)
         for param in self._parameters.values():
-            if param is not None:
+            if param is not None and fn.is_new(param):
                 with fx.no_grad():
                     param.data = fn(param.data)
                     if param.grad is not None:
@@ -403,7 +345,7 @@ class Module(StateDictMixin):
                         param.grad = fn(grad.detach()).requires_grad_(grad.requires_grad)
         for name, buffer in list(self._buffers.items()):
             if buffer is not None:
-                self._buffers[name] = self.__dict__[name] = fn(buffer)
+                self._buffers[name] = self.__dict__[name] = fn.converted(buffer)
         return self
 
     def to(self, *args, **kwargs) -> Self:
@@ -508,7 +450,7 @@ class Module(StateDictMixin):
         self.__dict__.setdefault("_state_hooks", None)
         for registry in _REGISTRIES:
             if registry in self.__dict__:
-                self.__dict__[registry] = _Registry(self, self.__dict__[registry])
+                self.__dict__[registry] = Registry(self, self.__dict__[registry])
 
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses; override it in a subclass."""

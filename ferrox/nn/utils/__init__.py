@@ -116,9 +116,16 @@ def parameters_to_vector(parameters):
 
 
 def vector_to_parameters(vec, parameters):
-    """Set `parameters` to the consecutive pieces of the vector `vec`."""
+    """Set `parameters` to the consecutive pieces of the vector `vec`, whose storage they then share."""
     if not isinstance(vec, fx.Tensor):
         raise TypeError(f"expected ferrox.Tensor, but got: {type(vec).__name__}")
+    parameters = list(parameters)
+    total = sum(param.numel() for param in parameters)
+    if vec.ndim != 1 or vec.numel() != total:
+        raise ValueError(
+            f"[vector_to_parameters] expected a vector of the parameters' {total} elements, got {vec.numel()} in shape "
+            f"{tuple(vec.shape)}"
+        )
     start = 0
     device = None
     for param in parameters:
