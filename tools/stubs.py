@@ -36,7 +36,7 @@ IMPORTS = {
     "from contextlib": ["AbstractContextManager"],
     "from os": ["PathLike"],
     "from types": ["EllipsisType"],
-    "from typing": ["Any", "Literal", "NamedTuple", "Self", "SupportsIndex", "TypeAlias", "final", "overload"],
+    "from typing": ["IO", "Any", "Literal", "NamedTuple", "Self", "SupportsIndex", "TypeAlias", "final", "overload"],
     "import numpy as np": ["np"],
     "from numpy.typing": ["NDArray"],
     "from ferrox import return_types": ["return_types"],
