@@ -15,6 +15,7 @@ from ferrox.nn._hooks import Hooks, add_hook, call_hooked
 from ferrox.nn._members import Once, Registry
 from ferrox.nn._state_dict import StateDictMixin
 from ferrox.nn.parameter import Parameter
+from ferrox.utils.gradients import clear
 from ferrox.utils.hooks import _HookDict
 
 __all__ = ["Module", "register_module_forward_hook", "register_module_forward_pre_hook"]
@@ -318,13 +319,8 @@ class Module(StateDictMixin):
         return self
 
     def zero_grad(self, set_to_none=True) -> None:
-        """Drop the gradients of every parameter, or fill them with zeros where `set_to_none` is False."""
-        for param in self.parameters():
-            if param.grad is not None:
-                if set_to_none:
-                    param.grad = None
-                else:
-                    param.grad = fx.zeros_like(param.grad)
+        """Drop the gradients of every parameter, or fill them with zeros in place where `set_to_none` is False."""
+        clear(self.parameters(), set_to_none)
 
     def _apply(self, fn, recurse=True):
         """Replace every parameter's and buffer's values by ``fn(values)``; parameters keep their identity.

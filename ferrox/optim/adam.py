@@ -1,10 +1,13 @@
 """Adam and AdamW."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import overload
 
 import ferrox as fx
 from ferrox._core.ops import optim as _kernels
-from ferrox.optim.optimizer import check_finite, check_lr
+from ferrox.optim.optimizer import _Number, _Params, check_finite, check_lr, check_ways
 from ferrox.optim.planned import PlannedOptimizer, captured, zeros_like
 
 __all__ = ["Adam", "AdamW"]
@@ -61,25 +64,25 @@ class Adam(PlannedOptimizer):
     """
 
     _flag = "amsgrad"
+    _roles = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=0,
-        amsgrad=False,
+        params: _Params,
+        lr: _Number = 1e-3,
+        betas: tuple[_Number, _Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
         *,
-        foreach=None,
-        maximize=False,
-        capturable=False,
-        differentiable=False,
-        fused=None,
-        decoupled_weight_decay=False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
-        if differentiable:
-            raise ValueError(f"[{type(self).__name__}] differentiable=True is not supported")
+        check_ways(type(self).__name__, foreach, differentiable, fused)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -99,7 +102,10 @@ class Adam(PlannedOptimizer):
     def _check_group(self, group):
         check_lr(group["lr"])
         check_finite("Invalid epsilon value", group["eps"])
-        for i, beta in enumerate(group["betas"]):
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"Invalid betas: expected a pair of numbers, got {betas}")
+        for i, beta in enumerate(betas):
             check_finite(f"Invalid beta parameter at index {i}", beta, high=1.0, high_included=False)
         check_finite("Invalid weight_decay value", group["weight_decay"])
 
@@ -143,7 +149,13 @@ class Adam(PlannedOptimizer):
                 tensors.append(state[name])
         plan.buffers = (buffers["exp_avg"], buffers["exp_avg_sq"], buffers.get("max_exp_avg_sq"))
 
-    def step(self, closure=None) -> Any:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], _Number]) -> _Number: ...
+
+    def step(self, closure: Callable[[], _Number] | None = None) -> _Number | None:
         """Update the parameters once.
 
         Parameters
@@ -223,18 +235,18 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        weight_decay=1e-2,
-        amsgrad=False,
+        params: _Params,
+        lr: _Number = 1e-3,
+        betas: tuple[_Number, _Number] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         *,
-        maximize=False,
-        foreach=None,
-        capturable=False,
-        differentiable=False,
-        fused=None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__(
             params,

@@ -1,16 +1,24 @@
 """`Optimizer`, the base class of all optimisers."""
 
+from __future__ import annotations
+
 import copy
 import math
+import numbers
 import warnings
 import weakref
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, overload
 
 import ferrox as fx
+from ferrox.utils.gradients import clear
 from ferrox.utils.hooks import RemovableHandle, _HookDict
 
 __all__ = ["Optimizer"]
+
+_Params: TypeAlias = Iterable[fx.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, fx.Tensor]]
+_Number: TypeAlias = float | fx.Tensor
 
 
 class _Required:
@@ -23,6 +31,8 @@ required = _Required()  # the default of a hyperparameter that every group must 
 
 def check_finite(message, value, low=0.0, high=math.inf, high_included=True):
     """Raise ValueError where the number (or one-element tensor) `value` is not finite and within the bounds."""
+    if not isinstance(value, (numbers.Real, fx.Tensor)):
+        raise TypeError(f"{message}: expected a number, got {type(value).__name__}")
     number = float(value)
     inside = low <= number <= high if high_included else low <= number < high
     if not (math.isfinite(number) and inside):
@@ -34,6 +44,14 @@ def check_lr(lr):
     if isinstance(lr, fx.Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     check_finite("Invalid learning rate", lr)
+
+
+def check_ways(name, foreach, differentiable, fused):
+    """Raise for the ways of computing a step that exclude each other or are not there."""
+    if differentiable:
+        raise ValueError(f"[{name}] differentiable=True is not supported: a step is never recorded")
+    if foreach and fused:
+        raise RuntimeError(f"[{name}] `fused` and `foreach` cannot be `True` together.")
 
 
 class Optimizer:
@@ -71,16 +89,20 @@ class Optimizer:
     [0.5, 1.5]
     """
 
-    def __init__(self, params, defaults) -> None:
+    param_groups: list[dict[str, Any]]
+    defaults: dict[str, Any]
+
+    def __init__(self, params: _Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
-        self._state = defaultdict(dict)
+        self._state: defaultdict[Any, Any] = defaultdict(dict)
         self._plans = None
         self.param_groups = []
         self._init_hooks()
-        if isinstance(params, fx.Tensor):
+        if isinstance(params, (fx.Tensor, dict)) or not isinstance(params, Iterable):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                f"{type(params).__module__}.{type(params).__qualname__}"
+                f"{'Tensor' if isinstance(params, fx.Tensor) else type(params).__qualname__}: pass "
+                "model.parameters(), a list of tensors, or a list of groups"
             )
         groups = list(params)
         if not groups:
@@ -98,14 +120,14 @@ class Optimizer:
     # ---- state
 
     @property
-    def state(self):
+    def state(self) -> defaultdict[Any, Any]:
         # Whoever reads the state may change it: plans made from it end here.
         if self._plans is not None:
             self._release_plans()
         return self._state
 
     @state.setter
-    def state(self, value):
+    def state(self, value: defaultdict[Any, Any]) -> None:
         self._plans = None
         self._state = value
 
@@ -116,10 +138,18 @@ class Optimizer:
     def _check_group(self, group):
         """Raise ValueError for hyperparameters that make no sense; subclasses override it."""
 
-    def add_param_group(self, param_group) -> None:
+    def _check_state(self, state):
+        """Raise ValueError for loaded state that does not fit its parameter; subclasses override it."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters: a dict with ``"params"`` and any hyperparameters of its own."""
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        if "params" not in param_group:
+            raise KeyError(
+                f"[{type(self).__name__}] a parameter group needs the key 'params', got a dict of "
+                f"{', '.join(map(repr, param_group)) or 'nothing'}"
+            )
         params = param_group["params"]
         if isinstance(params, set):
             raise TypeError(
@@ -164,7 +194,13 @@ class Optimizer:
 
     # ---- the step
 
-    def step(self, closure=None) -> Any:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], _Number]) -> _Number: ...
+
+    def step(self, closure: Callable[[], _Number] | None = None) -> _Number | None:
         """Update the parameters from their gradients; every subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} does not define step()")
 
@@ -173,14 +209,10 @@ class Optimizer:
         with fx.enable_grad():
             return closure()
 
-    def zero_grad(self, set_to_none=True) -> None:
-        """Drop the gradients of all parameters, or fill them with zeros where `set_to_none` is False."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros in place where `set_to_none` is False."""
         for group in self.param_groups:
-            for param in group["params"]:
-                if set_to_none:
-                    param.grad = None
-                elif param.grad is not None:
-                    param.grad = fx.zeros_like(param.grad)
+            clear(group["params"], set_to_none)
 
     # ---- saving
 
@@ -207,18 +239,19 @@ class Optimizer:
                 result = changed
         return result
 
-    def load_state_dict(self, state_dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of `state_dict`; its tensors are copied, to each parameter's dtype and device.
 
         Parameters
         ----------
         state_dict : dict
-            As `state_dict` returned it, from an optimiser with the same groups.
+            As `state_dict` returned it, from an optimiser with the same groups.  Tensors of another library are taken
+            through DLPack.
 
         Raises
         ------
         ValueError
-            The groups differ in number or size.
+            The groups differ in number or size, or a tensor has another shape than its parameter.
         """
         state_dict = dict(state_dict)
         for hook in list(self._state_dict_hooks["load_pre"].values()):
@@ -241,6 +274,7 @@ class Optimizer:
                 state[params[key]] = _cast(params[key], value)
             else:
                 state[key] = value
+        self._check_state(state)
         for group, saved in zip(self.param_groups, saved_groups, strict=True):
             saved["params"] = group["params"]
             if "param_names" in group and "param_names" not in saved:
@@ -280,27 +314,27 @@ class Optimizer:
             self.step = _HookedStep(self)
         return self._add_hook(kind, hook)
 
-    def register_step_pre_hook(self, hook):
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new arguments."""
         return self._add_step_hook("step_pre", hook)
 
-    def register_step_post_hook(self, hook):
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return self._add_step_hook("step_post", hook)
 
-    def register_state_dict_pre_hook(self, hook, prepend=False):
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(optimizer)`` before each `state_dict`."""
         return self._add_hook("state_pre", hook, prepend)
 
-    def register_state_dict_post_hook(self, hook, prepend=False):
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(optimizer, state_dict)`` after each `state_dict`; it may return another."""
         return self._add_hook("state_post", hook, prepend)
 
-    def register_load_state_dict_pre_hook(self, hook, prepend=False):
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(optimizer, state_dict)`` before loading; it may return another state dict."""
         return self._add_hook("load_pre", hook, prepend)
 
-    def register_load_state_dict_post_hook(self, hook, prepend=False):
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(optimizer)`` after loading."""
         return self._add_hook("load_post", hook, prepend)
 
@@ -341,10 +375,12 @@ class _HookedStep:
 
 def _cast(param, value, key=None):
     """Copy a loaded piece of state; tensors go to the parameter's device, and to its dtype unless a step count."""
+    if not isinstance(value, fx.Tensor) and hasattr(value, "__dlpack__"):
+        value = fx.from_dlpack(value)
     if isinstance(value, fx.Tensor):
         if key == "step":
             return value.detach().clone()
-        kind = {"dtype": param.dtype} if param.is_floating_point() and value.is_floating_point() else {}
+        kind = {"dtype": param.dtype} if param.is_floating_point() else {}
         return value.detach().to(device=param.device, **kind).clone()
     if isinstance(value, dict):
         return {k: _cast(param, v, k) for k, v in value.items()}

@@ -8,6 +8,7 @@ that a plan was made from (the groups, which gradients are there, the state) mak
 import sys
 
 import ferrox as fx
+from ferrox._core.ops.optim import gradients
 from ferrox.optim.optimizer import Optimizer
 
 
@@ -22,7 +23,6 @@ class Plan:
 
     __slots__ = (
         "buffers",
-        "count",
         "counts_there",
         "flag",
         "group",
@@ -39,10 +39,9 @@ class Plan:
         self.source = group["params"]
         self.source_count = len(self.source)
         self.params = params
-        self.count = len(params)
         self.skipped = skipped  # parameters of the group that had no gradient
         self.flag = flag
-        self.buffers = None
+        self.buffers = ()  # a list of a tensor per parameter for each role, or None in its place
         self.step = 0
         self.step_tensor = None
         self.counts_there = False  # the count lives on the device, and is one tensor for good
@@ -52,6 +51,7 @@ class PlannedOptimizer(Optimizer):
     """Base of `SGD`, `Adam` and `AdamW`."""
 
     _flag = None  # the hyperparameter on which the kind of state depends
+    _roles = ()  # the tensors of a parameter's state that are like it, in the order of a plan's buffers
 
     def _batch_key(self, param, group):
         """Return what parameters of one call must have in common, besides dtype and device."""
@@ -71,9 +71,9 @@ class PlannedOptimizer(Optimizer):
         for plan in plans[2]:
             group = plan.group
             source = group["params"]
-            grads = [grad for param in plan.params if (grad := param.grad) is not None]
+            grads = gradients(plan.params, plan.buffers)
             if (
-                len(grads) != plan.count
+                grads is None
                 or source is not plan.source
                 or len(source) != plan.source_count
                 or bool(group[flag]) is not plan.flag
@@ -102,12 +102,43 @@ class PlannedOptimizer(Optimizer):
                     batches.setdefault(key, []).append(param)
             for params in batches.values():
                 plan = Plan(group, params, (), flag)
+                for param in params:
+                    self._check_fit(param, self._state.get(param, {}))
                 self._fill(plan)
                 plans.append(plan)
             if skipped or not batches:
                 plans.append(Plan(group, [], skipped, flag))
         self._plans = (self.param_groups, len(self.param_groups), plans)
         return [(plan, [param.grad for param in plan.params]) for plan in plans if plan.params]
+
+    def _check_fit(self, param, state):
+        """Raise where the gradient or the state of `param` is not like it."""
+        for role in ("gradient", *self._roles):
+            tensor = param.grad if role == "gradient" else state.get(role)
+            if tensor is None:
+                continue
+            for what in ("shape", "dtype", "device"):
+                got = getattr(tensor, what) if isinstance(tensor, fx.Tensor) else type(tensor).__name__
+                if got != getattr(param, what):
+                    raise ValueError(
+                        f"[{type(self).__name__}] the {role} of {self._named(param)} does not fit it: expected {what} "
+                        f"{_text(getattr(param, what))}, got {_text(got)}"
+                    )
+
+    def _named(self, param):
+        index = 0
+        for group in self.param_groups:
+            for i, each in enumerate(group["params"]):
+                if each is param:
+                    names = group.get("param_names")
+                    return f"parameter {index}" + (f" ({names[i]})" if names else "")
+                index += 1
+        return "a parameter"
+
+    def _check_state(self, state):
+        for param, entry in state.items():
+            if isinstance(param, fx.Tensor) and isinstance(entry, dict):
+                self._check_fit(param, {role: entry.get(role) for role in self._roles})
 
     def _release_plans(self):
         plans, self._plans = self._plans[2], None
@@ -124,6 +155,10 @@ class PlannedOptimizer(Optimizer):
                 f"[{type(self).__name__}] the first step makes the optimizer's state, which a CUDA graph must not "
                 "repeat: call step() once for the same parameters before the capture"
             )
+
+
+def _text(value):
+    return str(tuple(value)) if isinstance(value, tuple) else str(value).removeprefix("ferrox.")
 
 
 def zeros_like(param):

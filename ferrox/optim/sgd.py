@@ -1,10 +1,13 @@
 """Stochastic gradient descent."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import overload
 
 import ferrox as fx
 from ferrox._core.ops import optim as _kernels
-from ferrox.optim.optimizer import check_finite, check_lr
+from ferrox.optim.optimizer import _Number, _Params, check_finite, check_lr, check_ways
 from ferrox.optim.planned import PlannedOptimizer
 
 __all__ = ["SGD"]
@@ -53,23 +56,23 @@ class SGD(PlannedOptimizer):
     """
 
     _flag = "momentum"
+    _roles = ("momentum_buffer",)
 
     def __init__(
         self,
-        params,
-        lr=1e-3,
-        momentum=0,
-        dampening=0,
-        weight_decay=0,
-        nesterov=False,
+        params: _Params,
+        lr: _Number = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: _Number = 0,
+        nesterov: bool = False,
         *,
-        maximize=False,
-        foreach=None,
-        differentiable=False,
-        fused=None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        if differentiable:
-            raise ValueError("[SGD] differentiable=True is not supported")
+        check_ways("SGD", foreach, differentiable, fused)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -101,12 +104,18 @@ class SGD(PlannedOptimizer):
         # `step` is 0 only before the first update of these buffers.
         plan.step = int(self._state[plan.params[0]].get("momentum_buffer") is not None)
         if plan.step:
-            plan.buffers = [self._state[param]["momentum_buffer"] for param in plan.params]
+            plan.buffers = ([self._state[param]["momentum_buffer"] for param in plan.params],)
         else:
             self._check_captured()
-            plan.buffers = [fx.empty_like(param.detach()) for param in plan.params]
+            plan.buffers = ([fx.empty_like(param.detach()) for param in plan.params],)
 
-    def step(self, closure=None) -> Any:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], _Number]) -> _Number: ...
+
+    def step(self, closure: Callable[[], _Number] | None = None) -> _Number | None:
         """Update the parameters once.
 
         Parameters
@@ -117,7 +126,7 @@ class SGD(PlannedOptimizer):
         loss = None if closure is None else self._evaluate(closure)
         for plan, grads in self._ready():
             group = plan.group
-            buffers = plan.buffers
+            buffers = plan.buffers[0] if plan.buffers else None
             _sgd_step(
                 plan.params,
                 grads,

@@ -10,7 +10,7 @@ from ferrox._core.door.dispatch cimport launch
 from ferrox._core.graph.node cimport note_change
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.tensor.base cimport TensorBase, new_tensor, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, new_tensor, on_one_device, shape_of, shape_tuple
 
 cdef Op SGD = row("_sgd_step", kernel="sgd_step", public=False, doc="A step of ferrox.optim.SGD.")
 cdef Op ADAM = row("_adam_step", kernel="adam_step", public=False, doc="A step of ferrox.optim.Adam or AdamW.")
@@ -18,6 +18,40 @@ cdef Op ADAM_CAPTURABLE = row("_adam_step_capturable", kernel="adam_step_captura
                               doc="A step of ferrox.optim.Adam or AdamW that a CUDA graph can repeat.")
 cdef Op SCALE = row("_scale_all", kernel="scale_all", public=False, doc="All tensors times a factor, in place.")
 cdef int _grad_norm = kernel_id("grad_norm")
+
+
+cdef inline bint _alike(TensorBase a, TensorBase b) noexcept:
+    """Whether both have one dtype, device and shape."""
+    cdef int k
+    if a.a.dtype != b.a.dtype or a.a.ndim != b.a.ndim or not on_one_device(a, b):
+        return False
+    for k in range(a.a.ndim):
+        if shape_of(a)[k] != shape_of(b)[k]:
+            return False
+    return True
+
+
+def gradients(list params, tuple buffers):
+    """The gradients of `params`; None where one is missing, where it or one of `buffers` (each a list of a tensor per
+    parameter, or None) is not like its parameter, or where the parameters differ in dtype or device."""
+    cdef list found = []
+    cdef TensorBase param, first = None
+    cdef object grad, each
+    cdef Py_ssize_t i
+    for i in range(len(params)):
+        param = <TensorBase?> params[i]
+        grad = param.grad
+        if not isinstance(grad, TensorBase) or not _alike(<TensorBase> grad, param):
+            return None
+        if first is None:
+            first = param
+        elif param.a.dtype != first.a.dtype or not on_one_device(param, first):
+            return None
+        for each in buffers:
+            if each is not None and not _alike(<TensorBase?> (<list?> each)[i], param):
+                return None
+        found.append(grad)
+    return found
 
 
 cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, TensorBase count=None,
