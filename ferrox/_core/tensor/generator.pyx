@@ -2,10 +2,15 @@
 
 A generator is a seed and an offset, the number of Philox blocks that have been used.  A fill reserves as many blocks as
 its draws take (four 32-bit or two 64-bit draws to a block) and hands seed and offset to its kernel (cpu/random.pyx).
+
+Note [Streams of threads]: threads share the default generators, in whatever order they come to draw.  A thread that is
+given streams of its own (`own_streams`), as the workers of a data loader are, draws what its seed alone says: every
+default generator it meets, `manual_seed` and `initial_seed` included, is its own.
 """
 import os
 
 from cpython.number cimport PyNumber_Index
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -20,6 +25,7 @@ cdef enum:
 cdef uint64_t _first_seed = 67280421310721      # PyTorch's
 cdef dict _defaults = {}                        # (device type, index) -> its generator
 cdef uint64_t _default_seed = _first_seed
+cdef dict _own = {}                             # thread -> (its seed, its generators, as in _defaults)
 
 
 cdef uint64_t _read_seed(object seed) except? 0:
@@ -117,14 +123,32 @@ def _rebuild(device, seed, offset):
     return Generator(device).manual_seed(seed).set_offset(offset)
 
 
+cdef tuple _streams():
+    """The seed and the default generators of this thread."""
+    own = _own.get(PyThread_get_thread_ident()) if _own else None
+    return (_default_seed, _defaults) if own is None else <tuple> own
+
+
 cdef Generator _default(int device_type, int device_index):
     cdef Generator made
-    found = _defaults.get((device_type, device_index))
+    cdef dict generators = _defaults
+    cdef uint64_t key = _default_seed
+    if _own:
+        key, generators = _streams()
+    found = generators.get((device_type, device_index))
     if found is None:
         made = Generator(device_object(device_type, device_index))
-        made.key = _default_seed
-        _defaults[device_type, device_index] = found = made
+        made.key = key
+        generators[device_type, device_index] = found = made
     return <Generator> found
+
+
+def own_streams(seed):
+    """Give this thread default generators of its own, of one seed; None: those of all again."""
+    if seed is None:
+        _own.pop(PyThread_get_thread_ident(), None)
+    else:
+        _own[PyThread_get_thread_ident()] = _read_seed(seed), {}
 
 
 cdef Generator generator_for(object generator, int device_type, int device_index):
@@ -180,9 +204,15 @@ def manual_seed(seed):
     True
     """
     global _default_seed
-    _default_seed = _read_seed(seed)
+    cdef uint64_t key = _read_seed(seed)
+    cdef dict generators = _defaults
+    if _streams()[1] is _defaults:
+        _default_seed = key
+    else:
+        generators = _streams()[1]
+        _own[PyThread_get_thread_ident()] = key, generators
     _default(FX_CPU, 0)
-    for generator in _defaults.values():
+    for generator in list(generators.values()):
         generator.manual_seed(seed)
     return _default(FX_CPU, 0)
 
@@ -201,7 +231,7 @@ def default_places():
     """Where in its stream each device's default generator is, for `restore_places`."""
     cdef Generator each
     cdef dict places = {}
-    for device, generator in _defaults.items():
+    for device, generator in list((<dict> _streams()[1]).items()):
         each = <Generator> generator
         places[device] = each.key, each.offset
     return places
@@ -210,9 +240,10 @@ def default_places():
 def restore_places(places):
     """Put every default generator back; one that was not there yet begins anew."""
     cdef Generator each
-    for device, generator in _defaults.items():
+    key, generators = _streams()
+    for device, generator in list((<dict> generators).items()):
         each = <Generator> generator
-        each.key, each.offset = places.get(device, (_default_seed, 0))
+        each.key, each.offset = places.get(device, (key, 0))
 
 
 def get_rng_state():

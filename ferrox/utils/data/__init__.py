@@ -1,6 +1,7 @@
 """Data sets, samplers and the loader of batches; see `DataLoader`."""
 
-from ferrox.utils.data.dataloader import DataLoader, default_collate, default_convert, get_worker_info
+from ferrox.utils.data.collate import default_collate, default_convert
+from ferrox.utils.data.dataloader import DataLoader
 from ferrox.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -19,6 +20,7 @@ from ferrox.utils.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from ferrox.utils.data.workers import get_worker_info
 
 __all__ = [
     "BatchSampler",

@@ -1,91 +1,25 @@
 """Loading batches, in the calling thread or ahead of it in worker threads."""
 
-import collections
-import queue
-import threading
+from __future__ import annotations
+
+import itertools
 import warnings
 import weakref
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 import ferrox as fx
-from ferrox.utils.data.dataset import IterableDataset, collates_itself
+from ferrox.utils.data.collate import default_collate, default_convert, pinned
+from ferrox.utils.data.dataset import Dataset, IterableDataset, collates_itself
 from ferrox.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
+from ferrox.utils.data.workers import END, Run, ThreadedIterator, Worker, get_worker_info, stop
 
 __all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
 
-
-def default_convert(data):
-    """Return `data` with NumPy arrays turned into tensors, as a loader without batches gives it out."""
-    if isinstance(data, fx.Tensor):
-        return data
-    if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
-        return data if data.dtype.kind in "SUO" else fx.as_tensor(data)
-    if isinstance(data, collections.abc.Mapping):
-        return type(data)({key: default_convert(value) for key, value in data.items()})
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*map(default_convert, data))
-    if isinstance(data, (tuple, list)):
-        return [default_convert(value) for value in data]
-    return data
+_T_co = TypeVar("_T_co", covariant=True)
 
 
-def default_collate(batch):
-    """Join a list of samples into one batch: tensors, arrays and numbers are stacked, containers entered.
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> batch = fx.utils.data.default_collate([{"x": 1.0, "y": 2}, {"x": 3.0, "y": 4}])
-    >>> batch["y"].tolist()
-    [2, 4]
-    """
-    first = batch[0]
-    if isinstance(first, fx.Tensor):
-        return fx.stack(list(batch), 0)
-    if type(first).__module__ == "numpy" and hasattr(first, "dtype"):
-        if first.dtype.kind in "SUO":
-            raise TypeError(
-                f"default_collate: batch must contain tensors, numbers, dicts or lists; found {first.dtype}"
-            )
-        return fx.stack([fx.as_tensor(value) for value in batch], 0)
-    if isinstance(first, float):
-        return fx.tensor(batch, dtype=fx.float64)
-    if isinstance(first, int):
-        return fx.tensor(batch)
-    if isinstance(first, (str, bytes)):
-        return batch
-    if isinstance(first, collections.abc.Mapping):
-        return type(first)({key: default_collate([sample[key] for sample in batch]) for key in first})
-    if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*(default_collate(samples) for samples in zip(*batch, strict=True)))
-    if isinstance(first, collections.abc.Sequence):
-        if any(len(sample) != len(first) for sample in batch):
-            raise RuntimeError("each element in list of batch should be of equal size")
-        # Tuples become lists, so that batches may be changed in place.
-        return [default_collate(samples) for samples in zip(*batch, strict=True)]
-    raise TypeError(
-        f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {type(first)}"
-    )
-
-
-class WorkerInfo(NamedTuple):
-    """What `get_worker_info` returns."""
-
-    id: int
-    num_workers: int
-    seed: int
-    dataset: object
-
-
-_worker = threading.local()
-
-
-def get_worker_info():
-    """Return the number (`id`), `num_workers`, `seed` and `dataset` of the worker thread, or None outside of one."""
-    return getattr(_worker, "info", None)
-
-
-class DataLoader:
+class DataLoader(Generic[_T_co]):
     """An iterable over the batches of a data set.
 
     Parameters
@@ -112,14 +46,23 @@ class DataLoader:
     worker_init_fn : callable, optional
         Called in each worker with its number.
     generator : Generator, optional
-        The source of the random order.
+        The source of the random order and of the workers' seeds.
     prefetch_factor : int, optional
         Batches loaded ahead by each worker; default 2.
+    persistent_workers : bool, default False
+        Keep the threads from one pass to the next; `worker_init_fn` is called once.  A new pass ends one that is still
+        under way.
 
     Notes
     -----
     Workers are threads: they share the data set, and what they call runs in parallel where it releases the interpreter
     lock, as file reading, decoding and Ferrox's own operators do.  An error in a worker is raised in the loop.
+
+    The order depends on the seed alone (`manual_seed`, or that of `generator`), whatever the number of workers. Each
+    worker draws from a random stream of its own, begun anew in each pass (with `worker_init_fn`, which may seed it,
+    once): what Ferrox's random functions give there is the same again in every run. The global streams of `random` and
+    `numpy.random` are shared between threads, which come to draw in any order: use a generator per worker, such as
+    ``random.Random(get_worker_info().seed)`` or ``numpy.random.default_rng(get_worker_info().seed)``.
 
     Examples
     --------
@@ -131,24 +74,24 @@ class DataLoader:
 
     def __init__(
         self,
-        dataset,
-        batch_size=1,
-        shuffle=None,
-        sampler=None,
-        batch_sampler=None,
-        num_workers=0,
-        collate_fn=None,
-        pin_memory=False,
-        drop_last=False,
-        timeout=0,
-        worker_init_fn=None,
-        multiprocessing_context=None,
-        generator=None,
+        dataset: Dataset[_T_co] | Iterable[_T_co] | Any,
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Any] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[_T_co]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], Any] | None = None,
+        multiprocessing_context: None = None,
+        generator: fx.Generator | None = None,
         *,
-        prefetch_factor=None,
-        persistent_workers=False,
-        pin_memory_device="",
-        in_order=True,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ) -> None:
         if num_workers < 0:
             raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
@@ -207,8 +150,10 @@ class DataLoader:
         self.prefetch_factor = 2 if prefetch_factor is None and num_workers else prefetch_factor
         self.persistent_workers = persistent_workers
         self.in_order = in_order
+        self._workers: list[Worker] | None = None  # those kept between passes
+        self._current: weakref.ref[ThreadedIterator] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         if self._iterable:
             size = len(self.dataset)
             if self.batch_size is None:
@@ -216,19 +161,59 @@ class DataLoader:
             return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
         return len(self.batch_sampler if self._batched else self.sampler)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
+        # Drawn whatever the number of workers: the random order after it must not depend on that.
+        seed = int(fx.randint(0, 2**62, (1,), generator=self.generator).item())
         if self.num_workers:
-            return _ThreadedIterator(self)
+            return self._threaded(seed)
         if self._iterable:
-            batches = _stream(self.dataset, self.batch_size, self.drop_last, self.collate_fn)
+            return _each(pinned, self._stream()) if self._pins else self._stream()
+        indices, fetch = self._plan()
+        batches = _each(fetch, indices)
+        return _each(pinned, batches) if self._pins else batches
+
+    def _threaded(self, seed):
+        count = self.num_workers
+        if self._iterable:
+            options = (self.dataset, self.batch_size, self.drop_last, self.collate_fn)
+            tasks = itertools.repeat(())
+
+            def make_fetch():
+                stream = _stream(*options)
+                return lambda: next(stream, END)
         else:
             indices, fetch = self._plan()
-            batches = map(fetch, indices)
-        return map(_pin, batches) if self._pins else batches
+            tasks = ((index,) for index in indices)
+
+            def make_fetch():
+                return fetch
+
+        previous = self._current() if self._current is not None else None
+        if self.persistent_workers and previous is not None:
+            previous.close()
+        workers = self._workers
+        if workers is None:
+            workers = [Worker(number, count, self.dataset, self.worker_init_fn, seed) for number in range(count)]
+        run = Run(make_fetch, seed, count, self._pins)
+        iterator = ThreadedIterator(
+            workers, run, tasks, self.prefetch_factor * count, self.timeout, self.persistent_workers
+        )
+        if self.persistent_workers:
+            if self._workers is None:
+                self._workers = workers
+                weakref.finalize(self, stop, workers)
+            self._current = weakref.ref(iterator)
+        return iterator
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None, "_current": None}
 
     @property
     def _pins(self):
         return self.pin_memory and fx.cuda.is_available()
+
+    def _stream(self):
+        return _stream(self.dataset, self.batch_size, self.drop_last, self.collate_fn)
 
     def _plan(self):
         """Return an iterator over index batches and the function that fetches one."""
@@ -246,6 +231,12 @@ class DataLoader:
         return iter(self.batch_sampler), lambda indices: collate([dataset[i] for i in indices])
 
 
+def _each(function, items):
+    # Not `map`, which takes a StopIteration of the function for the end of the data.
+    for item in items:
+        yield function(item)
+
+
 def _stream(dataset, batch_size, drop_last, collate):
     if batch_size is None:
         for sample in dataset:
@@ -259,142 +250,3 @@ def _stream(dataset, batch_size, drop_last, collate):
             batch = []
     if batch and not drop_last:
         yield collate(batch)
-
-
-def _pin(data):
-    if hasattr(data, "pin_memory"):
-        return data.pin_memory()
-    if isinstance(data, collections.abc.Mapping):
-        return type(data)({key: _pin(value) for key, value in data.items()})
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*map(_pin, data))
-    if isinstance(data, (tuple, list)):
-        return type(data)(map(_pin, data))
-    return data
-
-
-_END = object()  # a worker's stream is exhausted
-
-
-class _Failure(NamedTuple):
-    error: BaseException
-
-
-class _Worker:
-    """One thread with its queue of tasks and its queue of results; it knows nothing of the iterator it serves."""
-
-    def __init__(self, number, make_fetch, init, info, pin) -> None:
-        self.tasks = queue.SimpleQueue()
-        self.results = queue.SimpleQueue()
-        self.thread = threading.Thread(
-            target=_work, args=(self.tasks, self.results, make_fetch, init, info, pin), daemon=True,
-            name=f"ferrox-loader-{number}",
-        )  # fmt: skip
-        self.thread.start()
-
-
-def _work(tasks, results, make_fetch, init, info, pin):
-    _worker.info = info
-    try:
-        if init is not None:
-            init(info.id)
-        fetch = make_fetch()
-    except BaseException as error:
-        failure = _Failure(error)
-        fetch = None
-    while (task := tasks.get()) is not None:
-        if fetch is None:
-            results.put(failure)
-            continue
-        try:
-            result = fetch(*task)
-            results.put(_pin(result) if pin and result is not _END else result)
-        except BaseException as error:
-            error.add_note(f"raised in DataLoader worker thread {info.id}")
-            results.put(_Failure(error))
-
-
-def _stop(workers):
-    for worker in workers:
-        worker.tasks.put(None)
-
-
-class _ThreadedIterator:
-    """Hands batch after batch to the workers in turn, a bounded number ahead, and their results out in that order."""
-
-    def __init__(self, loader) -> None:
-        count = loader.num_workers
-        self._iterable = loader._iterable
-        self._timeout = loader.timeout or None
-        if self._iterable:
-            options = (loader.dataset, loader.batch_size, loader.drop_last, loader.collate_fn)
-            self._indices = None
-
-            def make_fetch():
-                stream = _stream(*options)
-                return lambda: next(stream, _END)
-        else:
-            self._indices, fetch = loader._plan()
-
-            def make_fetch():
-                return fetch
-
-        seed = int(fx.randint(0, 2**62, (1,)).item())
-        self._workers = []
-        # The finalizer holds the list of workers, never the iterator: dropping it half-way ends the threads.
-        self._finalizer = weakref.finalize(self, _stop, self._workers)
-        for number in range(count):
-            info = WorkerInfo(number, count, seed + number, loader.dataset)
-            self._workers.append(_Worker(number, make_fetch, loader.worker_init_fn, info, loader._pins))
-        self._turns = collections.deque()  # the worker of each batch in flight
-        self._rotation = collections.deque(self._workers)
-        for _ in range(loader.prefetch_factor * count):
-            self._submit()
-
-    def _submit(self):
-        if not self._rotation:
-            return
-        if self._iterable:
-            task = ()
-        else:
-            index = next(self._indices, _END)
-            if index is _END:
-                self._rotation.clear()
-                return
-            task = (index,)
-        worker = self._rotation[0]
-        self._rotation.rotate(-1)
-        worker.tasks.put(task)
-        self._turns.append(worker)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        while self._turns:
-            worker = self._turns.popleft()
-            try:
-                result = worker.results.get(timeout=self._timeout)
-            except queue.Empty:
-                self.close()
-                raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
-            if result is _END:
-                # This worker's stream is done; the others go on.
-                if worker in self._rotation:
-                    self._rotation.remove(worker)
-                continue
-            if isinstance(result, _Failure):
-                self.close()
-                if isinstance(result.error, StopIteration):  # must not pass for the end of the data
-                    raise RuntimeError("DataLoader worker thread raised StopIteration") from result.error
-                raise result.error
-            self._submit()
-            return result
-        self.close()
-        raise StopIteration
-
-    def close(self):
-        """End the worker threads; they finish what they are at."""
-        self._turns.clear()
-        self._rotation.clear()
-        self._finalizer()

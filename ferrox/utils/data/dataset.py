@@ -219,7 +219,7 @@ def random_split(dataset, lengths, generator=None):
     [7, 3]
     """
     size = len(dataset)
-    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
+    if math.isclose(sum(lengths), 1):
         fractions = lengths
         lengths = []
         for i, fraction in enumerate(fractions):
