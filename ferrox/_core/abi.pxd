@@ -1,5 +1,5 @@
 # The structs of kernels/include/fx/abi.h, for every module of the core.
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrox._core.dtypes cimport *
 
@@ -22,10 +22,21 @@ cdef extern from "fx/abi.h" nogil:
         FX_ERROR_MEMORY
         FX_ERROR_LINALG
         FX_ERROR_DEVICE
+    ctypedef struct fx_storage:
+        int32_t references
+        uint32_t version
+        void *data
+        size_t nbytes
+        void *owner
+        void *changed_by
+        uint8_t device_type
+        uint8_t read_only
+        int32_t device_index
     ctypedef struct fx_array:
         void *data
         int64_t *dims
         int64_t numel
+        fx_storage *storage
         uint8_t dtype
         uint8_t ndim
         uint8_t flags
@@ -34,6 +45,7 @@ cdef extern from "fx/abi.h" nogil:
     ctypedef union fx_scalar:
         double f
         int64_t i
+        double[2] pair
     ctypedef struct fx_call:
         fx_array **arrays
         int n_out
@@ -42,6 +54,7 @@ cdef extern from "fx/abi.h" nogil:
         int dtype
         const fx_scalar *params
         int n_params
+        uint64_t fresh
         char message[160]
     ctypedef int (*fx_kernel)(fx_call *call) noexcept nogil
     ctypedef struct fx_backend:

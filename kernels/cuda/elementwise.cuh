@@ -69,7 +69,7 @@ template <> struct call<3> {
     }
 };
 
-template <class Op> __device__ __forceinline__ Op with_parameters(const double *p) {
+template <class Op> __device__ __forceinline__ Op with_parameters(const fx_scalar *p) {
     Op op;
     for (int i = 0; i < 4; i++) op.p[i] = p[i];
     return op;

@@ -134,7 +134,7 @@ def test_batch_norm(shape, affine, dtype):
 
     new_mean, new_var = 0.7 * running_mean + 0.3 * mean, 0.7 * running_var + 0.3 * var * count / (count - 1)
     m, r = np.empty(c, stats), np.empty(c, stats)
-    run_kernel("batch_norm_train", [y, m, r, x, w, b, running_mean, running_var], 3, [EPS, 0.3], dtype)
+    run_kernel("batch_norm_train", [y, m, r, running_mean, running_var, x, w, b], 5, [EPS, 0.3], dtype)
     close(y, applied(mean, var), dtype, 3)
     close(m, mean, stats)
     close(r, 1 / np.sqrt(var + EPS), stats)
@@ -161,7 +161,7 @@ def test_batch_norm_strided():
     for v in (x, whole):
         y, m, r = np.empty_like(whole), np.empty(3, "float32"), np.empty(3, "float32")
         running = np.zeros((2, 6), "float32")[:, ::2]
-        run_kernel("batch_norm_train", [y, m, r, v, m, None, running[0], running[1]], 3, [EPS, 0.1])
+        run_kernel("batch_norm_train", [y, m, r, running[0], running[1], v, m, None], 5, [EPS, 0.1])
         results.append((y, m, r, running.copy()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
@@ -177,7 +177,7 @@ def test_as_pytorch():
     running = np.zeros(10, "float32"), np.ones(10, "float32")
     t_running = torch.zeros(10), torch.ones(10)
     expected = f.batch_norm(torch.from_numpy(x), *t_running, torch.from_numpy(w), torch.from_numpy(b), True, 0.1, EPS)
-    run_kernel("batch_norm_train", [y, None, None, x, w, b, *running], 3, [EPS, 0.1])
+    run_kernel("batch_norm_train", [y, None, None, *running, x, w, b], 5, [EPS, 0.1])
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     for mine, theirs in zip(running, t_running, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
@@ -222,7 +222,7 @@ def test_bit_equal_at_any_thread_count(shape):
         run_kernel("layer_norm", [y, mean, rstd, x, None, None], 3, [n, EPS])
         run_kernel("layer_norm_backward", [dx, dw, db, g, x, mean, rstd, None], 3, [n])
         y2, dx2, mean2, rstd2, dw2, db2 = (np.empty(s, "float32") for s in (shape, shape, c, c, c, c))
-        run_kernel("batch_norm_train", [y2, mean2, rstd2, x, None, None, None, None], 3, [EPS, 0.1])
+        run_kernel("batch_norm_train", [y2, mean2, rstd2, None, None, x, None, None], 5, [EPS, 0.1])
         run_kernel("batch_norm_backward", [dx2, dw2, db2, g, x, mean2, rstd2, None], 3, [1])
         return [y, dx, dw, db, y2, dx2, dw2, db2]
 

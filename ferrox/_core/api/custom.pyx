@@ -18,14 +18,15 @@ from ferrox._core.graph cimport op as op_module
 from ferrox._core.abi cimport FX_F64, FX_HOST_SCALAR, FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.device cimport device as _device, device_object
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph.node cimport Node, check_alive, check_version, grad_enabled, note_change, record_many, set_grad, \
+from ferrox._core.door.dispatch cimport count_change
+from ferrox._core.graph.node cimport Node, check_alive, check_version, grad_enabled, record_many, set_grad, \
     shape_of_node, with_history
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, track
+from ferrox._core.tensor.frame cimport set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -61,7 +62,7 @@ cdef class Kept:
             self.versions.append(0)
         else:
             tensor = <TensorBase> value
-            self.versions.append(tensor.storage.version)
+            self.versions.append(tensor.a.storage.version)
             if place < 0 and place != NEITHER:
                 tensor = alias(tensor)
             value = pack(tensor) if packing() and not (place == NEITHER and needs_grad(tensor)) else tensor
@@ -110,25 +111,12 @@ cdef object _kept(Node node, int at):
 
 cdef TensorBase _zeros(tuple shape, int dtype, Node node):
     cdef int64_t sizes[FX_MAX_DIMS]
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    cdef double zero = 0
     cdef int d
     cdef TensorBase out
     for d in range(<int> len(shape)):
         sizes[d] = shape[d]
     out = new_tensor(<int> len(shape), sizes, dtype, node.device_type, node.device_index)
-    scalar.data = &zero
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.dtype = FX_F64
-    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    scalar.device_type = 0
-    scalar.device_index = 0
-    arrays[0] = &out.a
-    arrays[1] = &scalar
-    launch("zeros", _fill, dtype, arrays, 1, 1, NULL, 0)
+    set_to(out, 0)
     return out
 
 
@@ -230,11 +218,11 @@ cdef bint _shares(TensorBase tensor, tuple arguments, list outputs, int before) 
     """Whether `tensor` lies on the memory of an argument or of one of the first `before` outputs."""
     cdef int k
     for each in arguments:
-        if isinstance(each, TensorBase) and (<TensorBase> each).storage == tensor.storage:
+        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
             return True
     for k in range(before):
         each = outputs[k]
-        if isinstance(each, TensorBase) and (<TensorBase> each).storage == tensor.storage:
+        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
             return True
     return False
 
@@ -264,8 +252,7 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
                                "as output. The inputs that are modified inplace must all be outputs of the Function.")
         if recording:
             check_leaf(<TensorBase> each)
-        Py_INCREF(<PyObject *> op)      # a storage remembers for ever who changed it
-        note_change(<TensorBase> each, op)
+        count_change(op.name, &(<TensorBase> each).a)
     call.positions = []
     call.n_outputs = n
     for k in range(n):
@@ -395,7 +382,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     for each in arguments:
         if isinstance(each, TensorBase):
             recording = recording or needs_grad(<TensorBase> each)
-            versions.append((<TensorBase> each).storage.version)
+            versions.append((<TensorBase> each).a.storage.version)
         else:
             versions.append(0)
     for name, each in params.items():
@@ -413,7 +400,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     call.tensors = tuple([isinstance(each, TensorBase) for each in arguments])
     for k, each in enumerate(arguments):
         if recording and isinstance(each, TensorBase) and needs_grad(<TensorBase> each) \
-                and (<TensorBase> each).storage.version != <uint32_t> versions[k]:
+                and (<TensorBase> each).a.storage.version != <uint32_t> versions[k]:
             raise RuntimeError(f"[{op.name}] forward changed its input {k} in place, which requires grad; clone() it "
                                "first")
 

@@ -10,11 +10,11 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOLEAN, FX_CPU, FX_CUDA, FX_DTYPES, FX_FLOATING, FX_INTEGRAL, \
-    FX_MAX_DIMS, fx_category, fx_is_signed, fx_itemsize, fx_typestr
+    FX_MAX_DIMS, fx_category, fx_is_signed, fx_itemsize, fx_storage, fx_typestr
 from ferrox._core.door.backend cimport backends
 from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport dtype_name
-from ferrox._core.memory.storage cimport fx_storage, storage_foreign, storage_release, storage_retain
+from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
 from ferrox._core.tensor.values cimport converted, moved
 
@@ -111,7 +111,7 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
     elif copy:
         x = converted(x, x.a.dtype)
         copied = True
-    if x.storage.read_only and not versioned:
+    if x.a.storage.read_only and not versioned:
         raise BufferError("a read-only tensor cannot be exported to a consumer of DLPack before 1.0, which has no flag "
                           "for it")
     if x.a.device_type == FX_CUDA and stream != -1:
@@ -121,14 +121,14 @@ def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None
     export = <Export *> malloc(sizeof(Export) + 2 * sizeof(int64_t) * <size_t> x.a.ndim)
     if export == NULL:
         raise MemoryError()
-    export.storage = storage_retain(x.storage)
+    export.storage = storage_retain(x.a.storage)
     try:
         if versioned:
             export.versioned.version.major = 1
             export.versioned.version.minor = 0
             export.versioned.manager_ctx = export
             export.versioned.deleter = _delete_versioned
-            export.versioned.flags = (READ_ONLY if x.storage.read_only else 0) | (IS_COPIED if copied else 0)
+            export.versioned.flags = (READ_ONLY if x.a.storage.read_only else 0) | (IS_COPIED if copied else 0)
             _describe(&export.versioned.dl_tensor, x, export.dims)
             return PyCapsule_New(&export.versioned, b"dltensor_versioned", _drop_versioned)
         export.legacy.manager_ctx = export
@@ -218,10 +218,10 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
             low += min((source.shape[d] - 1) * strides[d], <int64_t> 0)
             high += max((source.shape[d] - 1) * strides[d], <int64_t> 0)
     tensor = bare(source.ndim, source.shape, strides, dtype)
-    tensor.storage = storage_foreign(data + low * fx_itemsize(dtype),
+    tensor.a.storage = storage_foreign(data + low * fx_itemsize(dtype),
                                      0 if empty else <size_t> ((high - low + 1) * fx_itemsize(dtype)), owner, kind,
                                      source.device.device_id if kind == FX_CUDA else 0)
-    tensor.storage.read_only = read_only
+    tensor.a.storage.read_only = read_only
     tensor.a.data = data
     tensor.a.device_type = kind
     tensor.a.device_index = source.device.device_id if kind == FX_CUDA else 0
@@ -347,7 +347,7 @@ def __cuda_array_interface__(self):
     size = fx_itemsize(x.a.dtype)
     return {"typestr": ("|" if size == 1 else "<") + fx_typestr(x.a.dtype).decode(), "shape": x.shape,
             "strides": None if x.is_contiguous() else tuple([step * size for step in x.stride()]),
-            "data": (<size_t> x.a.data if x.a.numel else 0, bool(x.storage.read_only)), "version": 3,
+            "data": (<size_t> x.a.data if x.a.numel else 0, bool(x.a.storage.read_only)), "version": 3,
             "stream": _streams().stream_number(x.a.device_index)}
 
 

@@ -14,15 +14,16 @@ from ferrox._core.graph.hooks import Handle
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_F16, FX_F32, FX_F64, \
     FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_itemsize
 from ferrox._core.door.device cimport as_device, device as _device, device_object
+from ferrox._core.door.dispatch cimport check_memory, count_change
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object
-from ferrox._core.graph.node cimport Node, grad_enabled, history_of, note_change, record, rule
+from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record, rule
 from ferrox._core.tensor.interchange cimport numpy_array, to_numpy
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.memory.storage cimport storage_foreign
-from ferrox._core.tensor.base cimport TensorBase, alias, apart, bare, check_writable, drop, needs_grad, new_like, track
+from ferrox._core.tensor.base cimport TensorBase, alias, bare, drop, needs_grad, new_like, track
 from ferrox._core.tensor.values cimport converted, element, fill, moved, nested, transfer
 
 METHODS = {}
@@ -118,8 +119,8 @@ cdef TensorBase _pinned_like(TensorBase x):
     block = _cuda("pinned").PinnedBlock(size)
     address = block.address
     cdef TensorBase out = bare(x.a.ndim, x.a.dims, strides, x.a.dtype)
-    out.storage = storage_foreign(<void *> address, size, block, FX_CPU, 0)
-    out.a.data = out.storage.data
+    out.a.storage = storage_foreign(<void *> address, size, block, FX_CPU, 0)
+    out.a.data = out.a.storage.data
     out.a.device_type = FX_CPU
     out.a.device_index = 0
     return out
@@ -136,7 +137,7 @@ cdef TensorBase _sent(TensorBase x, int device_type, int device_index):
         return moved(x, device_type, device_index, False)
     with _cuda("transfer").upload(device_index) as upload:
         out = moved(x, device_type, device_index, False)
-    upload.received(<size_t> out.storage.data)
+    upload.received(<size_t> out.a.storage.data)
     return out
 
 
@@ -351,8 +352,8 @@ def record_stream(self, s):
     cdef TensorBase x = <TensorBase?> self
     if x.a.device_type != FX_CUDA:
         raise RuntimeError(f"[record_stream] the tensor is on {x.device}, whose memory belongs to no stream")
-    if x.storage.owner == NULL:
-        _cuda("device_memory").record_stream(<size_t> x.storage.data, x.a.device_index, s)
+    if x.a.storage.owner == NULL:
+        _cuda("device_memory").record_stream(<size_t> x.a.storage.data, x.a.device_index, s)
 
 
 # Elements in place
@@ -379,17 +380,15 @@ def copy_(self, src, non_blocking=False):
         if not grad and source.a.dtype == target.a.dtype and source.a.ndim == target.a.ndim \
                 and memcmp(source.a.dims, target.a.dims, dims) == 0 \
                 and source.a.flags & target.a.flags & FX_CONTIGUOUS:
-            check_writable(target, "copy_")
+            check_memory("copy_", &target.a)
             transfer(target, source, not non_blocking)
-            note_change(target, COPY)
+            count_change("copy_", &target.a)
             return self
         source = _moved(source, target.a.device_type, target.a.device_index)
     if source.a.dtype != target.a.dtype:
         source = to_dtype(source, target.a.dtype)
     if grad and source.grad_fn == NULL and source.requires_grad_:
         source = registry["clone"](source)      # the target takes over a history, which a leaf has not
-    if not apart(target, source):
-        source = registry["clone"](source)
     assign(COPY, target, source)
     return self
 
@@ -412,9 +411,7 @@ def fill_(self, value):
         filled = new_like(target, target.a.dtype)
         fill(filled, value, "fill_")
         return assign(FILL, target, filled)
-    check_writable(target, "fill_")
     fill(target, value, "fill_")
-    note_change(target, FILL)
     return self
 
 

@@ -9,10 +9,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS, fx_itemsize
+from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS, fx_itemsize, fx_storage
 from ferrox._core.door.device cimport as_device, device
 from ferrox._core.dtype cimport as_dtype
-from ferrox._core.memory.storage cimport fx_storage, storage_new, storage_release, storage_retain
+from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
 from ferrox._core.tensor.base import as_subclass
 from ferrox._core.tensor.values cimport converted, moved
@@ -90,7 +90,7 @@ def _tensor_from(Storage storage, dtype, shape, strides, offset, requires_grad, 
     if 0 not in shape and not (0 <= low and high + fx_itemsize(code) <= <int64_t> storage.storage.nbytes):
         raise ValueError(f"a tensor of shape {shape} with strides {strides} lies outside its memory")
     tensor = bare(ndim, sizes, steps, code)
-    tensor.storage = storage_retain(storage.storage)
+    tensor.a.storage = storage_retain(storage.storage)
     tensor.a.data = storage.storage.data
     if 0 not in shape:
         tensor.a.data = <char *> tensor.a.data + <int64_t> offset
@@ -108,10 +108,10 @@ def __reduce_ex__(self, protocol):
     place = str(x.device)
     if x.a.device_type != FX_CPU:
         x = moved(x, FX_CPU, 0)
-    elif x.storage.owner != NULL:
+    elif x.a.storage.owner != NULL:
         # Foreign memory can be far larger than the window, and read-only.
         x = converted(x, x.a.dtype)
-    arguments = (_storage_of(x.storage), x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x),
+    arguments = (_storage_of(x.a.storage), x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x),
                  self.requires_grad, place, cls)
     state = getattr(self, "__dict__", None)
     return (_tensor_from, arguments, state) if state else (_tensor_from, arguments)
@@ -144,13 +144,13 @@ def __deepcopy__(self, memo):
     if x.grad_fn != NULL:
         raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
                            "at the moment; use tensor.detach() or clone()")
-    if x.storage.owner != NULL or x.a.device_type != FX_CPU:
+    if x.a.storage.owner != NULL or x.a.device_type != FX_CPU:
         made = converted(x, x.a.dtype)
         result = made if type(self) is tensor_class else as_subclass(made, type(self))
         if self.requires_grad:
             result.requires_grad_(True)
     else:
-        storage = copy.deepcopy(_storage_of(x.storage), memo)
+        storage = copy.deepcopy(_storage_of(x.a.storage), memo)
         result = _tensor_from(storage, x.dtype, shape_tuple(&x.a), stride_tuple(&x.a), offset_of(x), self.requires_grad,
                               "cpu", None if type(self) is tensor_class else type(self))
     memo[id(self)] = result

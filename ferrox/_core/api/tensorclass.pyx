@@ -119,7 +119,7 @@ cdef class Tensor(TensorBase):
     __array_priority__ = 1000   # arrays leave mixed arithmetic to the tensor
 
     def __init__(self, *args, device=None, **unknown):
-        if self.storage != NULL:    # of a subclass whose __new__ has taken the arguments
+        if self.a.storage != NULL:    # of a subclass whose __new__ has taken the arguments
             return
         if unknown:
             raise TypeError(f"[Tensor] got an unexpected keyword argument {next(iter(unknown))!r}")

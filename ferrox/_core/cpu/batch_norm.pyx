@@ -1,6 +1,6 @@
 """Batch normalisation over every dimension but the second, and its gradient.  x is (N, C, ...).
 
-batch_norm_train:     y, mean, rstd | x, weight?, bias?, running_mean?, running_var?     eps f, momentum f
+batch_norm_train:     y, mean, rstd, running_mean?, running_var? | x, weight?, bias?     eps f, momentum f
 batch_norm_eval:      y | x, weight?, bias?, running_mean, running_var                   eps f
 batch_norm_backward:  dx?, dweight?, dbias? | g, x, mean, rstd, weight?                  training i
 
@@ -272,8 +272,8 @@ cdef int batch_norm_train(fx_call *call) noexcept nogil:
     memset(&t, 0, sizeof(t))
     t.training = True
     t.y, t.mean, t.rstd = call.arrays[0], call.arrays[1], call.arrays[2]
-    t.x, t.weight, t.bias = call.arrays[3], call.arrays[4], call.arrays[5]
-    t.running_mean, t.running_var = call.arrays[6], call.arrays[7]
+    t.running_mean, t.running_var = call.arrays[3], call.arrays[4]
+    t.x, t.weight, t.bias = call.arrays[5], call.arrays[6], call.arrays[7]
     t.eps, t.momentum = call.params[0].f, call.params[1].f
     return run(call, &t, False)
 

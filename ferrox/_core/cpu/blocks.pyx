@@ -10,7 +10,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport llabs
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array, fx_itemsize
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_OK, fx_array, fx_itemsize, fx_scalar
 from ferrox._core.cpu.table cimport casts, fx_loop
 from ferrox._core.door.threads cimport num_threads
 
@@ -69,7 +69,7 @@ cdef struct operand:
 
 cdef struct block_plan:
     fx_loop loop
-    const double *p
+    const fx_scalar *p
     int n_in, ndim
     bint stream, rows_first
     Py_ssize_t tile_rows, tile_cols, tiles_rows, tiles_cols
@@ -430,7 +430,7 @@ cdef bint _tiles(block_plan *plan, Py_ssize_t total) noexcept nogil:
     return direct and plan.dims[1] == 1 and plan.ndim == 2 and not plan.stream and plan.loop != NULL
 
 
-cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dtypes, const double *p) noexcept nogil:
+cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dtypes, const fx_scalar *p) noexcept nogil:
     cdef block_plan plan
     cdef int i, d, e, t, threads = 1, operands = n_in + 1
     cdef Py_ssize_t total = arrays[0].numel, units

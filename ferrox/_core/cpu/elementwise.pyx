@@ -50,8 +50,8 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     cdef fx_array *x
     cdef Py_ssize_t n = out.numel, size
     cdef void *arg[4]
-    cdef double values[4]
-    cdef const double *p = <const double *> call.params
+    cdef fx_scalar values[4]
+    cdef const fx_scalar *p = call.params
     cdef uint8_t dtypes[4]
     cdef char scratch[3][BLOCK_BYTES]
     cdef char value[8]
@@ -64,7 +64,10 @@ cdef int elementwise(fx_call *call) noexcept nogil:
         return FX_ERROR_TYPE
     if call.n_params < 4:
         for i in range(4):
-            values[i] = call.params[i].f if i < call.n_params else 0
+            if i < call.n_params:
+                values[i] = call.params[i]
+            else:
+                values[i].i = 0
         p = values
     if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, dtype, &zero, 1) and n \
             and _holds_zero(call.arrays[2]):

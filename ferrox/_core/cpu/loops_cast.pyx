@@ -51,19 +51,19 @@ ctypedef fused word:
     u64p
 
 
-cdef void cast(target o, source x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil:
+cdef void cast(target o, source x, void *y, void *z, const fx_scalar *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         convert(o, i, x[i])
 
 
-cdef void select(word o, u8p condition, word x, word y, const double *p, Py_ssize_t n) noexcept nogil:
+cdef void select(word o, u8p condition, word x, word y, const fx_scalar *p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         o[i] = x[i] if condition[i] else y[i]
 
 
-cdef void fill(word o, word x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil:
+cdef void fill(word o, word x, void *y, void *z, const fx_scalar *p, Py_ssize_t n) noexcept nogil:
     value = x[0]
     cdef Py_ssize_t i
     for i in range(n):

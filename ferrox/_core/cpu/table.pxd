@@ -1,10 +1,10 @@
 # Contiguous inner loops of the elementwise kernels, by kernel number and compute dtype.  See table.pyx.
-from ferrox._core.abi cimport FX_DTYPES
+from ferrox._core.abi cimport FX_DTYPES, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS
 
 # o[i] = f(x[i], y[i], z[i]; p): operands contiguous, in the compute dtype; o in the compute dtype or bool (uint8).
 # o may be x, y or z itself, but never overlaps them otherwise.  p always holds at least four values.
-ctypedef void (*fx_loop)(void *o, void *x, void *y, void *z, const double *p, Py_ssize_t n) noexcept nogil
+ctypedef void (*fx_loop)(void *o, void *x, void *y, void *z, const fx_scalar *p, Py_ssize_t n) noexcept nogil
 
 cdef struct elementwise_entry:
     # By compute dtype (fx_dtype); NULL where the kernel is not defined; float16 and bfloat16 go through float32.

@@ -1,7 +1,7 @@
 """The table that the levelled loop modules (cpu/v2, v3, v4) fill at import and the elementwise driver reads."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8
+from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, kernel_name
 
 ctypedef fused integer:
@@ -68,11 +68,15 @@ def run_loop(str name, int dtype, intptr_t o, intptr_t x, intptr_t y, intptr_t z
 
     Beside the kernels, `name` may be "cast" (dtype: 16 * to + from), "select" or "fill" (dtype: the element size).
     """
-    cdef double p[4]
+    cdef fx_scalar p[4]
     cdef fx_loop loop
     cdef int i
     for i in range(4):
-        p[i] = params[i] if i < len(params) else 0.0
+        value = params[i] if i < len(params) else 0
+        if isinstance(value, float):
+            p[i].f = value
+        else:
+            p[i].i = value
     if name == "cast":
         loop = casts[dtype >> 4][dtype & 15]
     elif name == "select":

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
+    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport devices
@@ -95,7 +95,7 @@ cdef extern from "fx/elementwise_args.h" nogil:
         void *data[4]
         uint64_t value[3]
         int64_t n
-        double p[4]
+        fx_scalar p[4]
         void *fault
         int kernel
         uint8_t kind[4]
@@ -104,7 +104,7 @@ cdef extern from "fx/elementwise_args.h" nogil:
     ctypedef struct fx_strided_args:
         char *data[4]
         uint64_t value[3]
-        double p[4]
+        fx_scalar p[4]
         uint32_t n
         int ndim
         uint8_t kind[4]
@@ -144,7 +144,7 @@ cdef struct operands:
     uint8_t dtype[4]
     uint8_t cast[4]
     uint64_t value[3]
-    double p[4]
+    fx_scalar p[4]
     int64_t size[FX_MAX_DIMS]
     int64_t stride[FX_MAX_DIMS][4]
 
@@ -224,7 +224,10 @@ cdef int _gather(fx_call *call, operands *o) noexcept nogil:
         for d in range(out.ndim):
             o.stride[d][k] = 0
     for k in range(4):
-        o.p[k] = call.params[k].f if k < call.n_params else 0
+        if k < call.n_params:
+            o.p[k] = call.params[k]
+        else:
+            o.p[k].i = 0
     return FX_OK
 
 
@@ -345,9 +348,6 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     for k in range(4):
         # Integers are computed in int64: what another dtype holds is first cast to the one that is meant.
         o.cast[k] = dtype if dtype < FX_I64 and 0 < k <= o.n_in and o.dtype[k] != dtype else <int> FX_I64
-    if dtype <= FX_I64:     # a parameter beyond the dtype's range is its nearest value (fx::parameter)
-        for k in range(4):
-            o.p[k] = min(max(o.p[k], lowest[dtype]), highest[dtype])
     return launched(_launch_strided(&o, e.strided[dtype], o.data, o.ndim))
 
 

@@ -206,25 +206,13 @@ cdef int _batch_gradients(fx_call *call) noexcept nogil:
 
 
 cdef int batch_forward(fx_call *call) noexcept nogil:
-    cdef fx_call turned
-    cdef fx_array *arrays[8]
-    cdef int k, status
     if call.dtype < FX_F16:
         return FX_ERROR_TYPE
     if call.arrays[0].numel == 0:
         return FX_OK
     if call.kernel != _train:
         return dense(call, _batch_forward, 0, 1 | 1 << call.n_out)
-    # The running statistics are written to: to `dense` they are outputs that are kept.
-    for k in range(3):
-        arrays[k] = call.arrays[k]
-        arrays[5 + k] = call.arrays[3 + k]
-    arrays[3], arrays[4] = call.arrays[6], call.arrays[7]
-    turned = call[0]
-    turned.arrays, turned.n_out, turned.n_in = arrays, 5, 3
-    status = dense(&turned, _batch_forward, 3 << 3, 1 | 1 << 5)
-    memcpy(call.message, turned.message, sizeof(call.message))
-    return status
+    return dense(call, _batch_forward, 3 << 3, 1 | 1 << call.n_out)     # the running statistics are kept
 
 
 cdef int batch_backward(fx_call *call) noexcept nogil:

@@ -11,6 +11,7 @@ from ferrox._core.dtype cimport as_dtype
 from ferrox._core.dtype import by_typestr
 from ferrox._core.abi cimport FX_CONTIGUOUS, FX_ERROR_INDEX, FX_ERROR_MEMORY, FX_ERROR_RUNTIME, FX_ERROR_TYPE, \
     FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_backend, fx_call, fx_kernel, fx_scalar
+from ferrox._core.door.signature cimport declared
 
 place_call = NULL
 cdef dict _ids = {}
@@ -33,9 +34,12 @@ cdef str kernel_name(int kernel):
     return _names[kernel]
 
 
-cdef int provide(int device_type, str name, fx_kernel function) except -1:
-    """A backend's implementation of the kernel `name`."""
-    implementation[device_type][kernel_id(name)] = function
+cdef int provide(int device_type, str name, fx_kernel function, str declaration=None) except -1:
+    """A backend's implementation of the kernel `name`; who provides it first declares what it takes (signature.pyx)."""
+    cdef int kernel = kernel_id(name)
+    if declaration is not None:
+        signatures[kernel] = declared(kernel, name, declaration)
+    implementation[device_type][kernel] = function
     return 0
 
 

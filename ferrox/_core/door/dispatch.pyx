@@ -3,13 +3,31 @@
 Every computation, on either backend, is one call of `dispatch`: an operator's name for messages, and an fx_call.  What
 wants to see all work stands here: watchers in Python (anomaly detection) and the profiler's recorder; with none, it
 costs one branch.
-"""
-from cpython.unicode cimport PyUnicode_AsUTF8
 
-from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
-from ferrox._core.door.backend cimport backends, implementation, kernel_name, place_call
+Note [Guarded outputs].  An output that was not made for the call is somebody's memory, and everything about writing
+there is judged here, by what the array says of its memory and the kernel of itself (signature.pyx): memory that is
+read-only, a window whose elements share memory, and one that shares memory with another operand are refused.  An output
+may be an input, exactly, where the kernel reads an element before it writes there (`in_place`); where a kernel moves
+values to other places (`buffered`: copies, assignments by index), what it would overwrite before it has read it is
+copied first.  When the kernel has run, the memory's version counter moves on.
+"""
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_AsUTF8
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize, \
+    fx_kernel, fx_scalar
+from ferrox._core.door.backend cimport backends, implementation, kernel_id, kernel_name, place_call, signatures
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_call, end_entry, recording
+from ferrox._core.door.signature cimport READ, check_signature, role_of, signature
+from ferrox._core.memory.storage cimport storage_new, storage_release
+
+cdef extern from "fx/overlap.h" nogil:
+    bint fx_overlap(const fx_array *a, const fx_array *b)
+    bint fx_same_window(const fx_array *a, const fx_array *b)
+    bint fx_overlaps_itself(const fx_array *a)
 
 cdef enum:
     # Below this many elements in all, giving up the GIL costs more than it can win.
@@ -17,7 +35,8 @@ cdef enum:
 
 cdef list _watchers = []
 cdef bint _watched = False
-cdef dict _labels = {}       # name: the same; never emptied, as labels are the text in its names
+cdef object _tell_change = None
+cdef dict _labels = {}       # name: the same; never emptied, as labels and storages keep its names without a reference
 
 
 def watch(callback):
@@ -48,18 +67,26 @@ def look():
 cdef int dispatch(str name, fx_call *call) except -1:
     """Run one kernel; a status other than FX_OK becomes an exception that begins with `[name]`."""
     cdef fx_array **arrays = call.arrays
+    cdef const signature *declared = signatures[call.kernel]
     cdef int i, device_type = FX_CPU, status
     cdef long long work = 0
+    cdef uint64_t clashing
+    cdef bint guarded
     for i in range(call.n_out + call.n_in):
         if arrays[i] != NULL:
             device_type |= arrays[i].device_type
             work += arrays[i].numel
+    if declared != NULL and not declared.free:
+        check_signature(name, declared, call)
+    guarded = call.n_out > 63 or call.fresh != (<uint64_t> 1 << call.n_out) - 1
+    if guarded:
+        clashing = _clashing(name, declared, call)
+        if clashing:
+            return _dispatch_buffered(name, call, clashing)
     cdef fx_kernel kernel = implementation[device_type][call.kernel]
     if kernel == NULL:
-        if device_type & FX_AUTO:
-            return place_call(name, call)
-        raise NotImplementedError(f"[{name}] the kernel {kernel_name(call.kernel)!r} does not exist on this device")
-    if _watched:
+        _elsewhere(name, call, device_type)
+    elif _watched:
         _watched_dispatch(name, call, kernel)
     else:
         if work < RELEASE_GIL:
@@ -69,14 +96,165 @@ cdef int dispatch(str name, fx_call *call) except -1:
                 status = kernel(call)
         if status != FX_OK:
             raise_status(status, name, call.message)
+    if guarded:
+        _count_changes(name, declared, call)
     if work >= RELEASE_GIL and backends[device_type].label != NULL:
         _label_outputs(name, call)
     return 0
 
 
+cdef int _elsewhere(str name, fx_call *call, int device_type) except -1:
+    """A call that no backend's kernel takes: the manager's, or an error."""
+    if device_type & FX_AUTO:
+        return place_call(name, call)
+    raise NotImplementedError(f"[{name}] the kernel {kernel_name(call.kernel)!r} does not exist on this device")
+
+
+cdef inline bint _is_fresh(fx_call *call, int k) noexcept:
+    return k < 64 and call.fresh >> k & 1
+
+
+cdef int check_memory(str name, const fx_array *target) except -1:
+    """Refuse to write where an array lies in read-only memory, or where its elements share memory."""
+    if target.storage != NULL and target.storage.read_only:
+        raise RuntimeError(f"[{name}] the tensor shares memory that is read-only; clone() it before changing it")
+    if not target.flags & FX_CONTIGUOUS and fx_overlaps_itself(target):
+        raise RuntimeError(f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
+                           "single memory location. Please clone() the tensor before performing the operation.")
+    return 0
+
+
+cdef inline bint _clash(const signature *declared, const fx_array *out, const fx_array *x) noexcept:
+    """Whether writing to `out` may change what is still to be read of `x`."""
+    if not fx_overlap(out, x):
+        return False
+    return declared == NULL or not declared.in_place or not fx_same_window(out, x)
+
+
+cdef uint64_t _clashing(str name, const signature *declared, fx_call *call) except? 0xffffffffffffffff:
+    """Judge what a call writes, by Note [Guarded outputs]; a bit for each input that has to be copied first."""
+    cdef fx_array *out
+    cdef fx_array *x
+    cdef int k, j, first, last
+    cdef uint64_t clashing = 0
+    for k in range(call.n_out):
+        out = call.arrays[k]
+        if out == NULL or _is_fresh(call, k) or role_of(declared, call, k) == READ:
+            continue
+        check_memory(name, out)
+        first, last = 0, call.n_out + call.n_in
+        if declared != NULL and declared.outs.group and k >= declared.outs.group_at:    # each group by itself
+            first = k - (k - declared.outs.group_at) % declared.outs.group
+            last = first + declared.outs.group
+        for j in range(first, last):
+            x = call.arrays[j]
+            if x == NULL or j == k or (j < call.n_out and _is_fresh(call, j)):
+                continue
+            if j < call.n_out and role_of(declared, call, j) != READ:
+                if j > k and fx_overlap(out, x):
+                    _refuse_overlap(name)
+            elif _clash(declared, out, x):
+                if declared == NULL or not declared.buffered or j < call.n_out or j - call.n_out > 62:
+                    _refuse_overlap(name)
+                clashing |= <uint64_t> 1 << (j - call.n_out)
+    return clashing
+
+
+cdef int check_outputs(str name, fx_call *call) except -1:
+    """Judge what a call would write; it is not made."""
+    _clashing(name, signatures[call.kernel], call)
+    return 0
+
+
+cdef int _refuse_overlap(str name) except -1:
+    raise RuntimeError(f"[{name}] unsupported operation: some elements of the input tensor and the written-to tensor "
+                       "refer to a single memory location. Please clone() the tensor before performing the operation.")
+
+
+cdef int _count_changes(str name, const signature *declared, fx_call *call) except -1:
+    cdef int k
+    for k in range(call.n_out):
+        if call.arrays[k] != NULL and not _is_fresh(call, k) and role_of(declared, call, k) != READ:
+            count_change(name, call.arrays[k])
+    return 0
+
+
+cdef int count_change(str name, fx_array *target) except -1:
+    """Note that `name` has changed the memory of an array."""
+    if target.storage == NULL:
+        return 0
+    target.storage.version += 1
+    target.storage.changed_by = <void *> _lasting(name)
+    if _tell_change is not None:
+        _tell_change(<size_t> target.storage)
+    return 0
+
+
+cdef PyObject *_lasting(str name) except NULL:
+    """A name that may be kept without a reference."""
+    kept = _labels.setdefault(name, name)
+    return <PyObject *> kept
+
+
+def tell_changes(function):
+    """Have `function(storage's address)` called at each change in place, None to end it; returns what was set before."""
+    global _tell_change
+    before, _tell_change = _tell_change, function
+    return before
+
+
+cdef int _dispatch_buffered(str name, fx_call *call, uint64_t clashing) except -1:
+    """A call whose inputs in the mask lie in memory that it writes: they are copied first."""
+    cdef int n = call.n_out + call.n_in, i, k
+    cdef fx_array **arrays = <fx_array **> calloc(<size_t> n, sizeof(void *))
+    cdef fx_array *copies = <fx_array *> calloc(<size_t> call.n_in, sizeof(fx_array))
+    cdef int64_t *dims = <int64_t *> calloc(<size_t> call.n_in, 2 * FX_MAX_DIMS * sizeof(int64_t))
+    cdef fx_call again = call[0]
+    cdef fx_array *x
+    try:
+        if arrays == NULL or copies == NULL or dims == NULL:
+            raise MemoryError()
+        again.arrays = arrays
+        for i in range(n):
+            k = i - call.n_out
+            arrays[i] = x = call.arrays[i]
+            if k >= 0 and k < 64 and clashing >> k & 1:
+                arrays[i] = &copies[k]
+                _copy_of(x, &copies[k], dims + k * 2 * FX_MAX_DIMS)
+        return dispatch(name, &again)
+    finally:
+        if copies != NULL:
+            for k in range(call.n_in):
+                if copies[k].storage != NULL:
+                    storage_release(copies[k].storage)
+        free(arrays)
+        free(copies)
+        free(dims)
+
+
+cdef int _copy_of(fx_array *x, fx_array *made, int64_t *dims) except -1:
+    """A contiguous copy of `x` in fresh memory, which the caller releases."""
+    cdef fx_array *arrays[2]
+    cdef int64_t step = 1
+    cdef int d
+    made[0] = x[0]
+    made.storage = NULL
+    made.dims = dims
+    made.flags = FX_CONTIGUOUS
+    for d in range(x.ndim - 1, -1, -1):
+        dims[d] = x.dims[d]
+        dims[x.ndim + d] = step
+        step *= x.dims[d]
+    made.storage = storage_new(<size_t> (x.numel * fx_itemsize(x.dtype)), x.device_type, x.device_index)
+    made.data = made.storage.data
+    arrays[0] = made
+    arrays[1] = x
+    return launch("copy", kernel_id("copy"), x.dtype, arrays, 1, 1, NULL, 0, 1)
+
+
 cdef int _label_outputs(str name, fx_call *call) except -1:
     """Note on large outputs who made them, for the report when memory runs out."""
-    cdef const char *text = PyUnicode_AsUTF8(_labels.setdefault(name, name))
+    cdef const char *text = PyUnicode_AsUTF8(<object> _lasting(name))
     cdef fx_array *array
     cdef int i
     for i in range(call.n_out):
@@ -87,8 +265,8 @@ cdef int _label_outputs(str name, fx_call *call) except -1:
 
 
 cdef int launch(str name, int kernel, int dtype, fx_array **arrays, int n_out, int n_in,
-                const fx_scalar *params, int n_params) except -1:
-    """`dispatch` of a call made up from its parts."""
+                const fx_scalar *params, int n_params, uint64_t fresh) except -1:
+    """`dispatch` of a call made up from its parts; bit k of `fresh`: output k was made for it."""
     cdef fx_call call
     call.arrays = arrays
     call.n_out = n_out
@@ -97,6 +275,7 @@ cdef int launch(str name, int kernel, int dtype, fx_array **arrays, int n_out, i
     call.dtype = dtype
     call.params = params
     call.n_params = n_params
+    call.fresh = fresh
     call.message[0] = 0
     return dispatch(name, &call)
 

@@ -70,7 +70,7 @@ def device_window_has_nan(size_t address, int dtype, tuple shape, tuple strides,
         sizes[d] = shape[d]
         steps[d] = strides[d]
     tensor = bare(len(shape), sizes, steps, dtype)
-    tensor.storage = storage_foreign(<void *> address, 0, None, device_type, device)   # somebody keeps it meanwhile
+    tensor.a.storage = storage_foreign(<void *> address, 0, None, device_type, device)   # somebody keeps it meanwhile
     tensor.a.data = <void *> address
     tensor.a.device_type = device_type
     tensor.a.device_index = device

@@ -137,8 +137,8 @@ cdef int _discover(Walk *walk, Node root, dict wanted) except -1:
 
 cdef inline bint _sole(PyObject *tensor) noexcept:
     """Whether one reference to the tensor, and one tensor on its storage, is all there is."""
-    return (Py_REFCNT(tensor) == 1 and (<TensorBase> tensor).storage.references == 1
-            and (<TensorBase> tensor).storage.owner == NULL)
+    return (Py_REFCNT(tensor) == 1 and (<TensorBase> tensor).a.storage.references == 1
+            and (<TensorBase> tensor).a.storage.owner == NULL)
 
 
 cdef bint _dense(TensorBase tensor) noexcept:
@@ -184,7 +184,7 @@ cdef int _accumulate(TensorBase leaf, PyObject *g, bint create) except -1:
     cdef TensorBase piece = <TensorBase> g
     if leaf.grad_ is None:
         # `piece` is one more reference than the caller's.
-        if (Py_REFCNT(g) == 2 and piece.storage.references == 1 and piece.storage.owner == NULL and _dense(piece)
+        if (Py_REFCNT(g) == 2 and piece.a.storage.references == 1 and piece.a.storage.owner == NULL and _dense(piece)
                 and (create or not needs_grad(piece))):
             leaf.grad_ = piece
         else:

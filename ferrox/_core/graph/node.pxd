@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ferrox._core.graph.op cimport Op
 from ferrox._core.tensor.base cimport TensorBase
+from ferrox._core.tensor.frame cimport frame
 
 cdef enum:
     NODE_SLOTS = 4
@@ -39,6 +40,8 @@ cdef bint grad_enabled() noexcept
 cdef void set_grad(bint on) noexcept
 cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
 cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params)
+cdef Node record_frame(Op op, frame *f, TensorBase out, object params)
+cdef Node record_frame_many(Op op, frame *f, tuple outs, object params)
 cdef object saved_input(Node node, int i)
 cdef object saved_output(Node node, int k)
 cdef bint wants(Node node, int i) noexcept
@@ -49,7 +52,6 @@ cdef object with_history(Node node, int i, TensorBase tensor)
 cdef object rule(vjp_fn function)
 cdef tuple shape_of_node(Node node)
 cdef Node history_of(TensorBase tensor)
-cdef void note_change(TensorBase tensor, Op op)
 
 # Views: the operators above give these two, so that an in-place change through a view reaches its base.
 ctypedef TensorBase (*view_again_fn)(TensorBase base, TensorBase geometry)

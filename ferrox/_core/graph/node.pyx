@@ -24,8 +24,10 @@ from ferrox._core.door cimport profile
 from ferrox._core.door.device cimport device_object
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.op cimport MAX_NEEDS, OUTPUT_BIT, Op
+from ferrox._core.door.dispatch import tell_changes
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, shape_tuple, track
+from ferrox._core.tensor.frame cimport frame
 
 cdef extern from *:
     """
@@ -82,6 +84,7 @@ def _set_trace(bint on):
     global _trace
     cdef bint before = _trace
     _trace = on
+    tell_changes(_note_where if on else None)
     return before
 
 
@@ -302,7 +305,7 @@ cdef int _save_inputs(Node node, PyObject **inputs, uint32_t mask) except -1:
         if mask & 1:
             value = <object> inputs[i]
             if isinstance(value, TensorBase):
-                node.tail[at] = (<TensorBase> value).storage.version
+                node.tail[at] = (<TensorBase> value).a.storage.version
                 if packing():
                     value = pack(<TensorBase> value)
             Py_INCREF(<PyObject *> value)
@@ -317,7 +320,7 @@ cdef int _save_output(Node node, TensorBase out, int at) except -1:
     cdef object kept = pack(alias(out)) if packing() else alias(out)
     Py_INCREF(<PyObject *> kept)
     node.slot[at] = <PyObject *> kept
-    node.tail[at] = out.storage.version
+    node.tail[at] = out.a.storage.version
     return 0
 
 
@@ -368,6 +371,20 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
     return node
 
 
+cdef Node record_frame(Op op, frame *f, TensorBase out, object params):
+    """`record` for a call whose inputs are those of its frame."""
+    if fx_grad_off or not f.wants_grad:
+        return None
+    return record(op, f.inputs, f.call.n_in, out, params)
+
+
+cdef Node record_frame_many(Op op, frame *f, tuple outs, object params):
+    """`record_many` for a call whose inputs are those of its frame."""
+    if fx_grad_off or not f.wants_grad:
+        return None
+    return record_many(op, f.inputs, f.call.n_in, outs, params)
+
+
 cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params):
     """`record` for several outputs; those of integer dtype stay outside the graph."""
     cdef Node node
@@ -413,7 +430,7 @@ cdef object _saved(Node node, int bit):
     value = node.slot[at]
     _reads += 1
     if isinstance(<object> value, TensorBase):
-        if (<TensorBase> value).storage.version != node.tail[at]:
+        if (<TensorBase> value).a.storage.version != node.tail[at]:
             check_version(node, <TensorBase> value, node.tail[at], f"input {bit}" if bit < OUTPUT_BIT else "the output")
     elif type(<object> value) is Packed:
         tensor = unpack(<Packed> value)
@@ -430,13 +447,13 @@ cdef int check_alive(Node node) except -1:
 
 
 cdef int check_version(Node node, TensorBase tensor, uint32_t expected, str what) except -1:
-    if tensor.storage.version == expected:
+    if tensor.a.storage.version == expected:
         return 0
-    culprit = (<Op> tensor.storage.changed_by).name if tensor.storage.changed_by != NULL else "an in-place change"
+    culprit = <object> <PyObject *> tensor.a.storage.changed_by if tensor.a.storage.changed_by != NULL else "an in-place change"
     raise RuntimeError(
         f"[{node.op.name}] one of the variables needed for gradient computation has been modified by an inplace "
         f"operation: {what} of {node.op.name}, of shape {shape_tuple(&tensor.a)}, was changed by {culprit} after it "
-        f"was saved (version {tensor.storage.version}, expected {expected})." + _changed_where(tensor))
+        f"was saved (version {tensor.a.storage.version}, expected {expected})." + _changed_where(tensor))
 
 
 cdef object _identity(Node node, object g):
@@ -466,20 +483,16 @@ cdef object with_history(Node node, int i, TensorBase tensor):
 _changes = {}       # detect_anomaly: storage address -> where it was changed in place last
 
 
+def _note_where(address):
+    import traceback
+
+    _changes[address] = "".join(traceback.format_stack())
+
+
 cdef str _changed_where(TensorBase tensor):
-    where = _changes.get(<size_t> tensor.storage)
+    where = _changes.get(<size_t> tensor.a.storage)
     known = f" It was changed here:\n{where}"
     return known if where is not None else " Run under autograd.detect_anomaly() to see where."
-
-
-cdef void note_change(TensorBase tensor, Op op):
-    """Count an in-place change of `tensor` by `op`."""
-    tensor.storage.version += 1
-    tensor.storage.changed_by = <PyObject *> op
-    if _trace:
-        import traceback
-
-        _changes[<size_t> tensor.storage] = "".join(traceback.format_stack())
 
 
 cdef object saved_input(Node node, int i):
@@ -561,7 +574,7 @@ def graph_stats(*tensors):
             for each in value.tensors() if hasattr(value, "tensors") else (value,):
                 if isinstance(each, TensorBase):
                     values += 1
-                    storages[<size_t> (<TensorBase> each).storage] = (<TensorBase> each).storage.nbytes
+                    storages[<size_t> (<TensorBase> each).a.storage] = (<TensorBase> each).a.storage.nbytes
     stats.update(nodes=len(seen), edges=edges, leaves=len(leaves), values=values, bytes=sum(storages.values()))
     return stats
 

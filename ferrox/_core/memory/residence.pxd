@@ -1,7 +1,7 @@
 # Memory of device="auto": a block that may lie on the host, on a GPU, or on both.  See residence.pyx.
 from libc.stdint cimport int32_t, uint8_t
 
-from ferrox._core.memory.storage cimport fx_storage
+from ferrox._core.abi cimport fx_storage
 
 cdef enum:
     HOST = 0                    # sides; FX_CPU and FX_CUDA

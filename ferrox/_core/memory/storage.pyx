@@ -10,7 +10,7 @@ import os
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from ferrox._core.abi cimport FX_CPU
+from ferrox._core.abi cimport FX_CPU, fx_storage
 from ferrox._core.door.backend cimport backends
 from ferrox._core.errors cimport raise_memory
 from ferrox._core.memory.pool cimport Pool, pool_allocate, pool_release
@@ -92,7 +92,7 @@ cdef fx_storage *storage_foreign(void *data, size_t nbytes, object owner,
     storage.data = data
     storage.nbytes = nbytes
     Py_INCREF(owner)
-    storage.owner = <PyObject *> owner
+    storage.owner = <void *> owner
     storage.changed_by = NULL
     storage.device_type = device_type
     storage.device_index = device_index
@@ -106,7 +106,7 @@ cdef void storage_release(fx_storage *storage) noexcept:
     if storage.references:
         return
     if storage.owner != NULL:
-        owner = <object> storage.owner
+        owner = <object> <PyObject *> storage.owner
         Py_DECREF(owner)
         pool_release(_host, storage, HEADER)
     elif storage.device_type == FX_CPU:

@@ -3,39 +3,25 @@ from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_Check
 from cpython.object cimport PyObject
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F64, FX_HOST_SCALAR, fx_array
-from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph.engine cimport operators
 from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, row
-from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply2p, apply3, apply3p, \
+from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply3, apply_scaled, \
     apply_in_place, is_number
 from ferrox._core.ops.family cimport binary, inner, ternary, unary
 from ferrox._core.tensor.base cimport TensorBase, new_like
+from ferrox._core.tensor.frame cimport set_to
 
 cdef Op ADD, SUB, MUL, DIV, NEG, SQUARE, RECIPROCAL, SQRT, RSQRT, ABS, SIGN
-cdef int _fill = kernel_id("fill")
 
 
 cdef TensorBase full_like(TensorBase like, double value):
     """A fresh tensor of the same shape and dtype with one value everywhere."""
     cdef TensorBase out = new_like(like, like.a.dtype)
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    scalar.data = &value
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.dtype = FX_F64
-    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    scalar.device_type = FX_CPU
-    scalar.device_index = 0
-    arrays[0] = &out.a
-    arrays[1] = &scalar
-    launch("fill", _fill, like.a.dtype, arrays, 1, 1, NULL, 0)
+    set_to(out, value)
     return out
 
 
@@ -70,6 +56,7 @@ cdef Op AXPY = inner("axpy", 2, SAME, rule(axpy_vjp), ("", ""))
 cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign):
     """a + sign * alpha * b, with PyTorch's rules for alpha."""
     cdef TensorBase out
+    cdef PyObject *inputs[2]
     if not is_number(alpha):
         raise TypeError(f"{op.name}(): argument 'alpha' must be a number, not {type(alpha).__name__}")
     if alpha == 1 and not (PyFloat_Check(alpha) or PyBool_Check(alpha)):
@@ -77,7 +64,10 @@ cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign
     if alpha == 1:
         out = apply2(op, a, b)
     else:
-        out = apply2p(AXPY, a, b, sign * <double> alpha, 0, 0, alpha if sign > 0 else -alpha)
+        alpha = alpha if sign > 0 else -alpha
+        inputs[0] = <PyObject *> a
+        inputs[1] = <PyObject *> b
+        out = apply_scaled(AXPY, inputs, 2, alpha, alpha)
     if PyFloat_Check(alpha) and categories[out.a.dtype] != FLOATING:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if PyBool_Check(alpha) and out.a.dtype != FX_BOOL:
@@ -232,6 +222,14 @@ cdef object addcmul_vjp(Node n, object g):
             mul(scaled, saved_input(n, 1)) if wants(n, 2) else None)
 
 
+cdef TensorBase _scaled3(Op op, object a, object b, object c, object value):
+    cdef PyObject *inputs[3]
+    inputs[0] = <PyObject *> a
+    inputs[1] = <PyObject *> b
+    inputs[2] = <PyObject *> c
+    return apply_scaled(op, inputs, 3, value, value)
+
+
 def _addcmul(input, tensor1, tensor2, *, value=1):
     """``input + value * tensor1 * tensor2``, element by element.
 
@@ -248,7 +246,7 @@ def _addcmul(input, tensor1, tensor2, *, value=1):
     >>> fx.addcmul(fx.tensor([1.0]), fx.tensor([2.0]), fx.tensor([3.0]), value=10)
     tensor([61.])
     """
-    return apply3p(ADDCMUL, input, tensor1, tensor2, value, 0, 0, value)
+    return _scaled3(ADDCMUL, input, tensor1, tensor2, value)
 
 cdef Op ADDCMUL = row("addcmul", function=_addcmul, inputs=3, kind=SAME, rule=rule(addcmul_vjp), needs=("", "2", "1"),
                       out=True,
@@ -279,7 +277,7 @@ def _addcdiv(input, tensor1, tensor2, *, value=1):
     >>> fx.addcdiv(fx.tensor([1.0]), fx.tensor([6.0]), fx.tensor([3.0]), value=10)
     tensor([21.])
     """
-    return apply3p(ADDCDIV, input, tensor1, tensor2, value, 0, 0, value)
+    return _scaled3(ADDCDIV, input, tensor1, tensor2, value)
 
 cdef Op ADDCDIV = row("addcdiv", function=_addcdiv, inputs=3, kind=SAME, rule=rule(addcdiv_vjp), needs=("", "2", "12"),
                       out=True, reference="x + value * tensor1 / tensor2",

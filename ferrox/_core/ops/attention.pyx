@@ -76,7 +76,7 @@ cdef object _sdpa_vjp(Node n, object cotangents):
     arrays[9] = NULL if mask is None else &(<TensorBase> mask).a
     params[0].f = n.params[0]
     params[1].i = n.params[1]
-    launch("sdpa_backward", _sdpa_backward, g.a.dtype, arrays, 3, 7, params, 2)
+    launch("sdpa_backward", _sdpa_backward, g.a.dtype, arrays, 3, 7, params, 2, 7)
     return (dq, dk, dv, None)[:n.n_in]
 
 
@@ -150,7 +150,7 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
     arrays[5] = NULL if mask is None else &mask.a
     params[0].f = factor
     params[1].i = is_causal
-    launch("scaled_dot_product_attention", SDPA.kernel, q.a.dtype, arrays, 2, 4, params, 2)
+    launch("scaled_dot_product_attention", SDPA.kernel, q.a.dtype, arrays, 2, 4, params, 2, 3)
     if grad_enabled():
         inputs[0] = <PyObject *> q
         inputs[1] = <PyObject *> k

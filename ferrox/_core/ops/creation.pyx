@@ -8,14 +8,12 @@ from libc.stdint cimport int64_t
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
 from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport as_dtype, default_dtype, dtype_name, dtype_object
-from ferrox._core.graph.node cimport note_change
 from ferrox._core.tensor.interchange import _numpy_tensor, frombuffer
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.tensor.base cimport TensorBase, alias, check_writable, new_tensor, set_data
+from ferrox._core.tensor.base cimport TensorBase, alias, new_tensor, set_data
 from ferrox._core.tensor.values cimport converted, element, fill, moved, tensor_of, with_grad
 
-cdef Op _OUT = Op("out")
 
 METHODS = {}        # of Tensor
 
@@ -82,8 +80,6 @@ cdef TensorBase allocate(str name, int ndim, const int64_t *shape, object out, o
         same = same and given.a.dims[d] == shape[d]
     if not same:
         set_data(given, new_tensor(ndim, shape, given.a.dtype, given.a.device_type, given.a.device_index))
-    check_writable(given, name)
-    note_change(given, _OUT)
     return given
 
 

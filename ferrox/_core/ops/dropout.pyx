@@ -48,7 +48,7 @@ def _dropout(input, p=0.5, training=True, inplace=False):
     arrays[2] = &x.a
     reserve(generator_for(None, x.a.device_type, x.a.device_index), x.a.numel, False, params)
     params[2].f = p
-    launch("dropout", DROPOUT.kernel, x.a.dtype, arrays, 2, 1, params, 3)
+    launch("dropout", DROPOUT.kernel, x.a.dtype, arrays, 2, 1, params, 3, 3)
     if grad_enabled():
         inputs[0] = <PyObject *> x
         record_many(DROPOUT, inputs, 1, (y, mask), 1.0 / (1.0 - p))

@@ -2,7 +2,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport fx_array, fx_scalar
+from ferrox._core.abi cimport fx_array
 from ferrox._core.graph.op cimport Op
 from ferrox._core.tensor.base cimport TensorBase
 
@@ -24,8 +24,18 @@ cdef struct view_operators:
 
 cdef view_operators in_place_operators
 
-cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params,
-                      object kept)
+# Parameters of a kernel beside its operands.  In integer arithmetic `whole` counts if `exact`, else the nearest to `real`
+# that the dtype has.
+cdef enum:
+    PARAMETERS = 4
+
+cdef struct parameters:
+    double real[4]
+    int64_t whole[4]
+    bint exact
+
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const parameters *params, object kept)
+cdef TensorBase apply_scaled(Op op, PyObject **inputs, int n, object factor, object kept)
 cdef TensorBase apply1(Op op, object x)
 cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept)
 cdef TensorBase apply2(Op op, object x, object y)
@@ -45,6 +55,5 @@ cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)
 cdef bint is_number(object value) noexcept
 cdef int promoted(PyObject **inputs, int n) except -1
-cdef int fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1
 cdef int broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1
 cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1

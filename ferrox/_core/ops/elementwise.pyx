@@ -12,21 +12,20 @@ the result is copied into the target's memory, and the target takes over the res
 view, its base takes over a scatter of that result, and other views find out by `history` (graph/node.pyx).
 """
 from cpython.bool cimport PyBool_Check
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.float cimport PyFloat_Check
+from cpython.long cimport PyLong_Check
 from cpython.object cimport PyObject
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I64, \
-    FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, fx_array
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph.node cimport Node, grad_enabled, history_of, note_change, record
+from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record_frame
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor.base cimport TensorBase, alias, apart, check_writable, drop, needs_grad, new_like, new_tensor, \
-    set_data, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, set_data, shape_tuple
+from ferrox._core.tensor.frame cimport begin, check_call, copy_into, frame, make, make_like, nearest_whole, read, \
+    read_number, real, run, whole, write
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -68,49 +67,6 @@ cdef object as_input(object value, str name):
 
 
 coerce = None   # set by interchange: a tensor or Python number from a NumPy array or scalar, None for anything else
-
-
-cdef int fill_scalar(fx_array *a, void *room, object value, int dtype, str name) except -1:
-    """Describe a Python number as an operand of the given compute dtype; its value is put into `room`."""
-    cdef long long whole = 0
-    cdef int overflow = 0
-    a.data = room
-    a.dims = NULL
-    a.numel = 1
-    a.ndim = 0
-    a.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    a.device_type = FX_CPU
-    a.device_index = 0
-    if categories[dtype] == FLOATING:
-        if dtype == FX_F64:
-            (<double *> room)[0] = PyFloat_AS_DOUBLE(value) if PyFloat_Check(value) else <double> value
-        else:
-            dtype = FX_F32      # float16 and bfloat16 are computed in float32
-            (<float *> room)[0] = <float> (PyFloat_AS_DOUBLE(value) if PyFloat_Check(value) else <double> value)
-        a.dtype = dtype
-        return 0
-    a.dtype = dtype
-    whole = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if dtype == FX_I64:
-        (<int64_t *> room)[0] = whole
-    elif dtype == FX_BOOL:
-        (<uint8_t *> room)[0] = whole != 0
-        return 0
-    elif dtype == FX_U8:
-        (<uint8_t *> room)[0] = <uint8_t> whole
-        overflow |= not -255 <= whole <= 255
-    elif dtype == FX_I8:
-        (<int8_t *> room)[0] = <int8_t> whole
-        overflow |= <int8_t> whole != whole
-    elif dtype == FX_I16:
-        (<int16_t *> room)[0] = <int16_t> whole
-        overflow |= <int16_t> whole != whole
-    else:
-        (<int32_t *> room)[0] = <int32_t> whole
-        overflow |= <int32_t> whole != whole
-    if overflow:
-        raise RuntimeError(f"[{name}] value {value} cannot be converted to type {dtype_name(dtype)} without overflow")
-    return 0
 
 
 cdef int broadcast(str name, fx_array *a, fx_array *b, int64_t *shape) except -1:
@@ -192,19 +148,27 @@ cdef int _check_devices(str name, TensorBase a, TensorBase b) except -1:
                        f"{a.device} and {b.device}!")
 
 
-cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_scalar *params, int n_params,
-                      object kept):
+cdef int _set_params(frame *f, const parameters *p) noexcept:
+    """An integer operator takes its parameters as integers: exactly, or, of bounds, the nearest that its dtype has."""
+    cdef int i
+    for i in range(PARAMETERS):
+        if categories[f.call.dtype] == FLOATING:
+            real(f, p.real[i])
+        else:
+            whole(f, p.whole[i] if p.exact else nearest_whole(p.real[i], f.call.dtype))
+    return 0
+
+
+cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const parameters *params, object kept):
     """Compute an elementwise operator over tensors and Python numbers.
 
     `out` is written instead of a fresh tensor when given; `kept` goes to the node's params.
     """
-    cdef fx_array *arrays[MAX_INPUTS + 1]
-    cdef fx_array scalars[MAX_INPUTS]
-    cdef int64_t rooms[MAX_INPUTS]
+    cdef frame f
     cdef int64_t shape[FX_MAX_DIMS]
     cdef TensorBase first = None, t, result
     cdef int i, ndim, dtype = -1, out_dtype, n_tensors = 0, devices = 0
-    cdef bint same = True, grad = False
+    cdef bint same = True
     cdef list held = None
     for i in range(n):
         if isinstance(<object> inputs[i], TensorBase):
@@ -224,9 +188,6 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
             t = <TensorBase> given
         n_tensors += 1
         devices |= 1 << t.a.device_type
-        arrays[i + 1] = &t.a
-        if needs_grad(t):
-            grad = True
         if first is None:
             first = t
             dtype = t.a.dtype
@@ -238,41 +199,48 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const fx_
     if devices & (devices - 1):
         held = [] if held is None else held
         first = in_place_operators.common_device(op.name, inputs, n, held)
-        for i in range(n):
-            if isinstance(<object> inputs[i], TensorBase):
-                arrays[i + 1] = &(<TensorBase> inputs[i]).a
     if not same:
         dtype = promoted(inputs, n)
     if op.kind:
         dtype = _computed(op, inputs, n, dtype)
     out_dtype = FX_BOOL if op.kind == TEST else dtype
-    for i in range(n):
-        if not isinstance(<object> inputs[i], TensorBase):
-            fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
-            arrays[i + 1] = &scalars[i]
-    if out is None:
-        if same or n_tensors == 1:
-            result = new_like(first, out_dtype)
-        else:
-            ndim = first.a.ndim
-            for i in range(ndim):
-                shape[i] = first.a.dims[i]
-            for i in range(n):
-                if isinstance(<object> inputs[i], TensorBase):
-                    ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
-            for i in range(n):
-                if isinstance(<object> inputs[i], TensorBase):
-                    t = <TensorBase> inputs[i]
-                    if t.a.device_index != first.a.device_index and t.a.device_type == first.a.device_type:
-                        _check_devices(op.name, first, t)
-            result = new_tensor(ndim, shape, out_dtype, first.a.device_type, first.a.device_index)
-    else:
+    begin(&f, op.kernel, dtype)
+    if out is not None:
         result = _prepared_out(op, inputs, n, out, out_dtype)
-    arrays[0] = &result.a
-    launch(op.name, op.kernel, dtype, arrays, 1, n, params, n_params)
-    if grad and grad_enabled():
-        record(op, inputs, n, result, kept)
+        write(&f, result)
+    elif same or n_tensors == 1:
+        result = make_like(&f, first, out_dtype)
+    else:
+        ndim = _broadcast_inputs(op, inputs, n, first, shape)
+        result = make(&f, ndim, shape, out_dtype, first)
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            read(&f, <TensorBase> inputs[i])
+        else:
+            read_number(&f, <object> inputs[i], dtype, op.name)
+    if params != NULL:
+        _set_params(&f, params)
+    run(&f, op.name)
+    if f.wants_grad:
+        record_frame(op, &f, result, kept)
     return result
+
+
+cdef int _broadcast_inputs(Op op, PyObject **inputs, int n, TensorBase first, int64_t *shape) except -1:
+    """The shape that all tensors among the inputs broadcast to; returns its number of dimensions."""
+    cdef int i, ndim = first.a.ndim
+    cdef TensorBase t
+    for i in range(ndim):
+        shape[i] = first.a.dims[i]
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
+    for i in range(n):
+        if isinstance(<object> inputs[i], TensorBase):
+            t = <TensorBase> inputs[i]
+            if t.a.device_index != first.a.device_index and t.a.device_type == first.a.device_type:
+                _check_devices(op.name, first, t)
+    return ndim
 
 
 cdef int broadcast_more(str name, int ndim, int64_t *shape, TensorBase t) except -1:
@@ -306,12 +274,6 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
             if grad_enabled() and (needs_grad(<TensorBase> inputs[i]) or needs_grad(out)):
                 _no_gradient_with_out(op)
     _fit_out(op, out, ndim, shape, dtype)
-    for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase) and not apart(out, <TensorBase> inputs[i]):
-            raise RuntimeError(f"[{op.name}] unsupported operation: some elements of the input tensor and the "
-                               "written-to tensor refer to a single memory location. Please clone() the tensor before "
-                               "performing the operation.")
-    note_change(out, op)
     return out
 
 
@@ -334,7 +296,7 @@ cdef int _fit_out(Op op, TensorBase out, int ndim, const int64_t *shape, int dty
         else:
             raise RuntimeError(f"[{op.name}] out has shape {shape_tuple(&out.a)}, the result has shape "
                                f"{tuple([shape[i] for i in range(ndim)])}")
-    return check_writable(out, op.name)
+    return 0
 
 
 cdef int check_out(Op op, TensorBase result, object out) except -1:
@@ -350,78 +312,93 @@ cdef int check_out(Op op, TensorBase result, object out) except -1:
 
 cdef TensorBase deliver(Op op, TensorBase result, object out):
     """`result`, or `out` when given, filled with it."""
-    cdef fx_array *arrays[2]
-    cdef TensorBase target
     if out is None:
         return result
     check_out(op, result, out)
-    target = <TensorBase> out
-    arrays[0] = &target.a
-    arrays[1] = &result.a
-    launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
-    note_change(target, op)
-    return target
+    copy_into(op.name, <TensorBase> out, result)
+    return <TensorBase> out
 
 
 cdef TensorBase apply1(Op op, object x):
     cdef PyObject *inputs[1]
     inputs[0] = <PyObject *> x
-    return apply(op, inputs, 1, None, NULL, 0, None)
+    return apply(op, inputs, 1, None, NULL, None)
 
 
 cdef TensorBase apply2(Op op, object x, object y):
     cdef PyObject *inputs[2]
     inputs[0] = <PyObject *> x
     inputs[1] = <PyObject *> y
-    return apply(op, inputs, 2, None, NULL, 0, None)
+    return apply(op, inputs, 2, None, NULL, None)
 
 
 cdef TensorBase apply3(Op op, object x, object y, object z):
-    return apply3p(op, x, y, z, 0, 0, 0, None)
+    cdef PyObject *inputs[3]
+    inputs[0] = <PyObject *> x
+    inputs[1] = <PyObject *> y
+    inputs[2] = <PyObject *> z
+    return apply(op, inputs, 3, None, NULL, None)
 
 
-cdef inline void _set3(fx_scalar *params, double p0, double p1, double p2) noexcept:
-    params[0].f = p0
-    params[1].f = p1
-    params[2].f = p2
-    params[3].f = 0
+cdef inline void _set3(parameters *params, double p0, double p1, double p2) noexcept:
+    params.real[0] = p0
+    params.real[1] = p1
+    params.real[2] = p2
+    params.real[3] = 0
+    params.exact = False
 
 
 cdef TensorBase apply1p(Op op, object x, double p0, double p1, double p2, object kept):
     """With up to three parameters of the kernel; `kept` is what the gradient rule finds in node.params."""
     cdef PyObject *inputs[1]
-    cdef fx_scalar params[4]
+    cdef parameters params
     inputs[0] = <PyObject *> x
-    _set3(params, p0, p1, p2)
-    return apply(op, inputs, 1, None, params, 4, kept)
+    _set3(&params, p0, p1, p2)
+    return apply(op, inputs, 1, None, &params, kept)
 
 
 cdef TensorBase apply2p(Op op, object x, object y, double p0, double p1, double p2, object kept):
     cdef PyObject *inputs[2]
-    cdef fx_scalar params[4]
+    cdef parameters params
     inputs[0] = <PyObject *> x
     inputs[1] = <PyObject *> y
-    _set3(params, p0, p1, p2)
-    return apply(op, inputs, 2, None, params, 4, kept)
+    _set3(&params, p0, p1, p2)
+    return apply(op, inputs, 2, None, &params, kept)
 
 
 cdef TensorBase apply3p(Op op, object x, object y, object z, double p0, double p1, double p2, object kept):
     cdef PyObject *inputs[3]
-    cdef fx_scalar params[4]
+    cdef parameters params
     inputs[0] = <PyObject *> x
     inputs[1] = <PyObject *> y
     inputs[2] = <PyObject *> z
-    _set3(params, p0, p1, p2)
-    return apply(op, inputs, 3, None, params, 4, kept)
+    _set3(&params, p0, p1, p2)
+    return apply(op, inputs, 3, None, &params, kept)
+
+
+cdef TensorBase apply_scaled(Op op, PyObject **inputs, int n, object factor, object kept):
+    """With a factor for parameter: a Python number, exact in integer arithmetic, where it wraps as products do."""
+    cdef parameters params
+    cdef int i
+    _set3(&params, factor, 0, 0)
+    for i in range(PARAMETERS):
+        params.whole[i] = 0
+    if PyLong_Check(factor):
+        params.whole[0] = factor
+    else:
+        params.whole[0] = nearest_whole(params.real[0], FX_I64)
+    params.exact = True
+    return apply(op, inputs, n, None, &params, kept)
 
 
 cdef TensorBase cast_to(TensorBase x, int dtype):
     """A contiguous copy in another dtype, unrecorded."""
-    cdef fx_array *arrays[2]
-    cdef TensorBase out = new_like(x, dtype)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    launch("to", _copy, dtype, arrays, 1, 1, NULL, 0)
+    cdef frame f
+    cdef TensorBase out
+    begin(&f, _copy, dtype)
+    out = make_like(&f, x, dtype)
+    read(&f, x)
+    run(&f, "to")
     return out
 
 
@@ -466,59 +443,54 @@ cdef int check_leaf(TensorBase target) except -1:
 cdef object apply_in_place(Op op, PyObject **inputs, int n):
     """An elementwise operator into its first input; by Note [In place]."""
     cdef TensorBase target = <TensorBase?> <object> inputs[0]
-    cdef TensorBase t, stand_in
+    cdef TensorBase stand_in
     cdef PyObject *shadowed[MAX_INPUTS]
-    cdef bint grad = needs_grad(target)
-    cdef bint may_overwrite = True
+    cdef frame f
+    cdef list held = []
+    cdef bint grad = False
     cdef int i
-    for i in range(1, n):
+    for i in range(n):
         if isinstance(<object> inputs[i], TensorBase):
-            t = <TensorBase> inputs[i]
-            grad = grad or needs_grad(t)
-            may_overwrite = may_overwrite and apart(target, t)
-    if may_overwrite and not (grad and grad_enabled()):
-        return _overwrite(op, inputs, n, target)
-    if grad and grad_enabled():
-        check_leaf(target)
+            grad = grad or needs_grad(<TensorBase> inputs[i])
+    begin(&f, op.kernel, 0)
+    _overwriting(op, &f, inputs, n, target, held)
+    if not (grad and grad_enabled()):
+        run(&f, op.name)
+        return target
+    check_leaf(target)
+    check_call(op.name, &f)
     stand_in = shadow_for(op, target)
     shadowed[0] = <PyObject *> stand_in
     for i in range(1, n):
         shadowed[i] = <PyObject *> stand_in if inputs[i] == inputs[0] else inputs[i]
-    return assign(op, target, apply(op, shadowed, n, None, NULL, 0, None))
+    return assign(op, target, apply(op, shadowed, n, None, NULL, None))
 
 
-cdef object _overwrite(Op op, PyObject **inputs, int n, TensorBase target):
-    cdef fx_array *arrays[MAX_INPUTS + 1]
-    cdef fx_array scalars[MAX_INPUTS]
-    cdef int64_t rooms[MAX_INPUTS]
+cdef int _overwriting(Op op, frame *f, PyObject **inputs, int n, TensorBase target, list held) except -1:
+    """Put together the call that writes an operator's result over its first input."""
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef list held = []
     cdef TensorBase t
     cdef int i, dtype, ndim = target.a.ndim
-    check_writable(target, op.name)
     for i in range(n):
         if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
             held.append(as_input(<object> inputs[i], op.name))
             inputs[i] = <PyObject *> held[len(held) - 1]
-    dtype = _computed(op, inputs, n, promoted(inputs, n))
+    f.call.dtype = dtype = _computed(op, inputs, n, promoted(inputs, n))
     if categories[FX_BOOL if op.kind == TEST else dtype] > categories[target.a.dtype]:
         raise RuntimeError(f"[{op.name}_] result type {dtype_name(dtype)} can't be cast to the desired output type "
                            f"{dtype_name(target.a.dtype)}")
-    arrays[0] = &target.a
+    write(f, target)
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
-            t = <TensorBase> inputs[i]
-            arrays[i + 1] = &t.a
-            if i and (t.a.ndim != ndim or memcmp(t.a.dims, target.a.dims, 8 * <size_t> ndim) != 0):
-                _check_expands(op.name, &t.a, &target.a, shape)
-            if t.a.device_type != target.a.device_type and (t.a.ndim or t.a.device_type != FX_CPU):
-                _check_devices(op.name, target, t)
-        else:
-            fill_scalar(&scalars[i], &rooms[i], <object> inputs[i], dtype, op.name)
-            arrays[i + 1] = &scalars[i]
-    launch(op.name, op.kernel, dtype, arrays, 1, n, NULL, 0)
-    note_change(target, op)
-    return target
+        if not isinstance(<object> inputs[i], TensorBase):
+            read_number(f, <object> inputs[i], dtype, op.name)
+            continue
+        t = <TensorBase> inputs[i]
+        read(f, t)
+        if i and (t.a.ndim != ndim or memcmp(t.a.dims, target.a.dims, 8 * <size_t> ndim) != 0):
+            _check_expands(op.name, &t.a, &target.a, shape)
+        if t.a.device_type != target.a.device_type and (t.a.ndim or t.a.device_type != FX_CPU):
+            _check_devices(op.name, target, t)
+    return 0
 
 
 cdef int _check_expands(str name, fx_array *a, fx_array *target, int64_t *shape) except -1:
@@ -531,11 +503,9 @@ cdef int _check_expands(str name, fx_array *a, fx_array *target, int64_t *shape)
 
 cdef object assign(Op op, TensorBase target, TensorBase result):
     """Put `result`, computed for `op` on a shadow of `target`, into `target`; by Note [In place]."""
-    cdef fx_array *arrays[2]
     cdef int64_t shape[FX_MAX_DIMS]
     cdef TensorBase cast
     cdef bint grad = grad_enabled() and (needs_grad(result) or needs_grad(target))
-    check_writable(target, op.name)
     if categories[result.a.dtype] > categories[target.a.dtype]:
         raise RuntimeError(f"[{op.name}] result type {dtype_name(result.a.dtype)} can't be cast to the desired output "
                            f"type {dtype_name(target.a.dtype)}")
@@ -546,10 +516,7 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
                 or memcmp(result.a.dims, target.a.dims, 8 * <size_t> target.a.ndim) != 0:
             cast = conform(result, target)
             return assign(op, target, cast)
-    arrays[0] = &target.a
-    arrays[1] = &result.a
-    launch(op.name, _copy, target.a.dtype, arrays, 1, 1, NULL, 0)
-    note_change(target, op)
+    copy_into(op.name, target, result)
     if grad:
         rebase(target, result)
     return target

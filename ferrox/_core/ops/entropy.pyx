@@ -103,7 +103,7 @@ cdef object _cross_entropy_vjp(Node n, object cotangents):
     arrays[5] = NULL if weight is None else &(<TensorBase> weight).a
     params[0].i = n.params[0]
     params[1].f = n.params[1]
-    launch("cross_entropy_backward", _cross_entropy_backward, x.a.dtype, arrays, 1, 5, params, 2)
+    launch("cross_entropy_backward", _cross_entropy_backward, x.a.dtype, arrays, 1, 5, params, 2, 1)
     return (dx, None, None)[:n.n_in]
 
 
@@ -160,7 +160,7 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     arrays[5] = NULL if weight is None else &(<TensorBase> weight).a
     params[0].i = ignore_index
     params[1].f = label_smoothing
-    launch("cross_entropy", CROSS_ENTROPY.kernel, x.a.dtype, arrays, 3, 3, params, 2)
+    launch("cross_entropy", CROSS_ENTROPY.kernel, x.a.dtype, arrays, 3, 3, params, 2, 7)
     if grad_enabled():
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> t
@@ -227,7 +227,7 @@ cdef TensorBase _nll_gradient(TensorBase g, TensorBase target, object weight, tu
     arrays[3] = NULL if weight is None else &(<TensorBase> weight).a
     params[0].i = shape_of(dx)[1 if d > 1 else 0]
     params[1].i = params_[1]
-    launch("nll_backward", _nll_backward, g.a.dtype, arrays, 1, 3, params, 2)
+    launch("nll_backward", _nll_backward, g.a.dtype, arrays, 1, 3, params, 2, 1)
     if grad_enabled() and needs_grad(g):
         inputs[0] = <PyObject *> g
         inputs[1] = <PyObject *> target
@@ -247,7 +247,7 @@ cdef tuple _nll_losses(TensorBase x, TensorBase t, object weight, int64_t ignore
     arrays[3] = &t.a
     arrays[4] = NULL if weight is None else &(<TensorBase> weight).a
     params[0].i = ignore_index
-    launch("nll_loss", NLL.kernel, x.a.dtype, arrays, 2, 3, params, 1)
+    launch("nll_loss", NLL.kernel, x.a.dtype, arrays, 2, 3, params, 1, 3)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> t

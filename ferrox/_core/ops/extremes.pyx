@@ -42,7 +42,7 @@ cdef tuple _along(Op op, TensorBase x, int dim, bint keepdim):
     arrays[2] = &x.a
     params[0].i = mask
     params[1].f = 0
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2)
+    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record_many(op, inputs, 1, (values, indices), (dim, shape_tuple(&x.a), keepdim))

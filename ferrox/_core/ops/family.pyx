@@ -74,8 +74,8 @@ cdef PyObject *elementwise_entry(PyObject *self, PyObject **args, size_t nargs, 
     elif _parse(op, args, given, names, inputs, &out):
         return delivering_entry(self, args, nargs, names)
     if out == NULL:
-        return _owned(apply(op, inputs, op.inputs, None, NULL, 0, None))
-    return _owned(apply(op, inputs, op.inputs, <TensorBase> out, NULL, 0, None))
+        return _owned(apply(op, inputs, op.inputs, None, NULL, None))
+    return _owned(apply(op, inputs, op.inputs, <TensorBase> out, NULL, None))
 
 
 cdef PyObject *delivering_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:

@@ -12,7 +12,7 @@ from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, note_change, record, rule, saved_input, saved_output, wants
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport div, mul
@@ -20,7 +20,8 @@ from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number
 from ferrox._core.ops.subscript cimport get_item
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, zeros
-from ferrox._core.tensor.base cimport TensorBase, check_writable, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport set_number
 
 cdef int _fill = kernel_id("fill")
 cdef int _arange = kernel_id("arange")
@@ -28,37 +29,12 @@ cdef int _arange = kernel_id("arange")
 
 # tensors from numbers
 
-cdef int _fill_with(TensorBase out, object value) except -1:
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    cdef double real
-    cdef int64_t whole
-    if isinstance(value, float):
-        real = value
-        scalar.data = &real
-        scalar.dtype = FX_F64
-    else:
-        whole = int(value)
-        scalar.data = &whole
-        scalar.dtype = FX_I64
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    scalar.device_type = 0
-    scalar.device_index = 0
-    arrays[0] = &out.a
-    arrays[1] = &scalar
-    launch("fill", _fill, out.a.dtype, arrays, 1, 1, NULL, 0)
-    return 0
-
-
 cdef TensorBase number_like(object value, int dtype, TensorBase like):
     """A tensor without dimensions of the given dtype, on the device of `like`."""
     cdef TensorBase out = new_tensor(0, NULL, dtype, like.a.device_type, like.a.device_index)
     if isinstance(value, float) and categories[dtype] != FLOATING and not (dtype == FX_BOOL or value.is_integer()):
         raise RuntimeError(f"value cannot be converted to type {dtype_name(dtype)} without overflow")
-    _fill_with(out, value)
+    set_number(out, value)
     return out
 
 
@@ -72,7 +48,7 @@ cdef TensorBase counting(int64_t n, TensorBase like):
     arrays[0] = &out.a
     params[0].i = 0
     params[1].i = 1
-    launch("arange", _arange, FX_I64, arrays, 1, 0, params, 2)
+    launch("arange", _arange, FX_I64, arrays, 1, 0, params, 2, 1)
     return out
 
 
@@ -133,19 +109,13 @@ cdef TensorBase changed(Op op, TensorBase x, TensorBase index, TensorBase src, c
     cdef bint grad = grad_enabled() and (needs_grad(x) or needs_grad(src))
     if here and grad:
         return assign(op, x, changed(op, shadow_for(op, x), index, src, params, n_params, kept, False))
-    if here:
-        check_writable(x, op.name)
-        if src.storage == x.storage:
-            src = cast_to(src, src.a.dtype)
-    else:
+    if not here:
         out = cast_to(x, x.a.dtype)
     arrays[0] = &out.a
     arrays[1] = &index.a
     arrays[2] = &src.a
-    launch(op.name, op.kernel, out.a.dtype, arrays, 1, 2, params, n_params)
-    if here:
-        note_change(x, op)
-    elif grad:
+    launch(op.name, op.kernel, out.a.dtype, arrays, 1, 2, params, n_params, not here)
+    if grad:
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> index
         inputs[2] = <PyObject *> src
@@ -202,7 +172,7 @@ cdef TensorBase gather_dim(TensorBase x, int dim, TensorBase index):
     arrays[2] = &index.a
     params[0].i = dim
     if out.a.numel:
-        launch("gather", GATHER.kernel, x.a.dtype, arrays, 1, 2, params, 1)
+        launch("gather", GATHER.kernel, x.a.dtype, arrays, 1, 2, params, 1, 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> index
@@ -376,7 +346,7 @@ cdef TensorBase scatter_zeros(tuple shape, int dim, TensorBase index, TensorBase
     arrays[1] = &index.a
     arrays[2] = &src.a
     params[0].i = dim
-    launch("scatter_add", SCATTER_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 1)
+    launch("scatter_add", SCATTER_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 1, 1)
     if grad_enabled() and needs_grad(src):
         nothing = zeros((), src.a.dtype, src)
         inputs[0] = <PyObject *> nothing

@@ -74,7 +74,7 @@ cdef TensorBase _selected(Op op, TensorBase x, int dim, TensorBase index, object
     arrays[1] = &x.a
     arrays[2] = &index.a
     params[0].i = dim
-    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 2, params, 1)
+    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 2, params, 1, 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> index
@@ -177,7 +177,7 @@ cdef TensorBase index_add_zeros(tuple shape, int dim, TensorBase index, TensorBa
     params[0].i = dim
     params[1].f = 1
     if index.a.numel and out.a.numel:
-        launch("index_add", INDEX_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 2)
+        launch("index_add", INDEX_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 2, 1)
     if grad_enabled() and needs_grad(src):
         nothing = zeros((), src.a.dtype, src)
         inputs[0] = <PyObject *> nothing
@@ -502,7 +502,7 @@ def _one_hot(input, num_classes=-1):
     out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
     arrays[0] = &out.a
     arrays[1] = &at.a
-    launch("one_hot", ONE_HOT.kernel, FX_I64, arrays, 1, 1, NULL, 0)
+    launch("one_hot", ONE_HOT.kernel, FX_I64, arrays, 1, 1, NULL, 0, 1)
     return out
 
 cdef Op ONE_HOT = row("one_hot", function=_one_hot, reference="np.eye(num_classes, dtype=np.int64)[input]",

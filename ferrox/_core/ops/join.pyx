@@ -87,7 +87,7 @@ cdef TensorBase concatenate(list tensors, int dim):
             arrays[i + 1] = &(<TensorBase> tensors[i]).a
             inputs[i] = <PyObject *> tensors[i]
         params[0].i = dim
-        launch("cat", CAT.kernel, dtype, arrays, 1, n, params, 1)
+        launch("cat", CAT.kernel, dtype, arrays, 1, n, params, 1, 1)
         if grad and grad_enabled():
             record(CAT, inputs, n, out, (dim, sizes))
     finally:

@@ -10,11 +10,12 @@ from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_inp
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
-from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, fill_scalar, \
+from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand, broadcast_more, \
     in_place_operators, is_number, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_tuple
+from ferrox._core.tensor.frame cimport describe_number
 
 cdef int _all = kernel_id("all")
 
@@ -136,7 +137,7 @@ cdef bint all_true(TensorBase x) except -1:
     arrays[1] = &x.a
     params[0].i = -1
     params[1].f = params[2].f = 0
-    launch("all", _all, FX_BOOL, arrays, 1, 1, params, 3)
+    launch("all", _all, FX_BOOL, arrays, 1, 1, params, 3, 1)
     if out.a.device_type == FX_CPU:
         return (<uint8_t *> out.a.data)[0]
     return bool((<object> out).item())
@@ -189,7 +190,7 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
     """Launch and record op over three inputs, of which `mask`, `x` and `y` are the places of those three."""
     cdef fx_array *arrays[4]
     cdef fx_array scalars[3]
-    cdef int64_t rooms[3]
+    cdef fx_scalar rooms[3]
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int places[3]
     cdef TensorBase t, out, like = <TensorBase> inputs[mask]
@@ -206,7 +207,7 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
         like = in_place_operators.common_device(op.name, inputs, 3, held)
     for i in range(3):
         if not isinstance(<object> inputs[places[i]], TensorBase):
-            fill_scalar(&scalars[i], &rooms[i], <object> inputs[places[i]], dtype, op.name)
+            describe_number(&scalars[i], &rooms[i], <object> inputs[places[i]], dtype, op.name)
             arrays[i + 1] = &scalars[i]
             continue
         t = <TensorBase> inputs[places[i]]
@@ -218,7 +219,7 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
                                f"devices, {like.device} and {t.device}!")
     out = new_tensor(ndim, shape, dtype, like.a.device_type, like.a.device_index)
     arrays[0] = &out.a
-    launch(op.name, WHERE.kernel, dtype, arrays, 1, 3, NULL, 0)
+    launch(op.name, WHERE.kernel, dtype, arrays, 1, 3, NULL, 0, 1)
     if grad and grad_enabled():
         record(op, inputs, 3, out, None)
     return out

@@ -111,7 +111,7 @@ cdef TensorBase matmul(object left, object right):
     arrays[0] = &out.a
     arrays[1] = &wide_a.a
     arrays[2] = &wide_b.a
-    launch("matmul", MATMUL.kernel, a.a.dtype, arrays, 1, 2, NULL, 0)
+    launch("matmul", MATMUL.kernel, a.a.dtype, arrays, 1, 2, NULL, 0, 1)
     if grad_enabled() and (needs_grad(a) or needs_grad(b)):
         inputs[0] = <PyObject *> a
         inputs[1] = <PyObject *> b
@@ -270,7 +270,7 @@ cdef TensorBase product_added(Op op, str name, object input, object mat1, object
     params[0].f = beta
     params[1].f = alpha
     params[2].i = activation
-    launch(name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2)
+    launch(name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2, 1)
     if grad_enabled() and (needs_grad(a) or needs_grad(b) or needs_grad(c)):
         inputs[0] = <PyObject *> c
         inputs[1] = <PyObject *> a
@@ -391,7 +391,7 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
     arrays[0] = &out.a
     arrays[1] = &x.a
     arrays[2] = &weight.a
-    launch("linear", LINEAR.kernel, x.a.dtype, arrays, 1, 3, NULL, 0)
+    launch("linear", LINEAR.kernel, x.a.dtype, arrays, 1, 3, NULL, 0, 1)
     if grad_enabled() and (needs_grad(x) or needs_grad(weight) or (b is not None and needs_grad(b))):
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> weight

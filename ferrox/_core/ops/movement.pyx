@@ -2,8 +2,9 @@
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_MAX_DIMS, fx_itemsize
+from ferrox._core.door.dispatch cimport count_change
 from ferrox._core.dtype cimport dtype, dtype_name
-from ferrox._core.graph.node cimport grad_enabled, note_change, rule
+from ferrox._core.graph.node cimport grad_enabled, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.join cimport concatenate
@@ -315,7 +316,7 @@ def _repeat(input, *repeats):
         wide += [count, size]
         merged.append(count * size)
     out = reshape(expand(reshape(x, split), wide), merged)
-    return out if (<TensorBase> out).storage != x.storage else operators()["clone"](out)
+    return out if (<TensorBase> out).a.storage != x.a.storage else operators()["clone"](out)
 
 row("repeat", function=_repeat, composite=True, method=True, public=False,
     reference="np.tile(input, repeats)", sample="t(2, 3), (2, 1, 2)")
@@ -426,7 +427,7 @@ def _becoming(str name):
         if grad_enabled():
             check_leaf(x)
         made = op(shadow(x), *args, **keywords)
-        note_change(x, op)
+        count_change(op.name, &x.a)
         set_data(x, made)
         if needs_grad(made):
             take_history(x, made)

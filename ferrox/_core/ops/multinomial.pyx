@@ -144,7 +144,7 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     params[2].f = 0 if again else 1
     params[3].f = 1
     arrays[0] = &draws.a
-    launch("multinomial", _uniform if again else _exponential, FX_F64, arrays, 1, 0, params, 4)
+    launch("multinomial", _uniform if again else _exponential, FX_F64, arrays, 1, 0, params, 4, 1)
     shape[0] = rows
     shape[1] = k
     if x.a.ndim == 1:

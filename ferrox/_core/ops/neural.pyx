@@ -10,7 +10,7 @@ from ferrox._core.abi cimport FX_F32, fx_array, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, note_change, record, record_many, rule, saved_input, saved_output, \
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, \
     wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
@@ -38,7 +38,7 @@ cdef TensorBase _along(Op op, list inputs, int dim, object kept):
         arrays[i + 1] = &(<TensorBase> inputs[i]).a
         given[i] = <PyObject *> <TensorBase> inputs[i]
     params[0].i = dim
-    launch(op.name, op.kernel, out.a.dtype, arrays, 1, n, params, 1)
+    launch(op.name, op.kernel, out.a.dtype, arrays, 1, n, params, 1, 1)
     if grad_enabled():
         record(op, given, n, out, kept)
     return out
@@ -224,7 +224,7 @@ cdef object _layer_norm_vjp(Node n, object cotangents):
     arrays[6] = _optional(saved_output(n, 2))
     arrays[7] = _optional(weight)
     params[0].i = count
-    launch("layer_norm_backward", kernel_id("layer_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1)
+    launch("layer_norm_backward", kernel_id("layer_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1, 7)
     return (dx, dw, db)[:n.n_in]
 
 
@@ -261,7 +261,7 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn
     arrays[5] = _optional(bias)
     params[0].i = n
     params[1].f = eps
-    launch("layer_norm", LAYER_NORM.kernel, x.a.dtype, arrays, 3, 3, params, 2)
+    launch("layer_norm", LAYER_NORM.kernel, x.a.dtype, arrays, 3, 3, params, 2, 7)
     if grad_enabled():
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> weight
@@ -301,7 +301,7 @@ cdef object _rms_norm_vjp(Node n, object cotangents):
     arrays[4] = _optional(saved_output(n, 1))
     arrays[5] = _optional(weight)
     params[0].i = count
-    launch("rms_norm_backward", kernel_id("rms_norm_backward"), x.a.dtype, arrays, 2, 4, params, 1)
+    launch("rms_norm_backward", kernel_id("rms_norm_backward"), x.a.dtype, arrays, 2, 4, params, 1, 3)
     return (dx, dw)[:n.n_in]
 
 
@@ -327,7 +327,7 @@ def _rms_norm(input, normalized_shape, weight=None, eps=None):
     arrays[3] = _optional(weight)
     params[0].i = n
     params[1].f = added
-    launch("rms_norm", RMS_NORM.kernel, x.a.dtype, arrays, 2, 2, params, 2)
+    launch("rms_norm", RMS_NORM.kernel, x.a.dtype, arrays, 2, 2, params, 2, 3)
     if grad_enabled():
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> weight
@@ -374,7 +374,7 @@ cdef object _batch_norm_vjp(Node n, object cotangents):
     arrays[6] = _optional(saved_output(n, 2))
     arrays[7] = _optional(weight)
     params[0].i = training
-    launch("batch_norm_backward", kernel_id("batch_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1)
+    launch("batch_norm_backward", kernel_id("batch_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1, 7)
     return dx, dw, db
 
 
@@ -412,17 +412,14 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
         rstd = _statistic(x, channels)
         arrays[1] = &mean.a
         arrays[2] = &rstd.a
-        arrays[3] = &x.a
-        arrays[4] = _optional(weight)
-        arrays[5] = _optional(bias)
-        arrays[6] = _optional(running_mean)
-        arrays[7] = _optional(running_var)
+        arrays[3] = _optional(running_mean)
+        arrays[4] = _optional(running_var)
+        arrays[5] = &x.a
+        arrays[6] = _optional(weight)
+        arrays[7] = _optional(bias)
         params[0].f = eps
         params[1].f = momentum
-        launch("batch_norm", _batch_norm_train, x.a.dtype, arrays, 3, 5, params, 2)
-        for each in (running_mean, running_var):
-            if each is not None:
-                note_change(<TensorBase> each, BATCH_NORM)
+        launch("batch_norm", _batch_norm_train, x.a.dtype, arrays, 5, 3, params, 2, 7)
     else:
         arrays[1] = &x.a
         arrays[2] = _optional(weight)
@@ -430,7 +427,7 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
         arrays[4] = _optional(running_mean)
         arrays[5] = _optional(running_var)
         params[0].f = eps
-        launch("batch_norm", _batch_norm_eval, x.a.dtype, arrays, 1, 5, params, 1)
+        launch("batch_norm", _batch_norm_eval, x.a.dtype, arrays, 1, 5, params, 1, 1)
         if not (grad_enabled() and (needs_grad(x) or weight is not None and needs_grad(<TensorBase> weight)
                                     or bias is not None and needs_grad(<TensorBase> bias))):
             return y

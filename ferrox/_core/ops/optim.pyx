@@ -7,7 +7,6 @@ from libc.stdlib cimport free, malloc
 from ferrox._core.abi cimport fx_array, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
-from ferrox._core.graph.node cimport note_change
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.tensor.base cimport TensorBase, new_tensor, on_one_device, shape_of, shape_tuple
@@ -85,15 +84,9 @@ cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, Tensor
         if count is not None:
             arrays[n * width] = &count.a
             arrays[n * width + 1] = &lr.a if lr is not None else NULL
-        launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0 if count is None else 2, params, n_params)
+        launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0 if count is None else 2, params, n_params, 0)
     finally:
         free(arrays)
-    if count is not None:
-        note_change(count, op)
-    for k in range(width):
-        if groups[k] is not None and k != 1:    # 1 holds the gradients, which are read
-            for i in range(n):
-                note_change(<TensorBase> (<list> groups[k])[i], op)
     return 0
 
 
@@ -163,7 +156,7 @@ def total_norm(list tensors, double p=2.0):
         for i in range(n):
             arrays[i + 1] = &(<TensorBase?> tensors[i]).a
         params[0].f = p
-        launch("clip_grad_norm_", _grad_norm, first.a.dtype, arrays, 1, n, params, 1)
+        launch("clip_grad_norm_", _grad_norm, first.a.dtype, arrays, 1, n, params, 1, 1)
     finally:
         free(arrays)
     return out

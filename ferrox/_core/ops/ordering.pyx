@@ -72,7 +72,7 @@ cdef tuple sort_dim(TensorBase x, int dim, bint descending, bint stable):
     params[0].i = dim
     params[1].i = descending
     params[2].i = stable
-    launch("sort", SORT.kernel, x.a.dtype, arrays, 2, 1, params, 3)
+    launch("sort", SORT.kernel, x.a.dtype, arrays, 2, 1, params, 3, 3)
     _note(SORT, x, (values, indices), dim, True)
     return values, indices
 
@@ -114,7 +114,7 @@ def _argsort(input, dim=-1, descending=False, *, stable=False):
     params[0].i = read_dim(dim, x.a.ndim)
     params[1].i = bool(descending)
     params[2].i = 1
-    launch("argsort", ARGSORT.kernel, x.a.dtype, arrays, 1, 1, params, 3)
+    launch("argsort", ARGSORT.kernel, x.a.dtype, arrays, 1, 1, params, 3, 1)
     return indices
 
 cdef Op ARGSORT = row("argsort", function=_argsort, method=True, family="ordering",
@@ -164,7 +164,7 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     params[1].i = d
     params[2].i = bool(largest)
     params[3].i = bool(sorted)
-    launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4)
+    launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4, 3)
     _note(TOPK, x, (values, indices), d, True)
     return named("topk", (values, indices))
 
@@ -188,7 +188,7 @@ cdef tuple kth_dim(TensorBase x, int64_t k, int dim, bint keepdim):
     arrays[2] = &x.a
     params[0].i = k
     params[1].i = dim
-    launch("kthvalue", KTHVALUE.kernel, x.a.dtype, arrays, 2, 1, params, 2)
+    launch("kthvalue", KTHVALUE.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
     _note(KTHVALUE, x, (values, indices), dim, keepdim)
     return values, indices
 
@@ -228,7 +228,7 @@ cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts)
     cdef int64_t shape[1]
     arrays[0] = &number.a
     arrays[1] = &ordered.a
-    launch("unique", _unique_count, ordered.a.dtype, arrays, 1, 1, NULL, 0)
+    launch("unique", _unique_count, ordered.a.dtype, arrays, 1, 1, NULL, 0, 1)
     shape[0] = int(number)
     values = new_tensor(1, shape, ordered.a.dtype, ordered.a.device_type, ordered.a.device_index)
     arrays[0] = &values.a
@@ -243,7 +243,7 @@ cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts)
     arrays[3] = &ordered.a
     if order is not None:
         arrays[4] = &order.a
-    launch("unique", _unique_values, ordered.a.dtype, arrays, 3, 1 if order is None else 2, NULL, 0)
+    launch("unique", _unique_values, ordered.a.dtype, arrays, 3, 1 if order is None else 2, NULL, 0, 7)
     return [values, where, lengths]
 
 
@@ -406,7 +406,7 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
     arrays[1] = &sequence.a
     arrays[2] = &values.a
     params[0].i = bool(right)
-    launch("searchsorted", SEARCHSORTED.kernel, sequence.a.dtype, arrays, 1, 2, params, 1)
+    launch("searchsorted", SEARCHSORTED.kernel, sequence.a.dtype, arrays, 1, 2, params, 1, 1)
     return to_dtype(out, FX_I32) if out_int32 else out
 
 cdef Op SEARCHSORTED = row("searchsorted", function=_searchsorted, out=True, family="ordering",
@@ -478,7 +478,7 @@ def _bincount(input, weights=None, minlength=0):
         arrays[1] = &x.a
         if w is not None:
             arrays[2] = &w.a
-        launch("bincount", BINCOUNT.kernel, out.a.dtype, arrays, 1, 1 if w is None else 2, NULL, 0)
+        launch("bincount", BINCOUNT.kernel, out.a.dtype, arrays, 1, 1 if w is None else 2, NULL, 0, 1)
     return out
 
 cdef Op BINCOUNT = row("bincount", function=_bincount, method=True, reference="np.bincount(input, weights, minlength)",
@@ -514,7 +514,7 @@ def _histc(input, bins=100, min=0, max=0):
     arrays[1] = &x.a
     params[0].f = low
     params[1].f = high
-    launch("histc", HISTC.kernel, x.a.dtype, arrays, 1, 1, params, 2)
+    launch("histc", HISTC.kernel, x.a.dtype, arrays, 1, 1, params, 2, 1)
     return out
 
 cdef Op HISTC = row("histc", function=_histc, method=True, reference="np.histogram(input, bins, (min, max))[0]",

@@ -7,7 +7,7 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, F
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
-from ferrox._core.graph.node cimport grad_enabled, note_change, set_grad
+from ferrox._core.graph.node cimport grad_enabled, set_grad
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, mul
@@ -15,7 +15,7 @@ from ferrox._core.ops.creation cimport allocate, read_number, read_shape
 from ferrox._core.ops.elementwise cimport assign
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor.generator cimport generator_for, reserve
-from ferrox._core.tensor.base cimport TensorBase, check_writable, needs_grad, new_like, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, shape_tuple
 from ferrox._core.tensor.values cimport converted, with_grad
 
 cdef int _uniform = kernel_id("random_uniform")
@@ -46,7 +46,7 @@ cdef int draw(str name, TensorBase out, int kernel, object generator, double a, 
     arrays[0] = &target.a
     if p is not None:
         arrays[1] = &p.a
-    launch(name, kernel, out.a.dtype, arrays, 1, p is not None, params, 4)
+    launch(name, kernel, out.a.dtype, arrays, 1, p is not None, params, 4, target is not out)
     return put(out, target)
 
 
@@ -55,7 +55,7 @@ cdef int put(TensorBase out, TensorBase drawn) except -1:
     if drawn is not out:
         arrays[0] = &out.a
         arrays[1] = &drawn.a
-        launch("copy", _copy, out.a.dtype, arrays, 1, 1, NULL, 0)
+        launch("copy", _copy, out.a.dtype, arrays, 1, 1, NULL, 0, 0)
     return 0
 
 
@@ -68,7 +68,7 @@ cdef int _draw_integers(str name, TensorBase out, object generator, int64_t low,
     params[2].i = low
     params[3].i = high
     arrays[0] = &target.a
-    launch(name, _integers, out.a.dtype, arrays, 1, 0, params, 4)
+    launch(name, _integers, out.a.dtype, arrays, 1, 0, params, 4, 0)
     return put(out, target)
 
 
@@ -251,7 +251,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     order = made if made.a.dtype == FX_I64 and made.a.flags & FX_CONTIGUOUS else new_like(made, FX_I64)
     reserve(generator_for(generator, made.a.device_type, made.a.device_index), shape[0], True, params)
     arrays[0] = &order.a
-    launch("randperm", _permutation, FX_I64, arrays, 1, 0, params, 2)
+    launch("randperm", _permutation, FX_I64, arrays, 1, 0, params, 2, 1)
     put(made, order)
     return with_grad(made, requires_grad)
 
@@ -380,14 +380,12 @@ cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator) e
 cdef TensorBase _target(str name, object self, Op op):
     """Where to draw: the tensor itself, or, in the graph, a fresh one that `_settle` puts in its place."""
     cdef TensorBase x = <TensorBase?> self
-    check_writable(x, name)
     return new_like(x, x.a.dtype) if grad_enabled() and needs_grad(x) else x
 
 
 cdef object _settle(TensorBase x, TensorBase drawn, Op op):
     if drawn is not x:
         return assign(op, x, drawn)
-    note_change(x, op)
     return x
 
 

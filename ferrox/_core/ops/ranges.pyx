@@ -89,7 +89,7 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
         params[0].i = int(start)
         params[1].i = int(step)
     arrays[0] = &made.a
-    launch("arange", _arange_kernel, dtype_code, arrays, 1, 0, params, 2)
+    launch("arange", _arange_kernel, dtype_code, arrays, 1, 0, params, 2, 0)
     return with_grad(made, requires_grad)
 
 
@@ -127,7 +127,7 @@ def _linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_
     params[0].f = read_number("linspace", "start", start)
     params[1].f = read_number("linspace", "end", end)
     arrays[0] = &made.a
-    launch("linspace", _linspace_kernel, made.a.dtype, arrays, 1, 0, params, 2)
+    launch("linspace", _linspace_kernel, made.a.dtype, arrays, 1, 0, params, 2, 0)
     return with_grad(made, requires_grad)
 
 
@@ -175,7 +175,7 @@ cdef int _write(TensorBase to, TensorBase host) except -1:
         host = moved(host, to.a.device_type, to.a.device_index)
     arrays[0] = &to.a
     arrays[1] = &host.a
-    launch("copy", _copy, to.a.dtype, arrays, 1, 1, NULL, 0)
+    launch("copy", _copy, to.a.dtype, arrays, 1, 1, NULL, 0, 0)
     return 0
 
 

@@ -45,7 +45,7 @@ cdef TensorBase reduced(Op op, TensorBase x, int64_t mask, bint keepdim, int out
     params[0].i = mask
     params[1].f = p1
     params[2].i = 0
-    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 3)
+    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 3, 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record(op, inputs, 1, out, kept)

@@ -33,7 +33,7 @@ cdef TensorBase _scanned(Op op, TensorBase x, int dim, bint reverse, int dtype):
     arrays[1] = &x.a
     params[0].i = dim
     params[1].i = reverse
-    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 2)
+    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 2, 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record(op, inputs, 1, out, (dim, reverse))
@@ -112,7 +112,7 @@ cdef TensorBase linear_scan(TensorBase a, TensorBase b, int dim, bint reverse):
     arrays[2] = &b.a
     params[0].i = dim
     params[1].i = reverse
-    launch("linear_scan", LINEAR_SCAN.kernel, b.a.dtype, arrays, 1, 2, params, 2)
+    launch("linear_scan", LINEAR_SCAN.kernel, b.a.dtype, arrays, 1, 2, params, 2, 1)
     if grad_enabled() and (needs_grad(a) or needs_grad(b)):
         inputs[0] = <PyObject *> a
         inputs[1] = <PyObject *> b
@@ -241,7 +241,7 @@ cdef object _running(Op op, object input, object dim):
     arrays[2] = &x.a
     params[0].i = d
     params[1].i = 0
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2)
+    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record_many(op, inputs, 1, (values, indices), (d, shape_tuple(&x.a)))

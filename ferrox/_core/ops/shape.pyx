@@ -16,6 +16,7 @@ from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport cast_to
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.frame cimport set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -288,20 +289,7 @@ cdef TensorBase expand(TensorBase x, object sizes):
 
 cdef TensorBase _ones_like(TensorBase like):
     cdef TensorBase out = new_like(like, like.a.dtype)
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    cdef double value = 1
-    scalar.data = &value
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.dtype = 9
-    scalar.flags = 3
-    scalar.device_type = 0
-    scalar.device_index = 0
-    arrays[0] = &out.a
-    arrays[1] = &scalar
-    launch("ones_like", _fill, like.a.dtype, arrays, 1, 1, NULL, 0)
+    set_to(out, 1)
     return out
 
 

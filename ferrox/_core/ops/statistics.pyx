@@ -88,7 +88,7 @@ cdef object _deviation(Op op, object input, object dim, object unbiased, bint ke
     params[0].i = mask
     params[1].f = correction
     params[2].i = root
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2 if pair else 1, 1, params, 3)
+    launch(op.name, op.kernel, x.a.dtype, arrays, 2 if pair else 1, 1, params, 3, 3 if pair else 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         if pair:

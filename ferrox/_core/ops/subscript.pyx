@@ -16,13 +16,13 @@ from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, FX_U8, fx_ar
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, note_change, record, rule, saved_input, wants
+from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.views cimport dense_strides_of, select_dim, window, window_vjp, zeros
-from ferrox._core.tensor.base cimport TensorBase, check_writable, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
 from ferrox._core.tensor.values cimport moved
 
 cdef enum:
@@ -266,7 +266,7 @@ cdef TensorBase _index(TensorBase x, list dims, list tensors, int at):
         arrays[i + 2] = &(<TensorBase> tensors[i]).a
         inputs[i + 1] = <PyObject *> <TensorBase> tensors[i]
     count = _index_params(x, dims, at, False, False, params)
-    launch("index", _index_get, x.a.dtype, arrays, 1, k + 1, params, count)
+    launch("index", _index_get, x.a.dtype, arrays, 1, k + 1, params, count, 1)
     if grad_enabled() and needs_grad(x):
         if k > 7:
             raise NotImplementedError("[index] more than 7 index tensors under gradients")
@@ -352,7 +352,7 @@ cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, 
     for i in range(k):
         arrays[i + 2] = &(<TensorBase> tensors[i]).a
     count = _index_params(x, dims, at, accumulate, True, params)
-    launch("index_put", INDEX_PUT.kernel, x.a.dtype, arrays, 1, k + 1, params, count)
+    launch("setitem", INDEX_PUT.kernel, x.a.dtype, arrays, 1, k + 1, params, count, 0)
     return 0
 
 
@@ -377,7 +377,6 @@ cdef int set_item(TensorBase x, object key, object value) except -1:
     cdef list advanced = []
     cdef TensorBase view, given
     cdef int lead = 0
-    check_writable(x, "setitem")
     view = _basic(x, _keys(x, key), advanced)
     given = _value(x, value)
     if not advanced:
@@ -395,14 +394,12 @@ cdef int set_item(TensorBase x, object key, object value) except -1:
 cdef int put_into(TensorBase target, list dims, list tensors, int at, TensorBase values, bint accumulate) except -1:
     """index_put in place on a tensor that others may see."""
     cdef TensorBase changed
-    check_writable(target, "index_put_")
     if grad_enabled() and (needs_grad(target) or needs_grad(values)):
         changed = operators()["clone"](shadow(target))
         changed = put(changed, dims, tensors, at, values, accumulate)
         assign(INDEX_PUT, target, changed)
         return 0
     _put(target, dims, tensors, at, values, accumulate)
-    note_change(target, INDEX_PUT)
     return 0
 
 
@@ -451,12 +448,12 @@ cdef TensorBase nonzero(TensorBase x):
     cdef TensorBase count = new_tensor(0, NULL, FX_I64, x.a.device_type, x.a.device_index), out
     arrays[0] = &count.a
     arrays[1] = &x.a
-    launch("nonzero", _count_true, x.a.dtype, arrays, 1, 1, NULL, 0)
+    launch("nonzero", _count_true, x.a.dtype, arrays, 1, 1, NULL, 0, 1)
     shape[0] = int(count)
     shape[1] = x.a.ndim
     out = new_tensor(2, shape, FX_I64, x.a.device_type, x.a.device_index)
     arrays[0] = &out.a
-    launch("nonzero", NONZERO.kernel, x.a.dtype, arrays, 1, 1, NULL, 0)
+    launch("nonzero", NONZERO.kernel, x.a.dtype, arrays, 1, 1, NULL, 0, 1)
     return out
 
 

@@ -28,7 +28,7 @@ cdef TensorBase _triangle(Op op, TensorBase x, int64_t diagonal):
     arrays[0] = &out.a
     arrays[1] = &x.a
     params[0].i = diagonal
-    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 1, params, 1)
+    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 1, params, 1, 1)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record(op, inputs, 1, out, diagonal)

@@ -20,6 +20,7 @@ from ferrox._core.ops.elementwise cimport in_place_operators
 from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_int, read_sizes, to_dtype, view_as
 from ferrox._core.tensor.base cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
     shape_of, shape_tuple, stride_tuple, strides_of
+from ferrox._core.tensor.frame cimport set_to
 
 cdef int _fill = kernel_id("fill")
 cdef int _copy = kernel_id("copy")
@@ -59,21 +60,7 @@ cdef TensorBase zeros(tuple sizes, int dtype, TensorBase like):
 
 
 cdef int zero_out(TensorBase out) except -1:
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    cdef double value = 0
-    scalar.data = &value
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.dtype = FX_F64
-    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    scalar.device_type = 0
-    scalar.device_index = 0
-    arrays[0] = &out.a
-    arrays[1] = &scalar
-    launch("zeros", _fill, out.a.dtype, arrays, 1, 1, NULL, 0)
-    return 0
+    return set_to(out, 0)
 
 
 cdef TensorBase _through(TensorBase x, tuple recipe):
@@ -109,7 +96,7 @@ cdef TensorBase _window_backward(TensorBase g, tuple recipe):
     cdef PyObject *inputs[1]
     arrays[0] = &region.a
     arrays[1] = &g.a
-    launch("window_backward", _strided_add, g.a.dtype, arrays, 1, 1, NULL, 0)
+    launch("window_backward", _strided_add, g.a.dtype, arrays, 1, 1, NULL, 0, 1)
     if grad_enabled() and needs_grad(g):
         inputs[0] = <PyObject *> g
         record(WINDOW_BACKWARD, inputs, 1, out, recipe)
@@ -329,9 +316,9 @@ def _as_strided(input, size, stride, storage_offset=None):
         if strides[d] < 0:
             raise RuntimeError(f"as_strided: Negative strides are not supported, got {tuple(stride)}")
         high += (shape[d] - 1) * strides[d]
-    if low < 0 or (high + 1) * item > <int64_t> x.storage.nbytes and high > 0:
+    if low < 0 or (high + 1) * item > <int64_t> x.a.storage.nbytes and high > 0:
         raise RuntimeError(f"setStorage: sizes {tuple(size)}, strides {tuple(stride)}, storage offset {at} are out of "
-                           f"bounds for storage of size {x.storage.nbytes} bytes")
+                           f"bounds for storage of size {x.a.storage.nbytes} bytes")
     return _strided(AS_STRIDED, x, ndim, shape, strides, at - own)
 
 

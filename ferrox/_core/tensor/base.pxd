@@ -3,15 +3,14 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from ferrox._core.abi cimport fx_array
-from ferrox._core.memory.storage cimport fx_storage
 
 cdef enum:
     INLINE_DIMS = 4
 
 cdef class TensorBase:
-    cdef fx_array a                 # what kernels see; a.dims points at inline_dims up to INLINE_DIMS dimensions
+    cdef fx_array a                 # what kernels see; a.dims points at inline_dims up to INLINE_DIMS dimensions;
+                                    # a.storage is owned, NULL where no constructor has filled the tensor
     cdef int64_t inline_dims[8]
-    cdef fx_storage *storage
     cdef PyObject *grad_fn          # the Node that made it, owned; NULL for a leaf
     cdef PyObject *base             # the tensor it is a view of, owned; never itself a view
     cdef object grad_               # the accumulated gradient or None
@@ -29,13 +28,10 @@ cdef TensorBase new_like(TensorBase like, int dtype)
 cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset)
 cdef TensorBase alias(TensorBase of)
 cdef TensorBase bare(int ndim, const int64_t *shape, const int64_t *strides, int dtype)
-# Whether writing `out` while reading `x` is safe: no memory of both, or the very same window.
-cdef bint apart(TensorBase out, TensorBase x) noexcept
 # Whether both are on the same device.
 cdef inline bint on_one_device(TensorBase a, TensorBase b) noexcept:
     return a.a.device_type == b.a.device_type and a.a.device_index == b.a.device_index
 cdef int set_data(TensorBase tensor, TensorBase other) except -1
-cdef int check_writable(TensorBase tensor, str name) except -1
 cdef void update_flags(fx_array *a) noexcept
 cdef int64_t checked_numel(int ndim, const int64_t *shape, int itemsize) except -1
 cdef tuple shape_tuple(fx_array *a)
@@ -57,4 +53,4 @@ cdef inline bint needs_grad(TensorBase t) noexcept:
 
 cdef inline int64_t offset_of(TensorBase t) noexcept:
     """Bytes from the start of the storage to the first element."""
-    return <char *> t.a.data - <char *> t.storage.data
+    return <char *> t.a.data - <char *> t.a.storage.data

@@ -14,12 +14,12 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_itemsize
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_itemsize, fx_storage
 from ferrox._core.door.device cimport device_object
 from ferrox._core.dtype cimport dtype_object
-from ferrox._core.memory.storage cimport fx_storage, storage_new, storage_release, storage_retain
+from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 
 cdef extern from "Python.h":
     void Py_XDECREF(PyObject *o)
@@ -70,9 +70,9 @@ cdef class TensorBase:
     """The part of a tensor that knows no operator."""
 
     def __dealloc__(self):
-        if self.storage != NULL:
-            storage_release(self.storage)
-            self.storage = NULL
+        if self.a.storage != NULL:
+            storage_release(self.a.storage)
+            self.a.storage = NULL
         if self.grad_fn != NULL:
             drop(self.grad_fn)
             self.grad_fn = NULL
@@ -176,7 +176,7 @@ cdef class TensorBase:
 
     @property
     def _version(self):
-        return self.storage.version
+        return self.a.storage.version
 
     @property
     def _base(self):
@@ -245,8 +245,8 @@ cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device
             if shape[d] > 1:
                 step *= shape[d]
             d -= 1
-    tensor.storage = storage_new(<size_t> (numel * fx_itemsize(dtype)), device_type, device_index)
-    tensor.a.data = tensor.storage.data
+    tensor.a.storage = storage_new(<size_t> (numel * fx_itemsize(dtype)), device_type, device_index)
+    tensor.a.data = tensor.a.storage.data
     tensor.a.numel = numel
     tensor.a.dtype = dtype
     tensor.a.flags = FX_CONTIGUOUS
@@ -286,7 +286,7 @@ cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const in
     _give_dims(tensor, ndim)
     memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
     memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
-    tensor.storage = storage_retain(of.storage)
+    tensor.a.storage = storage_retain(of.a.storage)
     tensor.a.data = <char *> of.a.data + offset * fx_itemsize(of.a.dtype)
     tensor.a.dtype = of.a.dtype
     tensor.a.device_type = of.a.device_type
@@ -316,15 +316,15 @@ cdef int set_data(TensorBase tensor, TensorBase other) except -1:
     """Make `tensor` a window on `other`'s storage; history stays."""
     if tensor is other:
         return 0
-    cdef fx_storage *old = tensor.storage
+    cdef fx_storage *old = tensor.a.storage
     cdef int64_t *dims = tensor.a.dims
-    storage_retain(other.storage)
+    storage_retain(other.a.storage)
     if dims != NULL and dims != tensor.inline_dims:
         free(dims)
     tensor.a = other.a
     _give_dims(tensor, other.a.ndim)
     memcpy(tensor.a.dims, other.a.dims, 2 * sizeof(int64_t) * <size_t> other.a.ndim)
-    tensor.storage = other.storage
+    tensor.a.storage = other.a.storage
     if old != NULL:
         storage_release(old)
     return 0
@@ -337,38 +337,6 @@ def as_subclass(TensorBase tensor, type cls):
     cdef TensorBase made = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(cls, <PyObject *> _no_arguments, NULL)
     set_data(made, tensor)
     return made
-
-
-cdef int64_t _span(TensorBase x) noexcept:
-    """Bytes from the first element to the end of the last."""
-    cdef int64_t span = 1
-    cdef int d
-    for d in range(x.a.ndim):
-        span += (shape_of(x)[d] - 1) * strides_of(x)[d]
-    return span * fx_itemsize(x.a.dtype) if x.a.numel else 0
-
-
-cdef bint apart(TensorBase out, TensorBase x) noexcept:
-    if out.storage != x.storage:
-        return True
-    if (out.a.data == x.a.data and out.a.ndim == x.a.ndim and out.a.dtype == x.a.dtype
-            and memcmp(out.a.dims, x.a.dims, 16 * <size_t> out.a.ndim) == 0):
-        return True
-    return (<char *> out.a.data + _span(out) <= <char *> x.a.data
-            or <char *> x.a.data + _span(x) <= <char *> out.a.data)
-
-
-cdef int check_writable(TensorBase tensor, str name) except -1:
-    """Refuse an in-place change of read-only memory, or of a window whose elements share memory."""
-    cdef int d
-    if tensor.storage.read_only:
-        raise RuntimeError(f"[{name}] the tensor shares memory that is read-only; clone() it before changing it")
-    if not tensor.a.flags & FX_CONTIGUOUS:
-        for d in range(tensor.a.ndim):
-            if strides_of(tensor)[d] == 0 and shape_of(tensor)[d] > 1:
-                raise RuntimeError(f"[{name}] more than one element of the written-to tensor refers to a single memory "
-                                   "location; clone() the expanded tensor before changing it in place")
-    return 0
 
 
 cdef tuple shape_tuple(fx_array *a):

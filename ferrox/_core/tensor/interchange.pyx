@@ -11,9 +11,9 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.tensor import values
-from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_MAX_DIMS, fx_itemsize, fx_letter
+from ferrox._core.abi cimport fx_storage, FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_MAX_DIMS, fx_itemsize, fx_letter
 from ferrox._core.dtype cimport as_dtype
-from ferrox._core.memory.storage cimport fx_storage, storage_foreign, storage_release, storage_retain
+from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
 from ferrox._core.tensor.values cimport with_grad
 
@@ -77,9 +77,9 @@ cdef TensorBase from_buffer(object source):
         low += min(span, 0)
         high += max(span, 0)
     tensor = bare(buffer.view.ndim, shape, strides, dtype)
-    tensor.storage = storage_foreign(<char *> buffer.view.buf + low,
+    tensor.a.storage = storage_foreign(<char *> buffer.view.buf + low,
                                      0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
-    tensor.storage.read_only = read_only
+    tensor.a.storage.read_only = read_only
     tensor.a.data = buffer.view.buf
     return tensor
 
@@ -166,7 +166,7 @@ cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1:
         raise BufferError("a tensor on a GPU gives no buffer; use tensor.cpu()")
     if x.a.dtype == FX_BF16:
         raise BufferError("the buffer protocol has no bfloat16; use tensor.float()")
-    if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and x.storage.read_only:
+    if flags & PyBUF_WRITABLE == PyBUF_WRITABLE and x.a.storage.read_only:
         raise BufferError("the tensor shares memory that is read-only")
     for d in range(x.a.ndim):
         columns = columns and (x.a.dims[d] == 1 or x.a.dims[x.a.ndim + d] == step)
@@ -180,7 +180,7 @@ cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1:
     kept = <Export *> malloc(sizeof(Export) + 2 * sizeof(Py_ssize_t) * <size_t> x.a.ndim)
     if kept == NULL:
         raise MemoryError()
-    kept.storage = storage_retain(x.storage)
+    kept.storage = storage_retain(x.a.storage)
     for d in range(x.a.ndim):
         kept.dims[d] = x.a.dims[d]
         kept.dims[x.a.ndim + d] = x.a.dims[x.a.ndim + d] * size
@@ -188,7 +188,7 @@ cdef int export_buffer(TensorBase x, Py_buffer *buffer, int flags) except -1:
     buffer.buf = x.a.data
     buffer.len = x.a.numel * size
     buffer.itemsize = size
-    buffer.readonly = x.storage.read_only
+    buffer.readonly = x.a.storage.read_only
     buffer.ndim = x.a.ndim
     buffer.format = _format_strings[x.a.dtype] if flags & PyBUF_FORMAT else NULL
     buffer.shape = kept.dims if flags & PyBUF_ND else NULL
@@ -264,8 +264,8 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     shape[0] = n
     strides[0] = 1
     tensor = bare(1, shape, strides, code)
-    tensor.storage = storage_foreign(<char *> held.view.buf + skip, <size_t> (n * size), held, FX_CPU, 0)
-    tensor.storage.read_only = read_only
+    tensor.a.storage = storage_foreign(<char *> held.view.buf + skip, <size_t> (n * size), held, FX_CPU, 0)
+    tensor.a.storage.read_only = read_only
     tensor.a.data = <char *> held.view.buf + skip
     return with_grad(tensor, requires_grad)
 

@@ -48,7 +48,7 @@ cdef TensorBase converted(TensorBase x, int dtype):
     cdef TensorBase out = new_like(x, dtype)
     arrays[0] = &out.a
     arrays[1] = &x.a
-    launch("to", _copy, dtype, arrays, 1, 1, NULL, 0)
+    launch("to", _copy, dtype, arrays, 1, 1, NULL, 0, 1)
     return out
 
 
@@ -368,5 +368,5 @@ cdef int fill(TensorBase x, object value, str name) except -1:
     scalar.device_index = 0
     arrays[0] = &x.a
     arrays[1] = &scalar
-    launch(name, _fill, x.a.dtype, arrays, 1, 1, NULL, 0)
+    launch(name, _fill, x.a.dtype, arrays, 1, 1, NULL, 0, 0)
     return 0

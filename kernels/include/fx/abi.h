@@ -23,17 +23,33 @@ enum fx_flags {
     FX_HOST_SCALAR = 2  /* a Python number: data points to one host value of the array's dtype, on any device */
 };
 
+/* Memory that arrays lie in, counted and shared by all of them.  Guarded by the GIL: kernels leave it alone. */
+typedef struct fx_storage {
+    int32_t references;
+    uint32_t version; /* counts the changes in place */
+    void *data;
+    size_t nbytes;
+    void *owner;      /* what keeps foreign memory alive, a Python object; NULL where the pool or a backend does */
+    void *changed_by; /* who changed it last: an operator's name, a Python str that lives for ever */
+    uint8_t device_type;
+    uint8_t read_only; /* foreign memory that must not be written */
+    int32_t device_index;
+} fx_storage;
+
 typedef struct fx_array {
     void *data;    /* first element */
     int64_t *dims; /* shape[ndim], then strides[ndim], in elements */
     int64_t numel;
+    fx_storage *storage; /* NULL for memory that nobody shares: host scalars, scratch */
     uint8_t dtype, ndim, flags, device_type;
     int32_t device_index;
 } fx_array;
 
+/* One parameter of a kernel: an integer, a real number, or the parts of a complex one. */
 typedef union fx_scalar {
     double f;
     int64_t i;
+    double pair[2];
 } fx_scalar;
 
 // clang-format off
@@ -50,6 +66,7 @@ typedef struct fx_call {
     int dtype;  /* the fx_dtype that the arithmetic is done in; operands of other dtypes are cast on the way */
     const fx_scalar *params;
     int n_params;
+    uint64_t fresh;    /* bit k: output k was made for this call, so that nobody else can see it */
     char message[160]; /* what was wrong, where a kernel returns other than FX_OK; without the operator's name */
 } fx_call;
 

@@ -7,6 +7,7 @@
  */
 #ifndef FX_ELEMENTWISE_ARGS_H
 #define FX_ELEMENTWISE_ARGS_H
+#include "abi.h"
 #include <stdint.h>
 
 #define FX_STRIDED_DIMS 8
@@ -21,7 +22,7 @@ typedef struct fx_flat_args {
     void *data[4];     /* out, x, y, z */
     uint64_t value[3]; /* of x, y, z, for FX_FROM_VALUE */
     int64_t n;
-    double p[4];
+    fx_scalar p[4];
     void *fault; /* the record of integer divisions by zero (fault.h), or NULL */
     int32_t kernel;
     uint8_t kind[4];
@@ -36,7 +37,7 @@ typedef struct fx_divider {
 typedef struct fx_strided_args {
     char *data[4];
     uint64_t value[3];
-    double p[4];
+    fx_scalar p[4];
     uint32_t n;
     int32_t ndim;
     uint8_t kind[4], dtype[4];

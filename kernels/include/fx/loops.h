@@ -1,6 +1,7 @@
 /* The lines of elementwise.h as one type per operator, and fx::apply over them, for the Cython loops. */
 #ifndef FX_LOOPS_H
 #define FX_LOOPS_H
+#include "abi.h"
 #include "activations.h"
 #include "half.h"
 
@@ -19,19 +20,14 @@ typedef fx::float16 *__restrict__ f16p;
 typedef fx::bfloat16 *__restrict__ bf16p;
 
 namespace fx {
-/* A scalar parameter in the compute type; an integer type takes the nearest value that it has (clamp's infinite
- * bounds). */
-template <class T> FX_HD T parameter(double a) {
-    double low = -__builtin_ldexp(T(-1) < T(0) ? 1.0 : 0.0, 8 * sizeof(T) - 1);
-    double top = __builtin_ldexp(1.0, T(-1) < T(0) ? 8 * sizeof(T) - 1 : 8 * sizeof(T));
-    return a >= top ? T(~(T(-1) < T(0) ? uint64_t(1) << (8 * sizeof(T) - 1) : uint64_t(0))) : a > low ? T(a) : T(low);
-}
-template <> FX_HD float parameter<float>(double a) { return float(a); }
-template <> FX_HD double parameter<double>(double a) { return a; }
+/* A scalar parameter in the compute type: exact in integers, where it wraps as they do. */
+template <class T> FX_HD T parameter(const fx_scalar &a) { return T(a.i); }
+template <> FX_HD float parameter<float>(const fx_scalar &a) { return float(a.f); }
+template <> FX_HD double parameter<double>(const fx_scalar &a) { return a.f; }
 
 /* The scalar parameters of a call; an operator is a type of its own over them. */
 struct parameters {
-    double p[4];
+    fx_scalar p[4];
 };
 
 #define FX_UNARY(name, dtypes, value)                                                                     \
