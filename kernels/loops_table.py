@@ -28,7 +28,16 @@ FAMILIES = {
     "binary": {"BINARY": ("binary", 2, False), "COMPARE": ("compare", 2, True)},
     "ternary": {"TERNARY": ("ternary", 3, False)},
 }
-LINE = re.compile(r"^FX_(\w+)\((\w+), (\w+)", re.M)
+LINE = re.compile(r"^FX_(\w+)\((\w+), (\w+)(.*)\)$", re.M)
+# Functions of a few instructions; a line that calls any other costs many.
+CHEAP = set("""absolute sign floor ceil round trunc sqrt rsqrt isnan isinf isfinite signbit nan_to_num floor_divide div_trunc
+    remainder fmod maximum minimum fmax fmin copysign nextafter clamp left_shift right_shift lerp heaviside hardsigmoid
+    not_a_number smooth_l1 huber""".split())
+
+
+def is_costly(value):
+    """Whether a line's arithmetic is transcendental, by the functions that it calls."""
+    return bool(set(re.findall(r"fx::(\w+)", value)) - CHEAP)
 
 
 def main(header, source, output):
@@ -38,7 +47,10 @@ def main(header, source, output):
     declare, fuse, register = [], [], []
     for macro, (loop, n_in, to_bool) in FAMILIES[family].items():
         tags = []
-        for name, classes in ((name, CLASSES[dtypes].split()) for kind, name, dtypes in lines if kind == macro):
+        for kind, name, dtypes, value in lines:
+            if kind != macro:
+                continue
+            classes = CLASSES[dtypes].split()
             if dtype_class not in classes:
                 continue
             tags.append(f"{name}_op")
@@ -46,12 +58,13 @@ def main(header, source, output):
             if "bool" in classes and dtype_class == "integer":
                 places.append(("u8p", "FX_BOOL"))
             register += [
-                f'    provide_loop("{name}", {dtype}, <fx_loop> {loop}[{pointer}, {name}_op], {n_in}, {to_bool})'
+                f'    provide_loop("{name}", {dtype}, <fx_loop> {loop}[{pointer}, {name}_op], {n_in}, {to_bool}, '
+                f"{is_costly(value)})"
                 for pointer, dtype in places
             ]
         declare += [f"    cppclass {tag}:\n        pass" for tag in tags]
         fuse += [f"ctypedef fused {loop}_op:"] + [f"    {tag}" for tag in tags]
-    aliases = [f'    alias_bool_loop("{name}", "{other}")' for kind, name, other in lines if kind == "BOOL"]
+    aliases = [f'    alias_bool_loop("{name}", "{other}")' for kind, name, other, _ in lines if kind == "BOOL"]
     if family == "binary" and dtype_class == "integer":
         register += aliases
     text = [

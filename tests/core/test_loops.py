@@ -217,7 +217,7 @@ def test_ternary():
         np.testing.assert_array_equal(run("lerp", x, y, one * 0), x)
     for dtype in INTEGERS:
         x, y, z = (rng.integers(0, 100, 333).astype(dtype) for _ in range(3))
-        np.testing.assert_array_equal(run("addcmul", x, y, z, p=(2.0,)), x + np.dtype(dtype).type(2) * y * z)
+        np.testing.assert_array_equal(run("addcmul", x, y, z, p=(2,)), x + np.dtype(dtype).type(2) * y * z)
         np.testing.assert_array_equal(
             run("clamp", x, np.minimum(y, z), np.maximum(y, z)), np.clip(x, np.minimum(y, z), np.maximum(y, z))
         )

@@ -298,5 +298,6 @@ cdef int sdpa_backward(fx_call *call) noexcept nogil:
                      t.heads, t.heads * t.length * t.keys * ((t.width + t.v_width) // 16 + 1), scratch)
 
 
-provide(FX_CPU, "sdpa", sdpa)
-provide(FX_CPU, "sdpa_backward", sdpa_backward)
+provide(FX_CPU, "sdpa", sdpa, "attention float | out T, lse A | q T, k T, v T, mask any? | scale f, causal i")
+provide(FX_CPU, "sdpa_backward", sdpa_backward,
+        "attention float | dq T?, dk T?, dv T? | g T, q T, k T, v T, out T, lse A, mask any? | scale f, causal i")

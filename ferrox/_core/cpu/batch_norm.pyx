@@ -298,6 +298,10 @@ cdef int batch_norm_backward(fx_call *call) noexcept nogil:
     return run(call, &t, True)
 
 
-provide(FX_CPU, "batch_norm_train", batch_norm_train)
-provide(FX_CPU, "batch_norm_eval", batch_norm_eval)
-provide(FX_CPU, "batch_norm_backward", batch_norm_backward)
+provide(FX_CPU, "batch_norm_train", batch_norm_train,
+        "rows float | y T, mean A?, rstd A?, running_mean real!?, running_var real!? | x T, weight real?, bias real? "
+        "| eps f, momentum f")
+provide(FX_CPU, "batch_norm_eval", batch_norm_eval,
+        "rows float | y T | x T, weight real?, bias real?, running_mean real, running_var real | eps f")
+provide(FX_CPU, "batch_norm_backward", batch_norm_backward,
+        "rows float | dx T?, dweight real?, dbias real? | g T, x T, mean A, rstd A, weight real? | training i")

@@ -137,8 +137,8 @@ cdef int linspace(fx_call *call) noexcept nogil:
     return _from_index(call, False, True)
 
 
-provide(FX_CPU, "copy", copy)
-provide(FX_CPU, "fill", fill)
-provide(FX_CPU, "where", where)
-provide(FX_CPU, "arange", arange)
-provide(FX_CPU, "linspace", linspace)
+provide(FX_CPU, "copy", copy, "elementwise in_place buffered | out any | x any | -")
+provide(FX_CPU, "fill", fill, "elementwise buffered | out any | value any | -")
+provide(FX_CPU, "where", where, "elementwise in_place | out T | condition any, x any, y any | -")
+provide(FX_CPU, "arange", arange, "elementwise | out any | - | start n, step n")
+provide(FX_CPU, "linspace", linspace, "elementwise | out any | - | start f, end f")

@@ -8,7 +8,7 @@ from libc.stdio cimport snprintf
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
     FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize, fx_scalar
-from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide
+from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide, signatures
 from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
 
@@ -104,8 +104,11 @@ def register():
     """Provide every kernel that has loops in the table by now; called again after further loops were added."""
     cdef int kernel
     for kernel in range(MAX_KERNELS):
-        if entries[kernel].n_in:
-            provide(FX_CPU, kernel_name(kernel), elementwise)
+        if entries[kernel].n_in and signatures[kernel] == NULL:
+            name = kernel_name(kernel)
+            kind = "transcendental" if entries[kernel].is_costly else "elementwise"
+            operands = ", ".join([f"{letter} any" for letter in "xyz"[:entries[kernel].n_in]])
+            provide(FX_CPU, name, elementwise, f"{kind} in_place | out any | {operands} | ...")
 
 
 register()

@@ -373,7 +373,11 @@ cdef int nll_backward(fx_call *call) noexcept nogil:
     return FX_OK
 
 
-provide(FX_CPU, "cross_entropy", cross_entropy)
-provide(FX_CPU, "cross_entropy_backward", cross_entropy_backward)
-provide(FX_CPU, "nll", nll)
-provide(FX_CPU, "nll_backward", nll_backward)
+provide(FX_CPU, "cross_entropy", cross_entropy,
+        "rows float | loss T, lse A, sample_weight T? | logits T, target int64, weight T? | ignore_index i, "
+        "label_smoothing f")
+provide(FX_CPU, "cross_entropy_backward", cross_entropy_backward,
+        "rows float | dlogits T | g T, logits T, target int64, lse A, weight T? | ignore_index i, label_smoothing f")
+provide(FX_CPU, "nll", nll, "rows float | loss T, sample_weight T? | logp T, target int64, weight T? | ignore_index i")
+provide(FX_CPU, "nll_backward", nll_backward,
+        "rows float | dlogp T | g T, target int64, weight T? | classes i, ignore_index i")

@@ -375,8 +375,9 @@ cdef int dot(fx_call *call) noexcept nogil:
     return multiply(call.dtype, &p)
 
 
-provide(FX_CPU, "matmul", matmul)
-provide(FX_CPU, "addmm", addmm)
-provide(FX_CPU, "addmm_activation", addmm_activation)
-provide(FX_CPU, "linear", linear)
-provide(FX_CPU, "dot", dot)
+provide(FX_CPU, "matmul", matmul, "product | out T | a T, b T | -")
+provide(FX_CPU, "addmm", addmm, "product | out T | added any, a T, b T | beta f, alpha f")
+provide(FX_CPU, "addmm_activation", addmm_activation,
+        "product | out T | added any, a T, b T | beta f, alpha f, activation i")
+provide(FX_CPU, "linear", linear, "product | out T | x T, weight T, bias T? | -")
+provide(FX_CPU, "dot", dot, "reduction | out T | a T, b T | -")

@@ -288,7 +288,7 @@ cdef int strided_add(fx_call *call) noexcept nogil:
     return FX_OK
 
 
-provide(FX_CPU, "cat", cat)
-provide(FX_CPU, "tril", tril)
-provide(FX_CPU, "triu", triu)
-provide(FX_CPU, "strided_add", strided_add)
+provide(FX_CPU, "cat", cat, "elementwise | out T | {x T} | dim i")
+provide(FX_CPU, "tril", tril, "elementwise | out T | x T | k i")
+provide(FX_CPU, "triu", triu, "elementwise | out T | x T | k i")
+provide(FX_CPU, "strided_add", strided_add, "elementwise | out T! | x T | -")

@@ -239,7 +239,10 @@ cdef int rms_norm_backward(fx_call *call) noexcept nogil:
     return backward(call, &t, call.arrays[1], NULL)
 
 
-provide(FX_CPU, "layer_norm", layer_norm)
-provide(FX_CPU, "rms_norm", rms_norm)
-provide(FX_CPU, "layer_norm_backward", layer_norm_backward)
-provide(FX_CPU, "rms_norm_backward", rms_norm_backward)
+provide(FX_CPU, "layer_norm", layer_norm,
+        "rows float | y T, mean A?, rstd A? | x T, weight real?, bias real? | n i, eps f")
+provide(FX_CPU, "rms_norm", rms_norm, "rows float | y T, rstd A? | x T, weight real? | n i, eps f")
+provide(FX_CPU, "layer_norm_backward", layer_norm_backward,
+        "rows float | dx T?, dweight real?, dbias real? | g T, x T, mean A, rstd A, weight real? | n i")
+provide(FX_CPU, "rms_norm_backward", rms_norm_backward,
+        "rows float | dx T?, dweight real? | g T, x T, rstd A, weight real? | n i")

@@ -302,7 +302,12 @@ cdef int grad_norm(fx_call *call) noexcept nogil:
     return status
 
 
-provide(FX_CPU, "sgd_step", sgd_step)
-provide(FX_CPU, "adam_step", adam_step)
-provide(FX_CPU, "grad_norm", grad_norm)
-provide(FX_CPU, "scale_all", scale_all)
+provide(FX_CPU, "sgd_step", sgd_step,
+        "elementwise float | {param real!, grad real<?, momentum_buffer real!?} | - | lr f, momentum f, dampening f, "
+        "nesterov i, weight_decay f, maximize i, first_step i, n i")
+provide(FX_CPU, "adam_step", adam_step,
+        "transcendental float | {param real!, grad real<?, exp_avg real!, exp_avg_sq real!, max_exp_avg_sq real!?} | "
+        "- | lr f, beta1 f, beta2 f, eps f, weight_decay f, amsgrad i, maximize i, decoupled i, bias_correction1 f, "
+        "bias_correction2 f, n i")
+provide(FX_CPU, "grad_norm", grad_norm, "reduction float | norm T | {x real} | p f")
+provide(FX_CPU, "scale_all", scale_all, "elementwise float | {x real!} | factor any? | factor f")

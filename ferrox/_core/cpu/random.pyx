@@ -383,13 +383,13 @@ cdef int dropout(fx_call *call) noexcept nogil:
     return finish(&job)
 
 
-provide(FX_CPU, "random_uniform", random_uniform)
-provide(FX_CPU, "random_normal", random_normal)
-provide(FX_CPU, "random_exponential", random_exponential)
-provide(FX_CPU, "random_bernoulli", random_bernoulli)
-provide(FX_CPU, "random_integers", random_integers)
-provide(FX_CPU, "random_permutation", random_permutation)
-provide(FX_CPU, "dropout", dropout)
+provide(FX_CPU, "random_uniform", random_uniform, "random | out T | - | seed i, offset i, low f, high f")
+provide(FX_CPU, "random_normal", random_normal, "random | out T | - | seed i, offset i, mean f, std f")
+provide(FX_CPU, "random_exponential", random_exponential, "random | out T | - | seed i, offset i, lambda f, unused f")
+provide(FX_CPU, "random_bernoulli", random_bernoulli, "random | out T | p float64? | seed i, offset i, p f, unused f")
+provide(FX_CPU, "random_integers", random_integers, "random | out T | - | seed i, offset i, low i, high i")
+provide(FX_CPU, "random_permutation", random_permutation, "order | out int64 | - | seed i, offset i")
+provide(FX_CPU, "dropout", dropout, "random float | y T, mask bool | x T | seed i, offset i, p f")
 
 
 def philox4x32(counter, key):

@@ -93,4 +93,4 @@ cdef int linear_scan(fx_call *call) noexcept nogil:
     return FX_OK
 
 
-provide(FX_CPU, "linear_scan", linear_scan)
+provide(FX_CPU, "linear_scan", linear_scan, "scan float | out T | a T, b T | dim i, reverse i")

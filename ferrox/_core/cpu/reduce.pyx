@@ -570,5 +570,5 @@ for _name, _reduction, _how in [
 ]:
     reduction_of[kernel_id(_name)] = _reduction
     finish_of[kernel_id(_name)] = _how
-    provide(FX_CPU, _name, reduce_)
-provide(FX_CPU, "norm", norm)
+    provide(FX_CPU, _name, reduce_, "reduction | out any, second any? | x any | mask i, parameter f, flag i")
+provide(FX_CPU, "norm", norm, "reduction | out any | x any | mask i, p f, unused i")

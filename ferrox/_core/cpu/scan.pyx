@@ -309,8 +309,8 @@ cdef int logcumsumexp(fx_call *call) noexcept nogil:
     return _scan(call, LOG_SUM)
 
 
-provide(FX_CPU, "cumsum", cumsum)
-provide(FX_CPU, "cumprod", cumprod)
-provide(FX_CPU, "cummax", cummax)
-provide(FX_CPU, "cummin", cummin)
-provide(FX_CPU, "logcumsumexp", logcumsumexp)
+provide(FX_CPU, "cumsum", cumsum, "scan | out T | x any | dim i, reverse i")
+provide(FX_CPU, "cumprod", cumprod, "scan | out T | x any | dim i, reverse i")
+provide(FX_CPU, "cummax", cummax, "scan | values T, indices int64 | x T | dim i, reverse i")
+provide(FX_CPU, "cummin", cummin, "scan | values T, indices int64 | x T | dim i, reverse i")
+provide(FX_CPU, "logcumsumexp", logcumsumexp, "scan | out T | x any | dim i, reverse i")

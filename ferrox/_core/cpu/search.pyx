@@ -116,4 +116,4 @@ cdef int searchsorted(fx_call *call) noexcept nogil:
     return status
 
 
-provide(FX_CPU, "searchsorted", searchsorted)
+provide(FX_CPU, "searchsorted", searchsorted, "scan | out int64 | sorted_sequence T, values T | right i")

@@ -399,12 +399,12 @@ cdef int unique(fx_call *call) noexcept nogil:
     return FX_OK
 
 
-provide(FX_CPU, "count_true", count_true)
-provide(FX_CPU, "masked_select", masked_select)
-provide(FX_CPU, "masked_scatter", masked_scatter)
-provide(FX_CPU, "nonzero", nonzero)
-provide(FX_CPU, "one_hot", one_hot)
-provide(FX_CPU, "bincount", bincount)
-provide(FX_CPU, "histc", histc)
-provide(FX_CPU, "unique_count", unique_count)
-provide(FX_CPU, "unique", unique)
+provide(FX_CPU, "count_true", count_true, "reduction | count int64 | x any | -")
+provide(FX_CPU, "masked_select", masked_select, "scan | out T | x T, mask bool | -")
+provide(FX_CPU, "masked_scatter", masked_scatter, "scan buffered | x T! | mask bool, src T | -")
+provide(FX_CPU, "nonzero", nonzero, "scan | out int64 | x any | -")
+provide(FX_CPU, "one_hot", one_hot, "scan | out int64 | index int64 | -")
+provide(FX_CPU, "bincount", bincount, "scan | out T! | x int64, weights T? | -")
+provide(FX_CPU, "histc", histc, "scan | out any! | x T | min f, max f")
+provide(FX_CPU, "unique_count", unique_count, "order | count int64 | x T | -")
+provide(FX_CPU, "unique", unique, "order | values T, inverse int64?, counts int64? | x T, indices int64? | -")

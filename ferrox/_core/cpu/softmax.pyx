@@ -294,7 +294,7 @@ cdef int log_softmax_backward(fx_call *call) noexcept nogil:
     return run(call, &t, True)
 
 
-provide(FX_CPU, "softmax", softmax)
-provide(FX_CPU, "log_softmax", log_softmax)
-provide(FX_CPU, "softmax_backward", softmax_backward)
-provide(FX_CPU, "log_softmax_backward", log_softmax_backward)
+provide(FX_CPU, "softmax", softmax, "rows float | y T | x T | dim i")
+provide(FX_CPU, "log_softmax", log_softmax, "rows float | y T | x T | dim i")
+provide(FX_CPU, "softmax_backward", softmax_backward, "rows float | dx T | g T, y T | dim i")
+provide(FX_CPU, "log_softmax_backward", log_softmax_backward, "rows float | dx T | g T, y T | dim i")

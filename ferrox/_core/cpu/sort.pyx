@@ -431,7 +431,7 @@ cdef int kthvalue(fx_call *call) noexcept nogil:
     return _each_row(call, x, call.arrays[0], call.arrays[1], dim, _kth_row, &job, 2, 0)
 
 
-provide(FX_CPU, "sort", sort)
-provide(FX_CPU, "argsort", argsort)
-provide(FX_CPU, "topk", topk)
-provide(FX_CPU, "kthvalue", kthvalue)
+provide(FX_CPU, "sort", sort, "order | values T?, indices int64? | x T | dim i, descending i, stable i")
+provide(FX_CPU, "argsort", argsort, "order | indices int64 | x T | dim i, descending i, stable i")
+provide(FX_CPU, "topk", topk, "order | values T, indices int64 | x T | k i, dim i, largest i, sorted i")
+provide(FX_CPU, "kthvalue", kthvalue, "order | values T, indices int64 | x T | k i, dim i")

@@ -11,6 +11,7 @@ cdef struct elementwise_entry:
     fx_loop loop[10]
     int n_in
     bint to_bool        # the result is bool whatever the compute dtype
+    bint is_costly      # its arithmetic is transcendental
 
 cdef elementwise_entry entries[MAX_KERNELS]
 # casts[to][from]: o[i] = (to) x[i]; the other arguments are ignored.
@@ -19,7 +20,7 @@ cdef fx_loop casts[10][10]
 cdef fx_loop selects[9]
 cdef fx_loop fills[9]
 
-cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1
+cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool, bint is_costly) except -1
 # Whether y holds a zero: what an integer division (floor_divide, div_trunc, remainder, fmod) must ask before its loop,
 # which gives 0 there.  True for an integer dtype only.
 cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) noexcept nogil

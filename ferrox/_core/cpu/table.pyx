@@ -11,11 +11,12 @@ ctypedef fused integer:
     int64_t
 
 
-cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool) except -1:
+cdef int provide_loop(str name, int dtype, fx_loop loop, int n_in, bint to_bool, bint is_costly) except -1:
     cdef int kernel = kernel_id(name)
     entries[kernel].loop[dtype] = loop
     entries[kernel].n_in = n_in
     entries[kernel].to_bool = to_bool
+    entries[kernel].is_costly = is_costly
     return 0
 
 

@@ -218,13 +218,13 @@ cdef int adam_step(fx_call *call) noexcept nogil:
 
 
 cdef int adam_step_capturable(fx_call *call) noexcept nogil:
-    """As adam_step, but params[8] and [9] are not read: inputs are the count of steps before this one, which is moved
-    on, and the learning rate or NULL for params[0].  Both may change between the replays of a captured graph."""
+    """As adam_step, but params[8] and [9] are not read: the last output is the count of steps before this one, which is
+    moved on; the input is the learning rate, or NULL for params[0].  Both may change between a graph's replays."""
     cdef fx_count_args c
     cdef fx_call counted = call[0]
     cdef fx_scalar params[12]
-    cdef fx_array *count = call.arrays[call.n_out]
-    cdef fx_array *lr = call.arrays[call.n_out + 1]
+    cdef fx_array *count = call.arrays[call.n_out - 1]
+    cdef fx_array *lr = call.arrays[call.n_out]
     cdef void *pointer = &c
     cdef const fx_scalar *v = call.params
     cdef int device = count.device_index, status = _fits(call, count, device)
@@ -245,7 +245,7 @@ cdef int adam_step_capturable(fx_call *call) noexcept nogil:
         memcpy(params, v, 11 * sizeof(fx_scalar))
         params[8].f = params[9].f = 1
         params[11].i = <int64_t> c.live
-        counted.params, counted.n_params, counted.n_in = params, 12, 0
+        counted.params, counted.n_params, counted.n_in, counted.n_out = params, 12, 0, call.n_out - 1
         status = adam_step(&counted)
         memcpy(call.message, counted.message, sizeof(call.message))
     scratch_free(device, c.live)
@@ -382,6 +382,9 @@ norm_finish = find_kernel("optim", "norm_finish")
 count_kernel = find_kernel("optim", "adam_count")
 provide(FX_CUDA, "sgd_step", sgd_step)
 provide(FX_CUDA, "adam_step", adam_step)
-provide(FX_CUDA, "adam_step_capturable", adam_step_capturable)
+provide(FX_CUDA, "adam_step_capturable", adam_step_capturable,
+        "transcendental float | {param real!, grad real<?, exp_avg real!, exp_avg_sq real!, max_exp_avg_sq real!?}, "
+        "count any! | lr any? | lr f, beta1 f, beta2 f, eps f, weight_decay f, amsgrad i, maximize i, decoupled i, "
+        "unused f, unused f, n i")
 provide(FX_CUDA, "grad_norm", grad_norm)
 provide(FX_CUDA, "scale_all", scale_all)

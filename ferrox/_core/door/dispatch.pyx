@@ -21,7 +21,7 @@ from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS, FX_OK
 from ferrox._core.door.backend cimport backends, implementation, kernel_id, kernel_name, place_call, signatures
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_call, end_entry, recording
-from ferrox._core.door.signature cimport READ, check_signature, role_of, signature
+from ferrox._core.door.signature cimport READ, fits, operand_list, refuse_call, role_of, signature
 from ferrox._core.memory.storage cimport storage_new, storage_release
 
 cdef extern from "fx/overlap.h" nogil:
@@ -76,8 +76,8 @@ cdef int dispatch(str name, fx_call *call) except -1:
         if arrays[i] != NULL:
             device_type |= arrays[i].device_type
             work += arrays[i].numel
-    if declared != NULL and not declared.free:
-        check_signature(name, declared, call)
+    if declared != NULL and not declared.free and not fits(declared, call):
+        refuse_call(name, declared, call)
     guarded = call.n_out > 63 or call.fresh != (<uint64_t> 1 << call.n_out) - 1
     if guarded:
         clashing = _clashing(name, declared, call)
@@ -126,9 +126,16 @@ cdef int check_memory(str name, const fx_array *target) except -1:
 
 cdef inline bint _clash(const signature *declared, const fx_array *out, const fx_array *x) noexcept:
     """Whether writing to `out` may change what is still to be read of `x`."""
-    if not fx_overlap(out, x):
+    if declared != NULL and declared.in_place and fx_same_window(out, x):
         return False
-    return declared == NULL or not declared.in_place or not fx_same_window(out, x)
+    return fx_overlap(out, x)
+
+
+cdef int _group_of(const operand_list *outs, int k, int n) noexcept:
+    """Where the repeated group begins that output k of n stands in; -1 for none."""
+    if k < outs.group_at or k >= n - (outs.n - outs.group_at - outs.group):
+        return -1
+    return k - (k - outs.group_at) % outs.group
 
 
 cdef uint64_t _clashing(str name, const signature *declared, fx_call *call) except? 0xffffffffffffffff:
@@ -143,9 +150,9 @@ cdef uint64_t _clashing(str name, const signature *declared, fx_call *call) exce
             continue
         check_memory(name, out)
         first, last = 0, call.n_out + call.n_in
-        if declared != NULL and declared.outs.group and k >= declared.outs.group_at:    # each group by itself
-            first = k - (k - declared.outs.group_at) % declared.outs.group
-            last = first + declared.outs.group
+        if declared != NULL and declared.outs.group:    # each group by itself
+            first = _group_of(&declared.outs, k, call.n_out)
+            last = first + declared.outs.group if first >= 0 else -1
         for j in range(first, last):
             x = call.arrays[j]
             if x == NULL or j == k or (j < call.n_out and _is_fresh(call, j)):
@@ -184,7 +191,8 @@ cdef int count_change(str name, fx_array *target) except -1:
     if target.storage == NULL:
         return 0
     target.storage.version += 1
-    target.storage.changed_by = <void *> _lasting(name)
+    if target.storage.changed_by != <void *> name:
+        target.storage.changed_by = <void *> _lasting(name)
     if _tell_change is not None:
         _tell_change(<size_t> target.storage)
     return 0

@@ -25,43 +25,20 @@ from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_HOST_SCALAR, fx_array, fx_call, fx_itemsize
 from ferrox._core.door cimport backend
-from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name
+from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, signatures
 from ferrox._core.door.dispatch cimport dispatch
+from ferrox._core.door.signature cimport WRITTEN, role_of
+from ferrox._core.door.signature import KIND_NAMES
 from ferrox._core.errors import OutOfMemoryError
 from ferrox._core.memory.residence cimport GPU, HOST, bring, gpu_index, hold, open_residence, residence, residence_of, \
     traffic, unhold, written
 
 cdef enum:
-    KINDS = 9
+    KINDS = 9               # len(KIND_NAMES)
+    PRODUCT = 7             # places in it
+    ATTENTION = 8
     FEW = 16                # operands for which no memory is taken
     REMEMBERED = 4096       # decisions
-
-# Kinds of kernels: those of one kind cost about the same per unit.  The unit is an element read or written; of products
-# and attention, a multiplication with its addition.
-KIND_NAMES = ("elementwise", "transcendental", "random", "reduction", "rows", "scan", "order", "product", "attention")
-
-cdef enum:
-    PRODUCT = 7
-    ATTENTION = 8
-
-_members = {
-    "transcendental": """acos acosh asin asinh atan atan2 atanh cos cosh digamma elu erf erfc erfinv exp exp2 expm1
-        gelu_erf gelu_erf_backward gelu_tanh gelu_tanh_backward lgamma log log10 log1p log2 logaddexp logaddexp2 logit
-        logsigmoid mish mish_backward polygamma pow sigmoid silu silu_backward sin sinc sinh softplus tan tanh trigamma
-        celu xlogy bce bce_backward bce_with_logits bce_with_logits_backward adam_step""",
-    "random": "random_bernoulli random_exponential random_integers random_normal random_uniform dropout",
-    "reduction": """all amax amin any argmax argmin count_nonzero count_true dot grad_norm max_dim min_dim nansum norm
-        prod sum sum_squares var logsumexp""",
-    "rows": """softmax softmax_backward log_softmax log_softmax_backward layer_norm layer_norm_backward rms_norm
-        rms_norm_backward batch_norm_train batch_norm_eval batch_norm_backward cross_entropy cross_entropy_backward nll
-        nll_backward""",
-    "scan": """cummax cummin cumprod cumsum logcumsumexp linear_scan gather index_add index_copy index_fill index_get
-        index_put index_select scatter scatter_add scatter_reduce masked_scatter masked_select nonzero bincount histc
-        searchsorted""",
-    "order": "argsort kthvalue random_permutation sort topk unique unique_count",
-    "product": "matmul addmm addmm_activation linear",
-    "attention": "sdpa sdpa_backward",
-}
 
 cdef struct costs:
     double call[2]              # seconds of a call without work: on the host; on the GPU, from start to start
@@ -91,8 +68,6 @@ cdef enum:
 
 cdef int _addmm = kernel_id("addmm"), _addmm_activation = kernel_id("addmm_activation")
 cdef costs _costs
-cdef int _kind[MAX_KERNELS]
-cdef bint _overwrites[MAX_KERNELS]          # kernels of which it is known that they read no output
 cdef double _clock[2]
 cdef decision _decisions[REMEMBERED]
 cdef unsigned long long _decided = 0
@@ -108,16 +83,8 @@ cdef struct operand:
     bint whole                  # all of the block is overwritten without being read
 
 
-def _fill_kinds():
-    for name, members in _members.items():
-        for member in members.split():
-            _kind[kernel_id(member)] = KIND_NAMES.index(name)
-    for name in ("copy", "fill", "arange", "linspace", "random_bernoulli", "random_exponential", "random_integers",
-                 "random_normal", "random_uniform"):
-        _overwrites[kernel_id(name)] = True
-
-
-_fill_kinds()
+cdef inline int _kind_of(int kernel) noexcept:
+    return 0 if signatures[kernel] == NULL else signatures[kernel].kind
 
 
 cdef double _work(fx_call *call) noexcept:
@@ -125,7 +92,7 @@ cdef double _work(fx_call *call) noexcept:
     cdef fx_array **arrays = call.arrays
     cdef fx_array *x
     cdef double units = 0
-    cdef int i, kind = _kind[call.kernel]
+    cdef int i, kind = _kind_of(call.kernel)
     if kind == PRODUCT and call.n_in >= 2:
         # Output times inner size; of addmm the first factor comes second, behind what is added.
         x = arrays[call.n_out + (1 if call.kernel == _addmm or call.kernel == _addmm_activation else 0)]
@@ -170,7 +137,7 @@ cdef int _look(str name, fx_call *call, operand *operands) except -1:
                 o.first = False
                 operands[j].whole = operands[j].whole and i < call.n_out
                 break
-        o.whole = (i < call.n_out and o.first and _overwrites[call.kernel] and a.flags & FX_CONTIGUOUS != 0
+        o.whole = (i < call.n_out and o.first and role_of(signatures[call.kernel], call, i) == WRITTEN and a.flags & FX_CONTIGUOUS != 0
                    and <size_t> (a.numel * fx_itemsize(a.dtype)) == o.block.nbytes)
     return 0
 
@@ -182,7 +149,7 @@ cdef inline bint _missing(operand *o, int side) noexcept:
 
 cdef int _decide(fx_call *call, operand *operands, decision *d) noexcept:
     """The side on which a call is done first; see Note [Placement]."""
-    cdef int i, side, other, n = call.n_out + call.n_in, kind = _kind[call.kernel]
+    cdef int i, side, other, n = call.n_out + call.n_in, kind = _kind_of(call.kernel)
     cdef double units = _work(call), gain, bytes, inherited = 0
     cdef double finish[2]
     cdef double missing[2]
@@ -237,6 +204,7 @@ cdef int _run(str name, fx_call *call, operand *operands, int side) except -1:
         if arrays == NULL:
             raise MemoryError()
     placed.arrays = arrays
+    placed.fresh = (<uint64_t> 1 << call.n_out) - 1 if call.n_out < 64 else 0   # guarded on the way here
     try:
         for i in range(n):
             o = &operands[i]

@@ -1,5 +1,5 @@
 # What a kernel declares of itself.  See signature.pyx.
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from ferrox._core.abi cimport fx_call
 
@@ -12,6 +12,7 @@ cdef enum:
     OF_CALL = 64            # the dtype of the arithmetic
     ACCUMULATED = 65        # that of its sums: float32 for halves
     FREE = 66               # any: the kernel casts
+    REAL = 67               # any floating-point one
 
 cdef enum:
     WRITTEN = 1             # overwritten without being read
@@ -29,11 +30,10 @@ cdef struct operand_list:
 
 cdef struct signature:
     operand_list outs, ins
-    uint8_t params[16]      # b'i' or b'f'
+    uint8_t params[16]      # c'i', c'f' or c'n'
     int n_params            # -1: as many as come
     int kind                # of cost: KIND_NAMES
-    uint8_t category        # the least dtype category of the arithmetic, and the highest
-    uint8_t highest
+    uint32_t dtypes         # of the arithmetic: a bit each
     bint in_place           # reads an element before it writes there: an output may be an input, exactly
     bint buffered           # inputs that share memory with an output are copied first
     bint free               # no operand has a rule: nothing to look at
@@ -42,6 +42,7 @@ cdef struct signature:
 
 cdef signature *declared(int kernel, str name, str text) except NULL
 cdef int rule_at(const operand_list *operands, int position, int n) noexcept nogil
-cdef int check_signature(str name, const signature *s, fx_call *call) except -1
+cdef bint fits(const signature *s, const fx_call *call) noexcept nogil
+cdef int refuse_call(str name, const signature *s, fx_call *call) except -1
 cdef int role_of(const signature *s, fx_call *call, int position) noexcept nogil
 cdef str operand_name(const signature *s, fx_call *call, int position)

@@ -10,23 +10,28 @@ that an output may be one of the inputs, exactly; `buffered`, when inputs that s
 copied first.
 
 *Outputs*, then *inputs*: a name and a dtype each.  `T` is that of the arithmetic, `A` that of its sums (float32 for
-halves), `any` whatever comes, since the kernel casts; others are named.  `?` after it: may be absent.  `!`: an output
-that is updated, starting from what it holds, and `<`: one that stands among the outputs but is only read.  A group in
-braces stands for as many as there are: `{param T!, grad T<, buffer T!?}`.
+halves), `any` whatever comes, since the kernel casts, `real` any floating-point one; others are named.  `?` after it:
+may be absent, and at the end be left out.  `!`: an output that is updated, starting from what it holds, and `<`: one
+that stands among the outputs but is only read.  A group in braces stands for as many as there are:
+`{param T!, grad T<, buffer T!?}`.
 
-*Parameters*: a name and `i` for an exact integer, `f` for a real number; `...` for as many as come.
+*Parameters*: a name and `i` for an exact integer, `f` for a real number, `n` for one or the other as the arithmetic
+is; `...` for as many as come.
 
 A rule is kept as a number each, so that checking one operand is one comparison.
 """
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc
 
-from ferrox._core.abi cimport FX_BOOLEAN, FX_FLOATING, FX_INTEGRAL, fx_accumulation, fx_call, fx_category
+from ferrox._core.abi cimport FX_BOOLEAN, FX_COMPLEX, FX_DTYPES, FX_FLOATING, FX_INTEGRAL, fx_accumulation, fx_array, \
+    fx_call, fx_category
 from ferrox._core.dtype cimport as_dtype, dtype_name
 
 # Kernels of one kind cost about the same per unit.  The unit is an element read or written; of products and attention,
 # a multiplication with its addition.
 KIND_NAMES = ("elementwise", "transcendental", "random", "reduction", "rows", "scan", "order", "product", "attention")
 
+cdef dict _RULES = {"T": OF_CALL, "A": ACCUMULATED, "any": FREE, "real": REAL}
 cdef dict _declarations = {}        # by kernel number: the text
 
 
@@ -47,7 +52,7 @@ cdef int _operands(str text, operand_list *made, int default, list names) except
             raise RuntimeError(f"more than {MAX_OPERANDS} operands in {text!r}")
         rule = &made.rules[made.n]
         kind = dtype.rstrip("?!<")
-        rule.dtype = {"T": OF_CALL, "A": ACCUMULATED, "any": FREE}[kind] if kind in ("T", "A", "any") else as_dtype(kind)
+        rule.dtype = _RULES[kind] if kind in _RULES else as_dtype(kind)
         rule.optional = "?" in dtype
         rule.role = UPDATED if "!" in dtype else READ if "<" in dtype else default
         names.append(name)
@@ -67,15 +72,18 @@ cdef signature *declared(int kernel, str name, str text) except NULL:
         what, outs, ins, params = text.split("|")
         kind, *flags = what.split()
         made.kind = KIND_NAMES.index(kind)
-        made.category, made.highest = FX_BOOLEAN, FX_FLOATING
+        categories = (FX_BOOLEAN, FX_COMPLEX)
         for flag in flags:
             if flag == "in_place":
                 made.in_place = True
             elif flag == "buffered":
                 made.buffered = True
             else:
-                made.category, made.highest = {"float": (FX_FLOATING, FX_FLOATING), "integer": (FX_BOOLEAN, FX_INTEGRAL),
-                                               "number": (FX_INTEGRAL, FX_FLOATING)}[flag]
+                categories = {"float": (FX_FLOATING, FX_FLOATING), "integer": (FX_BOOLEAN, FX_INTEGRAL),
+                              "number": (FX_INTEGRAL, FX_COMPLEX)}[flag]
+        for i in range(FX_DTYPES):
+            if categories[0] <= fx_category(i) <= categories[1]:
+                made.dtypes |= <uint32_t> 1 << i
         names, parameters = [], []
         _operands(outs, &made.outs, WRITTEN, names)
         _operands(ins, &made.ins, READ, names)
@@ -84,12 +92,12 @@ cdef signature *declared(int kernel, str name, str text) except NULL:
         elif params.strip() not in ("", "-"):
             for each in params.split(","):
                 parameter, letter = each.split()
-                made.params[made.n_params] = {"i": c"i", "f": c"f"}[letter]
+                made.params[made.n_params] = ord({"i": "i", "f": "f", "n": "n"}[letter])
                 made.n_params += 1
                 parameters.append(parameter)
     except (KeyError, ValueError, TypeError) as wrong:
         raise RuntimeError(f"the declaration of the kernel {name!r} cannot be read: {text!r}") from wrong
-    made.free = made.category == FX_BOOLEAN and made.highest == FX_FLOATING
+    made.free = made.dtypes == (<uint32_t> 1 << FX_DTYPES) - 1
     for i in range(made.outs.n):
         made.free = made.free and made.outs.rules[i].dtype == FREE and not made.outs.group
         made.reads_outputs = made.reads_outputs or made.outs.rules[i].role != WRITTEN
@@ -113,8 +121,12 @@ cdef int rule_at(const operand_list *operands, int position, int n) noexcept nog
 
 cdef bint _counted(const operand_list *operands, int n) noexcept nogil:
     cdef int repeated = n - (operands.n - operands.group)
+    cdef int i
     if operands.group == 0:
-        return n == operands.n
+        for i in range(n, operands.n):
+            if not operands.rules[i].optional:
+                return False
+        return n <= operands.n
     return repeated >= 0 and repeated % operands.group == 0
 
 
@@ -139,44 +151,68 @@ cdef int role_of(const signature *s, fx_call *call, int position) noexcept nogil
     return s.outs.rules[rule].role if rule >= 0 else WRITTEN
 
 
-cdef int _refuse(str name, const signature *s, fx_call *call, int position, int wanted) except -1:
-    cdef str operand = operand_name(s, call, position)
-    if call.arrays[position] == NULL:
-        raise TypeError(f"[{name}] the operand {operand!r} is missing")
-    raise RuntimeError(f"[{name}] expected {operand} to have dtype {dtype_name(wanted)}, got "
-                       f"{dtype_name(call.arrays[position].dtype)}")
+cdef inline int _wanted(const operand_rule *rule, int dtype, int given) noexcept nogil:
+    """The dtype that a rule asks for: what is given, where that will do."""
+    if rule.dtype < OF_CALL:
+        return rule.dtype
+    if rule.dtype == OF_CALL:
+        return dtype
+    if rule.dtype == ACCUMULATED:
+        return fx_accumulation(dtype)
+    if rule.dtype == REAL and fx_category(given) != FX_FLOATING:
+        return -1
+    return given
 
 
-cdef int check_signature(str name, const signature *s, fx_call *call) except -1:
-    """Refuse a call that the kernel's declaration does not allow."""
-    cdef const operand_list *operands
+cdef bint _operands_fit(const operand_list *operands, fx_array **arrays, int n, int dtype) noexcept nogil:
     cdef const operand_rule *rule
-    cdef int i, at, n, wanted, category = fx_category(call.dtype)
-    if not s.category <= category <= s.highest:
+    cdef int i
+    if operands.group or n != operands.n:
+        if not _counted(operands, n):
+            return False
+    for i in range(n):
+        rule = &operands.rules[rule_at(operands, i, n) if operands.group else i]
+        if arrays[i] == NULL:
+            if not rule.optional:
+                return False
+        elif arrays[i].dtype != _wanted(rule, dtype, arrays[i].dtype):
+            return False
+    return True
+
+
+cdef bint fits(const signature *s, const fx_call *call) noexcept nogil:
+    """Whether a call is as the kernel's declaration wants it."""
+    return (s.dtypes >> call.dtype & 1 and (s.n_params < 0 or s.n_params == call.n_params)
+            and _operands_fit(&s.outs, call.arrays, call.n_out, call.dtype)
+            and _operands_fit(&s.ins, call.arrays + call.n_out, call.n_in, call.dtype))
+
+
+cdef int refuse_call(str name, const signature *s, fx_call *call) except -1:
+    """Say why a call is not as the kernel's declaration wants it."""
+    cdef const operand_rule *rule
+    cdef const fx_array *x
+    cdef int i, wanted
+    if not s.dtypes >> call.dtype & 1:
         raise NotImplementedError(f"[{name}] not implemented for {dtype_name(call.dtype)}")
     if not _counted(&s.outs, call.n_out) or not _counted(&s.ins, call.n_in) \
             or (s.n_params >= 0 and s.n_params != call.n_params):
         raise TypeError(f"[{name}] {call.n_out} outputs, {call.n_in} inputs and {call.n_params} parameters are not what "
-                        f"its kernel takes")
+                        "its kernel takes")
     for i in range(call.n_out + call.n_in):
+        x = call.arrays[i]
         if i < call.n_out:
-            operands, at, n = &s.outs, i, call.n_out
+            rule = &s.outs.rules[rule_at(&s.outs, i, call.n_out)]
         else:
-            operands, at, n = &s.ins, i - call.n_out, call.n_in
-        rule = &operands.rules[rule_at(operands, at, n)]
-        if call.arrays[i] == NULL:
+            rule = &s.ins.rules[rule_at(&s.ins, i - call.n_out, call.n_in)]
+        operand = operand_name(s, call, i)
+        if x == NULL:
             if not rule.optional:
-                _refuse(name, s, call, i, 0)
+                raise TypeError(f"[{name}] {operand} is missing")
             continue
-        wanted = rule.dtype
-        if wanted == FREE:
-            continue
-        if wanted == OF_CALL:
-            wanted = call.dtype
-        elif wanted == ACCUMULATED:
-            wanted = fx_accumulation(call.dtype)
-        if call.arrays[i].dtype != wanted:
-            _refuse(name, s, call, i, wanted)
+        wanted = _wanted(rule, call.dtype, x.dtype)
+        if x.dtype != wanted:
+            kind = "a floating-point dtype" if wanted < 0 else f"dtype {dtype_name(wanted)}"
+            raise RuntimeError(f"[{name}] expected {operand} to have {kind}, got {dtype_name(x.dtype)}")
     return 0
 
 

@@ -26,7 +26,7 @@ from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.door.dispatch import tell_changes
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, shape_tuple, track
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, shape_tuple, track
 from ferrox._core.tensor.frame cimport frame
 
 cdef extern from *:
@@ -248,7 +248,7 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
     cdef uint32_t saved = 0
     cdef int i, total, n_saved
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase) and needs_grad(<TensorBase> inputs[i]):
+        if is_tensor(<object> inputs[i]) and needs_grad(<TensorBase> inputs[i]):
             saved |= op.needs[i if i < MAX_NEEDS else MAX_NEEDS - 1]
     saved &= (<uint32_t> 0xffffffff << OUTPUT_BIT) | ((<uint32_t> 1 << min(n, OUTPUT_BIT)) - 1)
     n_saved = fx_popcount(saved)
@@ -276,7 +276,7 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
         node.slot[i] = NULL
     for i in range(n):
         node.tail[i] = 0
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             tensor = <TensorBase> inputs[i]
             if tensor.base != NULL and (<TensorBase> tensor.base).history != tensor.base_history:
                 _refresh(tensor)
@@ -343,7 +343,7 @@ cdef int _describe(Node node, TensorBase out) except -1:
 cdef inline bint _any_needs_grad(PyObject **inputs, int n) noexcept:
     cdef int i
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase) and needs_grad(<TensorBase> inputs[i]):
+        if is_tensor(<object> inputs[i]) and needs_grad(<TensorBase> inputs[i]):
             return True
     return False
 

@@ -23,7 +23,7 @@ from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record_frame
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, set_data, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, new_tensor, set_data, shape_tuple
 from ferrox._core.tensor.frame cimport begin, check_call, copy_into, frame, make, make_like, nearest_whole, read, \
     read_number, real, run, whole, write
 
@@ -121,7 +121,7 @@ cdef int promoted(PyObject **inputs, int n) except -1:
     cdef int i, d, with_dims = -1, without = -1, dtype
     cdef TensorBase t
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             t = <TensorBase> inputs[i]
             d = t.a.dtype
             if t.a.ndim:
@@ -134,7 +134,7 @@ cdef int promoted(PyObject **inputs, int n) except -1:
     elif without >= 0 and categories[without] > categories[dtype]:
         dtype = promotions[dtype][without]
     for i in range(n):
-        if not isinstance(<object> inputs[i], TensorBase):
+        if not is_tensor(<object> inputs[i]):
             d = _scalar_dtype(<object> inputs[i])
             if dtype < 0:
                 dtype = d
@@ -171,7 +171,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const par
     cdef bint same = True
     cdef list held = None
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             t = <TensorBase> inputs[i]
         elif is_number(<object> inputs[i]):
             same = False
@@ -182,7 +182,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const par
                 held = []
             held.append(given)
             inputs[i] = <PyObject *> given
-            if not isinstance(given, TensorBase):
+            if not is_tensor(given):
                 same = False
                 continue
             t = <TensorBase> given
@@ -214,7 +214,7 @@ cdef TensorBase apply(Op op, PyObject **inputs, int n, TensorBase out, const par
         ndim = _broadcast_inputs(op, inputs, n, first, shape)
         result = make(&f, ndim, shape, out_dtype, first)
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             read(&f, <TensorBase> inputs[i])
         else:
             read_number(&f, <object> inputs[i], dtype, op.name)
@@ -233,10 +233,10 @@ cdef int _broadcast_inputs(Op op, PyObject **inputs, int n, TensorBase first, in
     for i in range(ndim):
         shape[i] = first.a.dims[i]
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             t = <TensorBase> inputs[i]
             if t.a.device_index != first.a.device_index and t.a.device_type == first.a.device_type:
                 _check_devices(op.name, first, t)
@@ -269,7 +269,7 @@ cdef TensorBase _prepared_out(Op op, PyObject **inputs, int n, TensorBase out, i
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int i, ndim = 0
     for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
+        if is_tensor(<object> inputs[i]):
             ndim = broadcast_more(op.name, ndim, shape, <TensorBase> inputs[i])
             if grad_enabled() and (needs_grad(<TensorBase> inputs[i]) or needs_grad(out)):
                 _no_gradient_with_out(op)
@@ -446,15 +446,11 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     cdef TensorBase stand_in
     cdef PyObject *shadowed[MAX_INPUTS]
     cdef frame f
-    cdef list held = []
-    cdef bint grad = False
+    cdef object held
     cdef int i
-    for i in range(n):
-        if isinstance(<object> inputs[i], TensorBase):
-            grad = grad or needs_grad(<TensorBase> inputs[i])
     begin(&f, op.kernel, 0)
-    _overwriting(op, &f, inputs, n, target, held)
-    if not (grad and grad_enabled()):
+    held = _overwriting(op, &f, inputs, n, target)
+    if not (f.wants_grad and grad_enabled()):
         run(&f, op.name)
         return target
     check_leaf(target)
@@ -466,22 +462,24 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     return assign(op, target, apply(op, shadowed, n, None, NULL, None))
 
 
-cdef int _overwriting(Op op, frame *f, PyObject **inputs, int n, TensorBase target, list held) except -1:
-    """Put together the call that writes an operator's result over its first input."""
+cdef object _overwriting(Op op, frame *f, PyObject **inputs, int n, TensorBase target):
+    """Put together the call that writes an operator's result over its first input; returns what it keeps alive."""
+    cdef list held = None
     cdef int64_t shape[FX_MAX_DIMS]
     cdef TensorBase t
     cdef int i, dtype, ndim = target.a.ndim
     for i in range(n):
-        if not isinstance(<object> inputs[i], TensorBase) and not is_number(<object> inputs[i]):
-            held.append(as_input(<object> inputs[i], op.name))
-            inputs[i] = <PyObject *> held[len(held) - 1]
+        if not is_tensor(<object> inputs[i]) and not is_number(<object> inputs[i]):
+            given = as_input(<object> inputs[i], op.name)
+            held = [given] if held is None else [*held, given]
+            inputs[i] = <PyObject *> given
     f.call.dtype = dtype = _computed(op, inputs, n, promoted(inputs, n))
     if categories[FX_BOOL if op.kind == TEST else dtype] > categories[target.a.dtype]:
         raise RuntimeError(f"[{op.name}_] result type {dtype_name(dtype)} can't be cast to the desired output type "
                            f"{dtype_name(target.a.dtype)}")
     write(f, target)
     for i in range(n):
-        if not isinstance(<object> inputs[i], TensorBase):
+        if not is_tensor(<object> inputs[i]):
             read_number(f, <object> inputs[i], dtype, op.name)
             continue
         t = <TensorBase> inputs[i]
@@ -490,7 +488,7 @@ cdef int _overwriting(Op op, frame *f, PyObject **inputs, int n, TensorBase targ
             _check_expands(op.name, &t.a, &target.a, shape)
         if t.a.device_type != target.a.device_type and (t.a.ndim or t.a.device_type != FX_CPU):
             _check_devices(op.name, target, t)
-    return 0
+    return held
 
 
 cdef int _check_expands(str name, fx_array *a, fx_array *target, int64_t *shape) except -1:

@@ -84,7 +84,7 @@ cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, Tensor
         if count is not None:
             arrays[n * width] = &count.a
             arrays[n * width + 1] = &lr.a if lr is not None else NULL
-        launch(op.name, op.kernel, first.a.dtype, arrays, n * width, 0 if count is None else 2, params, n_params, 0)
+        launch(op.name, op.kernel, first.a.dtype, arrays, n * width + (count is not None), count is not None, params, n_params, 0)
     finally:
         free(arrays)
     return 0
