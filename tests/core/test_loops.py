@@ -221,8 +221,8 @@ def test_ternary():
         np.testing.assert_array_equal(
             run("clamp", x, np.minimum(y, z), np.maximum(y, z)), np.clip(x, np.minimum(y, z), np.maximum(y, z))
         )
-        np.testing.assert_array_equal(run("clamp_scalar", x, p=(10.0, np.inf)), np.maximum(x, 10))
-        np.testing.assert_array_equal(run("clamp_scalar", x, p=(-np.inf, 50.0)), np.minimum(x, 50))
+        np.testing.assert_array_equal(run("clamp_scalar", x, p=(10, int(np.iinfo(dtype).max))), np.maximum(x, 10))
+        np.testing.assert_array_equal(run("clamp_scalar", x, p=(int(np.iinfo(dtype).min), 50)), np.minimum(x, 50))
 
 
 def test_pow():

@@ -95,7 +95,7 @@ def test_what_pytorch_has():
     """Every function that takes out= there takes it here."""
     torch = pytest.importorskip("torch")
     missing = []
-    for name, op in fx._core.op.operators().items():
+    for name, op in fx._core.graph.op.operators().items():
         theirs = getattr(torch, name, None)
         if theirs is None or op.row.get("public", True) is not True:
             continue

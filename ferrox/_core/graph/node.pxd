@@ -40,8 +40,12 @@ cdef bint grad_enabled() noexcept
 cdef void set_grad(bint on) noexcept
 cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
 cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params)
-cdef Node record_frame(Op op, frame *f, TensorBase out, object params)
-cdef Node record_frame_many(Op op, frame *f, tuple outs, object params)
+cdef inline Node record_frame(Op op, frame *f, TensorBase out, object params):
+    """`record` for a call whose inputs are those of its frame."""
+    return record(op, f.inputs, f.call.n_in, out, params) if f.wants_grad else None
+cdef inline Node record_frame_many(Op op, frame *f, tuple outs, object params):
+    """`record_many` for a call whose inputs are those of its frame."""
+    return record_many(op, f.inputs, f.call.n_in, outs, params) if f.wants_grad else None
 cdef object saved_input(Node node, int i)
 cdef object saved_output(Node node, int k)
 cdef bint wants(Node node, int i) noexcept

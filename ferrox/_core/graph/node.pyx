@@ -27,7 +27,6 @@ from ferrox._core.graph.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.door.dispatch import tell_changes
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, shape_tuple, track
-from ferrox._core.tensor.frame cimport frame
 
 cdef extern from *:
     """
@@ -369,20 +368,6 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
     out.grad_fn = <PyObject *> node
     out.output = 0
     return node
-
-
-cdef Node record_frame(Op op, frame *f, TensorBase out, object params):
-    """`record` for a call whose inputs are those of its frame."""
-    if fx_grad_off or not f.wants_grad:
-        return None
-    return record(op, f.inputs, f.call.n_in, out, params)
-
-
-cdef Node record_frame_many(Op op, frame *f, tuple outs, object params):
-    """`record_many` for a call whose inputs are those of its frame."""
-    if fx_grad_off or not f.wants_grad:
-        return None
-    return record_many(op, f.inputs, f.call.n_in, outs, params)
 
 
 cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params):
