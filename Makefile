@@ -3,25 +3,62 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 EPOCHS ?=
-# Build options, such as OPTIONS="-Dlevels=v3 -Darchs=90".
-OPTIONS ?=
+# Build options, such as OPTIONS="-Dlevels=v2,v3,v4 -Dcuda=enabled -Darchs=90 -Dtesting=true"; unless told, the CPU level
+# of this machine alone, with what only the tests import.
+OPTIONS ?= -Dlevels=native -Dtesting=true
 # Where the commands run from: with `ferrox/` of this folder out of the way, Python imports what pip installed.
 AWAY := cd $(VENV) &&
 ROOT := $(CURDIR)
 BIN := $(abspath $(VENV))/bin
 WHEELS := $(abspath $(VENV))/wheels
+# With WHEELHOUSE=folder everything comes from wheels there, nothing from a network.
+WHEELHOUSE ?=
+VENV_FLAGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+FROM := $(if $(WHEELHOUSE),--no-index --find-links $(abspath $(WHEELHOUSE)))
 SOURCES := $(shell git ls-files -- ferrox kernels meson.build meson.options pyproject.toml 2>/dev/null)
+PYTEST = $(AWAY) $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) --import-mode=importlib
 
-.PHONY: demo test lint bench gpu clean
+.PHONY: demo test lint bench clean
 
 demo: $(BIN)/.installed-examples
 	$(BIN)/python examples/mlp_regressor.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
 	$(BIN)/python examples/mlp_classifier.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(BIN)/.installed-test
-	$(AWAY) $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) \
-	  --import-mode=importlib -n 2 $(ROOT)/tests
+	$(PYTEST) -n 2 -rs $(ROOT)/tests
 	$(AWAY) $(BIN)/python -P -m doctest -o ELLIPSIS $(ROOT)/docs/walk.md $(ROOT)/README.md
+
+# PyTorch is no dependency: the files with tests against it run in an environment of their own, with the same wheel.
+.PHONY: test-torch
+TORCH := $(abspath $(VENV))-torch
+test-torch: $(BIN)/.installed-test
+	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet torch==2.13.0 scikit-learn
+	$(TORCH)/bin/python -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+	$(TORCH)/bin/python -m pip install --quiet "$$(echo $(WHEELS)/*.whl)[test]"
+	cd $(TORCH) && bin/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) --import-mode=importlib -n 2 -rs \
+	  $$(git -C $(ROOT) grep -lE "torch|sklearn" -- "tests/**/test_*.py" "tests/test_*.py" | sed "s|^|$(ROOT)/|")
+
+# A wheel for others: every CPU level, CUDA kernels for all architectures, what it links to repaired by auditwheel; then
+# installed into an environment of its own and tried there.  libgomp stays the system's: a copy under another name would
+# be a second pool of threads beside everybody else's.
+.PHONY: wheel
+DIST := $(OUT)/wheel
+RELEASE := -Dcuda=enabled
+wheel: $(BIN)/.tools-wheel
+	rm -rf $(DIST)
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/wheel.log $(PIP) wheel --verbose --no-deps \
+	  --no-build-isolation -Cbuild-dir=$(abspath $(VENV))/build-wheel $(RELEASE:%=-Csetup-args=%) --wheel-dir $(DIST)/raw .
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir $(DIST) $(DIST)/raw/*.whl
+	$(PYTHON) -m venv $(DIST)/env
+	$(DIST)/env/bin/python -m pip install --quiet $(FROM) "$$(echo $(abspath $(DIST))/*.whl)[test]"
+	$(DIST)/env/bin/python tools/check_wheel.py $(DIST)/*.whl
+	cd $(DIST)/env && bin/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) --import-mode=importlib -n 2 \
+	  $(SAMPLE:%=$(ROOT)/tests/%)
+	@ls -l $(DIST)/*.whl
+SAMPLE := autograd core/test_gemm.py core/test_interchange.py core/test_threads.py nn ops/test_out.py test_io.py \
+  test_import.py cuda/test_driver.py cuda/test_dense.py
 
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
@@ -41,41 +78,63 @@ stubs-write: $(WHEELS)/.built
 bench: $(BIN)/.installed-bench
 	$(AWAY) $(BIN)/python -P $(ROOT)/benchmarks/run.py
 
-# On a machine with a GPU: the tests on it, once more under compute-sanitizer where that is at hand, benchmarks, the lab.
-CUDA_TESTS = $(BIN)/python -P -m pytest -c $(ROOT)/pyproject.toml --rootdir $(ROOT) $(ROOT)/tests/cuda
-gpu: $(BIN)/.installed-test $(BIN)/.installed-bench
-	$(BIN)/python -P -c "import ferrox as fx; print(fx.cuda.why_not() or fx.cuda.get_device_properties())"
-	$(AWAY) $(CUDA_TESTS)
-	if command -v compute-sanitizer; then $(AWAY) FERROX_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer \
-	  --error-exitcode 9 $(CUDA_TESTS) && compute-sanitizer --error-exitcode 9 $(CUDA_TESTS) -k graph; else echo "compute-sanitizer is not at hand: its run is left out"; fi
-	$(AWAY) $(BIN)/python $(ROOT)/benchmarks/gpu.py
-	if command -v nvcc; then $(MAKE) -C kernels/lab run; else echo "nvcc is not on PATH: the lab is left out"; fi
+# On a machine with a GPU, in stages that each end within their own time (tools/gpu.py) and write to out/gpu as they go.
+# Without a network: `make gpu-wheels WHEELHOUSE=folder` where there is one, then WHEELHOUSE=folder with what follows.
+# VENV_FLAGS=--system-site-packages lets the environment see the machine's own PyTorch.
+STAGES := build kernels registry bench sanitize
+.PHONY: gpu $(STAGES:%=gpu-%) gpu-installed gpu-wheels
+gpu:
+	for stage in $(STAGES); do $(MAKE) gpu-$$stage || failed="$$failed $$stage"; done; \
+	  cat $(OUT)/gpu/summary.txt; test -z "$$failed"
+
+$(STAGES:%=gpu-%): gpu-%:
+	$(PYTHON) tools/gpu.py $* --venv $(VENV) --out $(OUT)/gpu
+
+gpu-installed: $(BIN)/.installed-test $(BIN)/.installed-bench
+
+gpu-wheels: $(BIN)/python
+	$(BIN)/python tools/requirements.py --extras test bench > $(VENV)/wheels.txt
+	$(PIP) download --dest $(WHEELHOUSE) --requirement $(VENV)/wheels.txt
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "An environment in $(VENV)"
+	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 
-# A real installation, not an editable one: one wheel, made again when a source changes,
-# with the extras of each command.
-$(WHEELS)/.built: $(SOURCES) | $(BIN)/python
-	rm -rf $(WHEELS)
-	$(BIN)/python -m pip wheel --quiet --no-deps $(OPTIONS:%=-Csetup-args=%) --wheel-dir $(WHEELS) $(ROOT)
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/*.whl
+# A real installation, not an editable one: one wheel, made again when a source or an option changes (the build folder
+# stays, so that little is compiled twice), with the extras of each command.
+$(BIN)/.tools-build: pyproject.toml $(VENV)/.options | $(BIN)/python
+	@echo "Installing what the build needs"
+	$(BIN)/python tools/requirements.py $(OPTIONS) > $(VENV)/build.txt
+	$(PIP) install --quiet $(FROM) --requirement $(VENV)/build.txt
 	touch $@
 
+$(WHEELS)/.built: $(SOURCES) $(BIN)/.tools-build
+	@echo "Compiling Ferrox; the log is $(VENV)/build.log"
+	rm -rf $(WHEELS)
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/build.log $(PIP) wheel --verbose --no-deps \
+	  --no-build-isolation -Cbuild-dir=$(abspath $(VENV))/build $(OPTIONS:%=-Csetup-args=%) --wheel-dir $(WHEELS) $(ROOT)
+	$(PIP) install --quiet $(FROM) --force-reinstall --no-deps $(WHEELS)/*.whl
+	touch $@
+
+# The options of the last build: written again only when they change.
+.PHONY: always
+$(VENV)/.options: always | $(BIN)/python
+	@echo "$(OPTIONS)" | cmp --silent - $@ || echo "$(OPTIONS)" > $@
+
 $(BIN)/.installed-%: $(WHEELS)/.built
-	$(BIN)/python -m pip install --quiet "$$(echo $(WHEELS)/*.whl)[$*]"
+	@echo "Installing what $* needs"
+	$(PIP) install --quiet $(FROM) "$$(echo $(WHEELS)/*.whl)[$*]"
+	touch $@
+
+$(BIN)/.tools-wheel: pyproject.toml | $(BIN)/python
+	$(BIN)/python tools/requirements.py $(RELEASE) > $(VENV)/release.txt
+	$(PIP) install --quiet $(FROM) --requirement $(VENV)/release.txt auditwheel
 	touch $@
 
 # The linters need no Ferrox.
 $(BIN)/.tools-lint: Makefile | $(BIN)/python
-	$(BIN)/python -m pip install --quiet "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
+	$(PIP) install --quiet $(FROM) "ruff>=0.6" "cython-lint>=0.16" "clang-format~=23.1"
 	touch $@
 
-# PyTorch, for the tests against it; not a dependency.
-.PHONY: torch
-torch: | $(BIN)/python
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(TORCH) $(OUT)

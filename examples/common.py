@@ -43,8 +43,8 @@ def mean_loss(model, criterion, x, y):
     return loss
 
 
-def fit(model, criterion, train, validation, *, epochs, batch_size, lr, weight_decay, patience):
-    """Train with AdamW and leave the model with the weights of its best epoch; returns the two curves.
+def fit(model, criterion, train, validation, *, epochs, batch_size, lr, weight_decay, patience, what="training"):
+    """Train with AdamW, leave the model with the weights of its best epoch, say when that was; returns the two curves.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ def fit(model, criterion, train, validation, *, epochs, batch_size, lr, weight_d
         Inputs and targets.
     patience : int
         Epochs without a better validation loss after which training stops.
+    what : str
+        What the progress bar and the last line call it.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def fit(model, criterion, train, validation, *, epochs, batch_size, lr, weight_d
     schedule = fx.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     curves = {"train": [], "validation": []}
     best, best_state, best_epoch = float("inf"), None, 0
-    with tqdm(range(epochs), unit="epoch") as bar:
+    with tqdm(range(epochs), desc=what, unit="epoch") as bar:
         for epoch in bar:
             for x, y in loader:
                 optimizer.zero_grad()
@@ -77,6 +79,10 @@ def fit(model, criterion, train, validation, *, epochs, batch_size, lr, weight_d
             bar.set_postfix(train=f"{curves['train'][-1]:.4f}", validation=f"{curves['validation'][-1]:.4f}")
             if epoch - best_epoch >= patience:
                 break
+    done = len(curves["train"])
+    stopped = f"stopped after {done} epochs of {epochs}: {patience} without a better validation loss" if done < epochs \
+        else f"ran all {epochs} epochs"
+    print(f"{what + ':':<12} {stopped}; the weights are those of epoch {best_epoch + 1}, validation loss {best:.4f}")
     if best_state is None:
         raise RuntimeError("the validation loss was never finite: lower the learning rate")
     model.load_state_dict(best_state)

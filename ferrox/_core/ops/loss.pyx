@@ -1,5 +1,4 @@
 """Elementwise losses: each a fused kernel over prediction and target, then a mean or a sum."""
-import warnings
 
 from libc.math cimport INFINITY
 
@@ -26,6 +25,8 @@ cdef str _legacy(object size_average, object reduce, str reduction):
     if size_average is None and reduce is None:
         return reduction
     meant = "none" if reduce is False else "sum" if size_average is False else "mean"
+    import warnings
+
     warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{meant}' instead.",
                   stacklevel=3)
     return meant
@@ -62,6 +63,8 @@ cdef TensorBase _weighted(TensorBase loss, TensorBase input, object weight, str 
 cdef int _compare_sizes(str name, object input, object target) except -1:
     cdef TensorBase a = <TensorBase?> input, b = <TensorBase?> target
     if shape_tuple(&a.a) != shape_tuple(&b.a):
+        import warnings
+
         warnings.warn(f"[{name}] Using a target size ({shape_tuple(&b.a)}) that is different to the input size "
                       f"({shape_tuple(&a.a)}). This will likely lead to incorrect results due to broadcasting. Please "
                       "ensure they have the same size.", stacklevel=3)

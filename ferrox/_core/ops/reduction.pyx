@@ -1,5 +1,4 @@
 """Reductions: sums, means, extreme values, truth, log-sum-exp, deviations."""
-from collections import namedtuple
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -138,15 +137,24 @@ cdef int _real(str name, TensorBase x, object dtype) except -1:
     return code
 
 
-return_types = {name: namedtuple(name, "min max" if name == "aminmax" else "values indices",
-                                 module="ferrox.return_types")
-                for name in ("max", "min", "aminmax", "median", "nanmedian", "mode", "sort", "topk", "kthvalue",
-                             "cummax", "cummin")}
+NAMED = ("max", "min", "aminmax", "median", "nanmedian", "mode", "sort", "topk", "kthvalue", "cummax", "cummin")
+cdef dict _return_types = {}
+
+
+def return_type(str name):
+    """The class `ferrox.return_types.name`; made when it is first used, as eleven of them take a sixth of the import."""
+    found = _return_types.get(name)
+    if found is None:
+        from collections import namedtuple
+        fields = "min max" if name == "aminmax" else "values indices"
+        # Of two threads that make it, both get the first one's.
+        found = _return_types.setdefault(name, namedtuple(name, fields, module="ferrox.return_types"))
+    return found
 
 
 cdef object named(str name, tuple values):
     """A result of several tensors: a tuple with names, `ferrox.return_types.name`."""
-    return return_types[name]._make(values)
+    return return_type(name)._make(values)
 
 
 # sum, nansum, mean, nanmean
