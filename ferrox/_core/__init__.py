@@ -11,20 +11,20 @@ from ferrox._core.bundles import BUNDLES
 class BundleFinder:
     """Finds a module in the shared object of its folder, which has an initialiser for every module linked into it."""
 
-    folders = {f"{folder}.{name}": folder for folder, names in BUNDLES.items() for name in names}
-    files = {}
+    def __init__(self):
+        self.folders = {f"{folder}.{name}": folder for folder, names in BUNDLES.items() for name in names}
+        self.files = {}
 
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        folder = cls.folders.get(name)
+    def find_spec(self, name, path=None, target=None):
+        folder = self.folders.get(name)
         if folder is None:
             return None
-        if folder not in cls.files:  # asked of the other finders: an editable installation has one of its own
+        if folder not in self.files:  # asked of the other finders: an editable installation has one of its own
             found = (each.find_spec(f"{folder}._bundle", sys.modules[folder].__path__) for each in sys.meta_path)
-            cls.files[folder] = next(filter(None, found)).origin
-        spec = ModuleSpec(name, ExtensionFileLoader(name, cls.files[folder]), origin=cls.files[folder])
+            self.files[folder] = next(filter(None, found)).origin
+        spec = ModuleSpec(name, ExtensionFileLoader(name, self.files[folder]), origin=self.files[folder])
         spec.has_location = True
         return spec
 
 
-sys.meta_path.insert(0, BundleFinder)
+sys.meta_path.insert(0, BundleFinder())
