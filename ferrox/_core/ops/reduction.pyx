@@ -142,7 +142,7 @@ cdef dict _return_types = {}
 
 
 def return_type(str name):
-    """The class `ferrox.return_types.name`; made when it is first used, as eleven of them take a sixth of the import."""
+    """The class `ferrox.return_types.name`, made when it is first used: eleven take a sixth of the import."""
     found = _return_types.get(name)
     if found is None:
         from collections import namedtuple
