@@ -1,7 +1,10 @@
 """Losses and distances composed of elementary operators; `ferrox.nn.functional` gives them out."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from collections.abc import Callable
 
 import ferrox as fx
 
@@ -33,7 +36,14 @@ def _reduce(loss, reduction):
     raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
-def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+def kl_div(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> fx.Tensor:
     """Return the Kullback-Leibler divergence of `target` from `input`, pointwise ``target * (log target - input)``.
 
     Parameters
@@ -66,7 +76,14 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return _reduce(loss, reduction)
 
 
-def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+def hinge_embedding_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return `input` where `target` is 1, and ``max(0, margin - input)`` where it is -1."""
     zeros = fx.zeros_like(input)
     near = fx.where(target != -1, input, zeros)
@@ -74,7 +91,15 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
     return _reduce(near + far, _reduction(size_average, reduce, reduction))
 
 
-def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+def margin_ranking_loss(
+    input1: fx.Tensor,
+    input2: fx.Tensor,
+    target: fx.Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return ``max(0, -target * (input1 - input2) + margin)``; a `target` of 1 asks for the first to be larger."""
     if input1.ndim != input2.ndim or input1.ndim != target.ndim:
         raise RuntimeError(
@@ -85,7 +110,7 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
     return _reduce(loss, _reduction(size_average, reduce, reduction))
 
 
-def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+def cosine_similarity(x1: fx.Tensor, x2: fx.Tensor, dim: int = 1, eps: float = 1e-8) -> fx.Tensor:
     """Return ``sum(x1 * x2) / (max(norm(x1), eps) * max(norm(x2), eps))`` along `dim`.
 
     Examples
@@ -112,7 +137,15 @@ def _norm_at_least(x, dim, eps):
     return norm + missing
 
 
-def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+def cosine_embedding_loss(
+    input1: fx.Tensor,
+    input2: fx.Tensor,
+    target: fx.Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return one minus the cosine where `target` is 1, and ``max(0, cosine - margin)`` where it is -1."""
     if target.ndim == 1:
         if input1.ndim != 2 or input2.ndim != 2:
@@ -140,14 +173,17 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduce(near + far, _reduction(size_average, reduce, reduction))
 
 
-def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+def pairwise_distance(
+    x1: fx.Tensor, x2: fx.Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> fx.Tensor:
     """Return the `p`-norm of ``x1 - x2 + eps`` over the last dimension."""
     return (x1 - x2 + eps).norm(p, -1, keepdim=keepdim)
 
 
 def triplet_margin_loss(
-    anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None, reduction="mean"
-):
+    anchor: fx.Tensor, positive: fx.Tensor, negative: fx.Tensor, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
+    swap: bool = False, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+) -> fx.Tensor:
     """Return ``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` with `p`-norm distances.
 
     With `swap` the smaller of the negative's distances to anchor and positive counts.
@@ -168,8 +204,10 @@ def triplet_margin_loss(
 
 
 def triplet_margin_with_distance_loss(
-    anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"
-):
+    anchor: fx.Tensor, positive: fx.Tensor, negative: fx.Tensor, *,
+    distance_function: Callable[[fx.Tensor, fx.Tensor], fx.Tensor] | None = None, margin: float = 1.0,
+    swap: bool = False, reduction: str = "mean"
+) -> fx.Tensor:
     """`triplet_margin_loss` with a distance of one's own (default: `pairwise_distance`)."""
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
@@ -189,7 +227,14 @@ def _triplet(anchor, positive, negative, distance, margin, swap, reduction):
     return _reduce((near - far + margin).clamp_min(0), reduction)
 
 
-def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
+def gaussian_nll_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    var: fx.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return the negative log likelihood of `target` under normal distributions of mean `input` and variance `var`.
 
     Parameters
@@ -226,8 +271,9 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
 
 
 def poisson_nll_loss(
-    input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
-):
+    input: fx.Tensor, target: fx.Tensor, log_input: bool = True, full: bool = False, size_average: bool | None = None,
+    eps: float = 1e-8, reduce: bool | None = None, reduction: str = "mean"
+) -> fx.Tensor:
     """Return the negative log likelihood of the counts `target` under Poisson distributions of rate `input`.
 
     With `log_input` (the default) `input` is the logarithm of the rate.  With `full` Stirling's approximation of
@@ -240,7 +286,13 @@ def poisson_nll_loss(
     return _reduce(loss, _reduction(size_average, reduce, reduction))
 
 
-def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+def soft_margin_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return ``log(1 + exp(-target * input))`` for targets of 1 and -1."""
     if input.shape != target.shape:
         raise ValueError(f"The size of input {tuple(input.shape)} and target {tuple(target.shape)} must match")
@@ -250,7 +302,16 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     return _reduce(loss, _reduction(size_average, reduce, reduction))
 
 
-def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
+def multi_margin_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: fx.Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return ``sum over i != target of max(0, margin - input[target] + input[i])**p / classes`` per sample.
 
     Parameters
@@ -282,7 +343,13 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     return _reduce(loss if input.ndim == 2 else loss.squeeze(0), _reduction(size_average, reduce, reduction))
 
 
-def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+def multilabel_margin_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return the multi-label margin loss; each row of `target` lists its classes and ends at the first -1."""
     if input.ndim not in (1, 2) or input.shape != target.shape:
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
@@ -298,7 +365,14 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
     return _reduce(loss if input.ndim == 2 else loss.squeeze(0), _reduction(size_average, reduce, reduction))
 
 
-def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+def multilabel_soft_margin_loss(
+    input: fx.Tensor,
+    target: fx.Tensor,
+    weight: fx.Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> fx.Tensor:
     """Return the mean over classes of the binary cross entropy of the scores `input` with `target`."""
     # log sigmoid(x) = min(x, 0) - log(1 + e^-|x|)
     tail = (-input.abs()).exp().log1p()

@@ -1,20 +1,22 @@
 """Saving and loading the state of a module tree, with PyTorch's keys, layouts and messages."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ferrox as fx
 from ferrox.nn._hooks import add_hook
 from ferrox.nn.parameter import Parameter
-from ferrox.utils.hooks import _HookDict
+from ferrox.utils.hooks import RemovableHandle, _HookDict
 
 EXTRA_STATE_SUFFIX = "_extra_state"
 
 
 class _IncompatibleKeys(NamedTuple):
-    missing_keys: list
-    unexpected_keys: list
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
     def __repr__(self):
         if not self.missing_keys and not self.unexpected_keys:
@@ -41,11 +43,11 @@ class StateDictMixin:
             return ()
         return [hook.function for hook in self._state_hooks.get(kind, {}).values()]
 
-    def register_state_dict_pre_hook(self, hook):
+    def register_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, prefix, keep_vars)`` before each `state_dict`."""
         return add_hook(self._hooks_of_state("pre"), hook)
 
-    def register_state_dict_post_hook(self, hook):
+    def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, state_dict, prefix, local_metadata)`` after each `state_dict`, to change it in place."""
         return add_hook(self._hooks_of_state("post"), hook, with_kwargs=True)
 
@@ -53,19 +55,19 @@ class StateDictMixin:
         """As the public post-hook, but a returned dict replaces the state dict of the root module."""
         return add_hook(self._hooks_of_state("post"), hook)
 
-    def register_load_state_dict_pre_hook(self, hook):
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, state_dict, prefix, metadata, strict, missing, unexpected, errors)`` before loading."""
         return add_hook(self._hooks_of_state("load_pre"), hook)
 
-    def register_load_state_dict_post_hook(self, hook):
+    def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, incompatible_keys)`` after loading; it may change the lists of keys in place."""
         return add_hook(self._hooks_of_state("load_post"), hook)
 
-    def get_extra_state(self):
+    def get_extra_state(self) -> Any:
         """Return further state for `state_dict` to hold; override together with `set_extra_state`."""
         raise RuntimeError("get_extra_state() is not overridden by this module")
 
-    def set_extra_state(self, state):
+    def set_extra_state(self, state: Any) -> None:
         """Take back what `get_extra_state` returned; called by `load_state_dict`."""
         raise RuntimeError("set_extra_state() is not overridden by this module")
 
@@ -80,7 +82,9 @@ class StateDictMixin:
         if type(self).get_extra_state is not StateDictMixin.get_extra_state:
             destination[prefix + EXTRA_STATE_SUFFIX] = self.get_extra_state()
 
-    def state_dict(self, *args, destination=None, prefix="", keep_vars=False) -> dict[str, Any]:
+    def state_dict(
+        self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
         """Return the parameters and persistent buffers of the module and its children, by dotted name.
 
         Parameters
@@ -160,7 +164,9 @@ class StateDictMixin:
                     if head not in (self._modules if dot else local_state):
                         unexpected_keys.append(key)
 
-    def load_state_dict(self, state_dict, strict=True, assign=False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
         """Copy the tensors of `state_dict` into the parameters and buffers of the module and its children.
 
         Parameters

@@ -1,8 +1,11 @@
 """Modules that hold modules or parameters."""
 
+from __future__ import annotations
+
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Generic, Self, TypeVar, overload
 
 import ferrox as fx
 from ferrox.nn.module import Module, _indented, typename
@@ -26,13 +29,13 @@ class _Indexed(Module):
         for i, module in enumerate(modules):
             self.add_module(str(i), module)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._modules)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Module]:
         return iter(self._modules.values())
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         return [key for key in super().__dir__() if not key.isdigit()]
 
 
@@ -52,7 +55,7 @@ class Sequential(_Indexed):
     (3, 2)
     """
 
-    def __init__(self, *args) -> None:
+    def __init__(self, *args: Any) -> None:
         super().__init__()
         if len(args) == 1 and isinstance(args[0], OrderedDict):
             for name, module in args[0].items():
@@ -61,7 +64,7 @@ class Sequential(_Indexed):
             for i, module in enumerate(args):
                 self.add_module(str(i), module)
 
-    def forward(self, input):
+    def forward(self, input: Any) -> Any:
         for module in self._modules.values():
             input = module(input)
         return input
@@ -69,42 +72,48 @@ class Sequential(_Indexed):
     def _key(self, index):
         return list(self._modules)[_position(index, len(self._modules))]
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> Module | Self:
         if isinstance(index, slice):
             return type(self)(OrderedDict(list(self._modules.items())[index]))
         return self._modules[self._key(index)]
 
-    def __setitem__(self, index, module):
+    def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, self._key(index), module)
 
-    def __delitem__(self, index):
+    def __delitem__(self, index: int | slice) -> None:
         keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
         for key in keys:
             delattr(self, key)
         self._renumber(list(self._modules.values()))
 
-    def __add__(self, other):
+    def __add__(self, other: Iterable[Module]) -> Sequential:
         if not isinstance(other, Sequential):
             raise ValueError(f"add operator supports only objects of Sequential class, but {type(other)} is given.")
         return Sequential(*self, *other)
 
-    def __iadd__(self, other):
+    def __iadd__(self, other: Iterable[Module]) -> Self:
         if not isinstance(other, Sequential):
             raise ValueError(f"add operator supports only objects of Sequential class, but {type(other)} is given.")
         return self.extend(list(other))
 
-    def append(self, module):
+    def append(self, module: Module) -> Self:
         """Add `module` at the end; return the container."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, sequential):
+    def extend(self, sequential: Iterable[Module]) -> Self:
         """Add all modules of `sequential` at the end; return the container."""
         for module in sequential:
             self.append(module)
         return self
 
-    def insert(self, index, module):
+    def insert(self, index: int, module: Module) -> Self:
         """Put `module` before position `index`; return the container."""
         if not isinstance(module, Module):
             raise AssertionError(f"module should be of type: {Module}")
@@ -116,7 +125,7 @@ class Sequential(_Indexed):
         self._renumber(modules)
         return self
 
-    def pop(self, key):
+    def pop(self, key: int) -> Module:
         """Remove and return the module at `key`."""
         module = self[key]
         del self[key]
@@ -139,20 +148,26 @@ class ModuleList(_Indexed):
     (3, 6)
     """
 
-    def __init__(self, modules=None) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         if modules is not None:
             self.extend(modules)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> Module | Self:
         if isinstance(index, slice):
             return type(self)(list(self._modules.values())[index])
         return self._modules[str(_position(index, len(self)))]
 
-    def __setitem__(self, index, module):
+    def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, str(_position(index, len(self))), module)
 
-    def __delitem__(self, index):
+    def __delitem__(self, index: int | slice) -> None:
         modules = list(self)
         if isinstance(index, slice):
             del modules[index]
@@ -160,18 +175,18 @@ class ModuleList(_Indexed):
             del modules[_position(index, len(modules))]
         self._renumber(modules)
 
-    def __iadd__(self, modules):
+    def __iadd__(self, modules: Iterable[Module]) -> Self:
         return self.extend(modules)
 
-    def __add__(self, other):
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
         return ModuleList([*self, *other])
 
-    def append(self, module):
+    def append(self, module: Module) -> Self:
         """Add `module` at the end; return the list."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, modules):
+    def extend(self, modules: Iterable[Module]) -> Self:
         """Add every module of the iterable `modules` at the end; return the list."""
         if not isinstance(modules, Iterable):
             raise TypeError("ModuleList.extend should be called with an iterable, but got " + type(modules).__name__)
@@ -179,19 +194,19 @@ class ModuleList(_Indexed):
             self.append(module)
         return self
 
-    def insert(self, index, module):
+    def insert(self, index: int, module: Module) -> None:
         """Put `module` before position `index`."""
         modules = list(self)
         modules.insert(index, module)
         self._renumber(modules)
 
-    def pop(self, key):
+    def pop(self, key: int) -> Module:
         """Remove and return the module at `key`."""
         module = self[key]
         del self[key]
         return module
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         # Equal neighbours are shown once, as "(0-2): 3 x Linear(...)".
         runs = []
         for i, text in enumerate(map(repr, self)):
@@ -210,53 +225,56 @@ class ModuleList(_Indexed):
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-class _Mapped:
+_Member = TypeVar("_Member")
+
+
+class _Mapped(Generic[_Member]):
     """Dict methods shared by ModuleDict and ParameterDict, over `_members()`."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._members())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._members())
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._members()
 
-    def keys(self):
+    def keys(self) -> KeysView[str]:
         """Return the names."""
         return self._members().keys()
 
-    def items(self):
+    def items(self) -> ItemsView[str, _Member]:
         """Return the pairs of name and member."""
         return self._members().items()
 
-    def values(self):
+    def values(self) -> ValuesView[_Member]:
         """Return the members."""
         return self._members().values()
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> _Member:
         return self._members()[key]
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key: str, value: _Member) -> None:
         self._put(key, value)
 
-    def __delitem__(self, key):
+    def __delitem__(self, key: str) -> None:
         if key not in self._members():
             raise KeyError(key)
         delattr(self, key)
 
-    def clear(self):
+    def clear(self) -> None:
         """Remove everything."""
         for key in list(self._members()):
             del self[key]
 
-    def pop(self, key):
+    def pop(self, key: str) -> _Member:
         """Remove the member `key` and return it."""
         value = self[key]
         del self[key]
         return value
 
-    def update(self, other):
+    def update(self, other: Any) -> None:
         """Add the members of a mapping, or of an iterable of pairs; equal names are replaced."""
         if not isinstance(other, Iterable):
             raise TypeError(
@@ -280,7 +298,7 @@ class _Mapped:
             self[pair[0]] = pair[1]
 
 
-class ModuleDict(_Mapped, Module):
+class ModuleDict(_Mapped[Module], Module):
     """A dict of modules by name, in order of insertion, all registered.
 
     Parameters
@@ -296,7 +314,7 @@ class ModuleDict(_Mapped, Module):
     ['mean', 'scale']
     """
 
-    def __init__(self, modules=None) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         if modules is not None:
             self.update(modules)
@@ -325,7 +343,7 @@ class _ParameterHolder(Module):
                 lines.append(f"  ({name}): Object of type: {type(value).__name__}")
         return lines
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(f"{type(self).__name__} should not be called.")
 
 
@@ -345,33 +363,39 @@ class ParameterList(_ParameterHolder):
     [(2,), (3,)]
     """
 
-    def __init__(self, values=None) -> None:
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
         self._size = 0
         if values is not None:
             self += values
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self[i] for i in range(self._size))
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return type(self)(list(self)[index])
         return getattr(self, str(_position(index, self._size)))
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: int, value: Any) -> None:
         setattr(self, str(_position(index, self._size)), self._as_member(value))
 
-    def append(self, value):
+    def append(self, value: Any) -> Self:
         """Add `value` at the end; return the list."""
         self._size += 1
         self[self._size - 1] = value
         return self
 
-    def extend(self, values):
+    def extend(self, values: Iterable[Any]) -> Self:
         """Add every element of the iterable `values` at the end; return the list."""
         if not isinstance(values, Iterable) or isinstance(values, fx.Tensor):
             raise TypeError("ParameterList.extend should be called with an iterable, but got " + type(values).__name__)
@@ -379,10 +403,10 @@ class ParameterList(_ParameterHolder):
             self.append(value)
         return self
 
-    def __iadd__(self, values):
+    def __iadd__(self, values: Iterable[Any]) -> Self:
         return self.extend(values)
 
-    def pop(self, index=-1):
+    def pop(self, index: int = -1) -> Any:
         """Remove and return the element at `index` (default: the last)."""
         values = list(self)
         value = values.pop(index)
@@ -392,11 +416,11 @@ class ParameterList(_ParameterHolder):
         self.extend(values)
         return value
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "ParameterList(\n" + "\n".join(self._lines(enumerate(self))) + "\n)" if len(self) else "ParameterList()"
 
 
-class ParameterDict(_Mapped, _ParameterHolder):
+class ParameterDict(_Mapped[Any], _ParameterHolder):
     """A dict of parameters by name, in order of insertion; tensors put into it become parameters.
 
     Parameters
@@ -412,7 +436,7 @@ class ParameterDict(_Mapped, _ParameterHolder):
     True
     """
 
-    def __init__(self, parameters=None) -> None:
+    def __init__(self, parameters: Any = None) -> None:
         super().__init__()
         self._keys = {}
         if parameters is not None:
@@ -432,24 +456,24 @@ class ParameterDict(_Mapped, _ParameterHolder):
         self._keys[key] = None
         setattr(self, key, self._as_member(value))
 
-    def __delitem__(self, key):
+    def __delitem__(self, key: str) -> None:
         del self._keys[key]
         delattr(self, key)
 
-    def setdefault(self, key, default=None):
+    def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the member `key`, after setting it to `default` if it was absent."""
         if key not in self._keys:
             self[key] = default
         return self[key]
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Any = None) -> Any:
         """Return the member `key`, or `default`."""
         return self[key] if key in self._keys else default
 
-    def copy(self):
+    def copy(self) -> ParameterDict:
         """Return a new ParameterDict of the same parameters."""
         return ParameterDict(dict(self.items()))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = self._lines(self.items())
         return "ParameterDict(\n" + "\n".join(lines) + "\n)" if lines else "ParameterDict()"

@@ -1,5 +1,8 @@
 """Dropout layers; in evaluation mode each is the identity."""
 
+from __future__ import annotations
+
+import ferrox as fx
 from ferrox.nn import functional as F
 from ferrox.nn.module import Module
 
@@ -7,14 +10,14 @@ __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Fe
 
 
 class _Dropout(Module):
-    def __init__(self, p=0.5, inplace=False) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
         self.p = p
         self.inplace = inplace
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"
 
 
@@ -40,40 +43,40 @@ class Dropout(_Dropout):
     [1.0, 1.0, 1.0]
     """
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.dropout(input, self.p, self.training, self.inplace)
 
 
 class Dropout1d(_Dropout):
     """Zero whole channels of ``(N, C, L)`` inputs with probability `p`; see `Dropout`."""
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
 class Dropout2d(_Dropout):
     """Zero whole channels of ``(N, C, H, W)`` inputs with probability `p`; see `Dropout`."""
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
 class Dropout3d(_Dropout):
     """Zero whole channels of ``(N, C, D, H, W)`` inputs with probability `p`; see `Dropout`."""
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
 class AlphaDropout(_Dropout):
     """Dropout that keeps mean and variance of self-normalising (SELU) networks."""
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.alpha_dropout(input, self.p, self.training)
 
 
 class FeatureAlphaDropout(_Dropout):
     """`AlphaDropout` of whole channels."""
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return F.feature_alpha_dropout(input, self.p, self.training)

@@ -1,5 +1,9 @@
 """Look-up tables of vectors."""
 
+from __future__ import annotations
+
+from typing import Self
+
 import ferrox as fx
 from ferrox.nn import functional as F
 from ferrox.nn import init
@@ -42,17 +46,17 @@ class Embedding(Module):
 
     def __init__(
         self,
-        num_embeddings,
-        embedding_dim,
-        padding_idx=None,
-        max_norm=None,
-        norm_type=2.0,
-        scale_grad_by_freq=False,
-        sparse=False,
-        _weight=None,
-        _freeze=False,
-        device=None,
-        dtype=None,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: fx.Tensor | None = None,
+        _freeze: bool = False,
+        device: str | int | fx.device | None = None,
+        dtype: fx.dtype | None = None,
     ) -> None:
         super().__init__()
         if sparse:
@@ -78,14 +82,14 @@ class Embedding(Module):
                 raise AssertionError("Shape of weight does not match num_embeddings and embedding_dim")
             self.weight = Parameter(_weight, requires_grad=not _freeze)
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Draw the table anew; the padding row becomes zero."""
         init.normal_(self.weight)
         if self.padding_idx is not None:
             with fx.no_grad():
                 self.weight[self.padding_idx].fill_(0)
 
-    def forward(self, input):
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         if self.max_norm is not None:
             self._renormalise(input)
         output = F.embedding(input, self.weight, self.padding_idx)
@@ -104,7 +108,7 @@ class Embedding(Module):
             scale = fx.where(norms > self.max_norm, self.max_norm / (norms + 1e-7), fx.ones_like(norms))
             self.weight[rows] = vectors * scale
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
         if self.padding_idx is not None:
             text += f", padding_idx={self.padding_idx}"
@@ -119,14 +123,14 @@ class Embedding(Module):
     @classmethod
     def from_pretrained(
         cls,
-        embeddings,
-        freeze=True,
-        padding_idx=None,
-        max_norm=None,
-        norm_type=2.0,
-        scale_grad_by_freq=False,
-        sparse=False,
-    ):
+        embeddings: fx.Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:
         """Return a layer over the given table, which is trained only where `freeze` is False."""
         if embeddings.ndim != 2:
             raise AssertionError("Embeddings parameter is expected to be 2-dimensional")

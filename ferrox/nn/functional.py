@@ -3,6 +3,8 @@
 Operators of the engine are taken over at the end; the others are compositions of them.
 """
 
+from __future__ import annotations
+
 # ruff: noqa: F401
 import ferrox as fx
 from ferrox._core.graph.op import operators as _operators
@@ -34,7 +36,7 @@ _ENGINE = [
 ]
 
 
-def glu(input, dim=-1):
+def glu(input: fx.Tensor, dim: int = -1) -> fx.Tensor:
     """Split `input` in two along `dim` and return ``first * sigmoid(second)``.
 
     Examples
@@ -52,12 +54,14 @@ def glu(input, dim=-1):
     return first * second.sigmoid()
 
 
-def relu_(input):
+def relu_(input: fx.Tensor) -> fx.Tensor:
     """Apply `relu` in place."""
     return input.relu_()
 
 
-def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+def normalize(
+    input: fx.Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: fx.Tensor | None = None
+) -> fx.Tensor:
     """Divide `input` by its `p`-norm along `dim` (by `eps` where the norm is smaller).
 
     Examples
@@ -70,7 +74,9 @@ def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
     return result if out is None else out.copy_(result)
 
 
-def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
+def gumbel_softmax(
+    logits: fx.Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> fx.Tensor:
     """Draw from the Gumbel-softmax distribution of `logits`.
 
     Parameters
@@ -97,7 +103,7 @@ def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     return sample - soft.detach() + soft
 
 
-def bilinear(input1, input2, weight, bias=None):
+def bilinear(input1: fx.Tensor, input2: fx.Tensor, weight: fx.Tensor, bias: fx.Tensor | None = None) -> fx.Tensor:
     """Return ``input1 @ weight[k] @ input2 + bias[k]`` for every k, over the last dimension."""
     if input1.shape[:-1] != input2.shape[:-1]:
         raise RuntimeError(
@@ -117,7 +123,9 @@ def bilinear(input1, input2, weight, bias=None):
     return output if bias is None else output + bias
 
 
-def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+def group_norm(
+    input: fx.Tensor, num_groups: int, weight: fx.Tensor | None = None, bias: fx.Tensor | None = None, eps: float = 1e-5
+) -> fx.Tensor:
     """Normalise each of `num_groups` groups of channels of every sample, then scale and shift per channel.
 
     Notes
@@ -140,8 +148,10 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
 
 
 def instance_norm(
-    input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5
-):
+    input: fx.Tensor, running_mean: fx.Tensor | None = None, running_var: fx.Tensor | None = None,
+    weight: fx.Tensor | None = None, bias: fx.Tensor | None = None, use_input_stats: bool = True,
+    momentum: float = 0.1, eps: float = 1e-5
+) -> fx.Tensor:
     """Normalise every channel of every sample, then scale and shift per channel."""
     batch, channels = input.shape[:2]
     count = input[0, 0].numel() if batch and channels else 0
@@ -187,7 +197,7 @@ def _feature_dropout(input, p, training, inplace):
     return input.mul_(mask) if inplace else input * mask
 
 
-def dropout1d(input, p=0.5, training=True, inplace=False):
+def dropout1d(input: fx.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> fx.Tensor:
     """Zero whole channels of a ``(N, C, L)`` or ``(C, L)`` input with probability `p` and scale the others."""
     _check_probability(p)
     if input.ndim not in (2, 3):
@@ -202,7 +212,7 @@ def dropout1d(input, p=0.5, training=True, inplace=False):
     return input if inplace else result.squeeze(0)
 
 
-def dropout2d(input, p=0.5, training=True, inplace=False):
+def dropout2d(input: fx.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> fx.Tensor:
     """Zero whole channels of a ``(N, C, H, W)`` input with probability `p` and scale the others."""
     _check_probability(p)
     if input.ndim < 2:
@@ -210,7 +220,7 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
     return _feature_dropout(input, p, training, inplace)
 
 
-def dropout3d(input, p=0.5, training=True, inplace=False):
+def dropout3d(input: fx.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> fx.Tensor:
     """Zero whole channels of a ``(N, C, D, H, W)`` input with probability `p` and scale the others."""
     return dropout2d(input, p, training, inplace)
 
@@ -226,7 +236,7 @@ def _alpha_dropout(input, keep, p, inplace):
     return input.mul_(scale).add_(shift) if inplace else input * scale + shift
 
 
-def alpha_dropout(input, p=0.5, training=False, inplace=False):
+def alpha_dropout(input: fx.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> fx.Tensor:
     """Dropout that keeps mean and variance of self-normalising networks.
 
     Notes
@@ -236,7 +246,7 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
     return _alpha_dropout_of(input, p, training, inplace, fx.empty_like)
 
 
-def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
+def feature_alpha_dropout(input: fx.Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> fx.Tensor:
     """`alpha_dropout` of whole channels."""
 
     def empty(like):

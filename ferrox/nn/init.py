@@ -1,5 +1,7 @@
 """Initial values of parameters; every function fills its tensor in place and returns it."""
 
+from __future__ import annotations
+
 import math
 import warnings
 
@@ -27,7 +29,7 @@ _LINEAR = (
 )  # fmt: skip
 
 
-def calculate_gain(nonlinearity, param=None):
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the factor by which a standard deviation grows to make up for `nonlinearity`.
 
     Examples
@@ -55,19 +57,26 @@ def calculate_gain(nonlinearity, param=None):
     raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
 
 
-def uniform_(tensor, a=0.0, b=1.0, generator=None):
+def uniform_(tensor: fx.Tensor, a: float = 0.0, b: float = 1.0, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw from the uniform distribution on ``[a, b)``."""
     with fx.no_grad():
         return tensor.uniform_(a, b, generator=generator)
 
 
-def normal_(tensor, mean=0.0, std=1.0, generator=None):
+def normal_(tensor: fx.Tensor, mean: float = 0.0, std: float = 1.0, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw from the normal distribution."""
     with fx.no_grad():
         return tensor.normal_(mean, std, generator=generator)
 
 
-def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
+def trunc_normal_(
+    tensor: fx.Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: fx.Generator | None = None,
+) -> fx.Tensor:
     """Draw from the normal distribution restricted to ``[a, b]``, through the inverse of its distribution function."""
 
     def cdf(x):
@@ -87,24 +96,24 @@ def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
         return tensor.clamp_(min=a, max=b)
 
 
-def constant_(tensor, val):
+def constant_(tensor: fx.Tensor, val: float) -> fx.Tensor:
     """Fill with `val`."""
     with fx.no_grad():
         return tensor.fill_(val)
 
 
-def ones_(tensor):
+def ones_(tensor: fx.Tensor) -> fx.Tensor:
     """Fill with ones."""
     return constant_(tensor, 1.0)
 
 
-def zeros_(tensor):
+def zeros_(tensor: fx.Tensor) -> fx.Tensor:
     """Fill with zeros."""
     with fx.no_grad():
         return tensor.zero_()
 
 
-def eye_(tensor):
+def eye_(tensor: fx.Tensor) -> fx.Tensor:
     """Fill a matrix with the identity."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")
@@ -112,7 +121,7 @@ def eye_(tensor):
         return tensor.copy_(fx.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
 
 
-def dirac_(tensor, groups=1):
+def dirac_(tensor: fx.Tensor, groups: int = 1) -> fx.Tensor:
     """Fill a convolution's weight (3 to 5 dimensions) so that it hands its input channels on."""
     if tensor.ndim not in (3, 4, 5):
         raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
@@ -143,7 +152,7 @@ def _calculate_correct_fan(tensor, mode):
     return fan_in if mode == "fan_in" else fan_out
 
 
-def xavier_uniform_(tensor, gain=1.0, generator=None):
+def xavier_uniform_(tensor: fx.Tensor, gain: float = 1.0, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw uniformly with standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``.
 
     Notes
@@ -154,7 +163,7 @@ def xavier_uniform_(tensor, gain=1.0, generator=None):
     return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor, gain=1.0, generator=None):
+def xavier_normal_(tensor: fx.Tensor, gain: float = 1.0, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw normally with standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``; see `xavier_uniform_`."""
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_calculate_fan_in_and_fan_out(tensor))), generator)
 
@@ -166,7 +175,13 @@ def _is_empty(tensor):
     return False
 
 
-def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", generator=None):
+def kaiming_uniform_(
+    tensor: fx.Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: fx.Generator | None = None,
+) -> fx.Tensor:
     """Draw uniformly with standard deviation ``gain / sqrt(fan)``.
 
     Parameters
@@ -186,7 +201,13 @@ def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gene
     return uniform_(tensor, -bound, bound, generator)
 
 
-def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", generator=None):
+def kaiming_normal_(
+    tensor: fx.Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: fx.Generator | None = None,
+) -> fx.Tensor:
     """Draw normally with standard deviation ``gain / sqrt(fan)``; see `kaiming_uniform_`."""
     if _is_empty(tensor):
         return tensor
@@ -194,7 +215,7 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu", gener
     return normal_(tensor, 0.0, std, generator)
 
 
-def sparse_(tensor, sparsity, std=0.01, generator=None):
+def sparse_(tensor: fx.Tensor, sparsity: float, std: float = 0.01, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw a matrix normally and set the fraction `sparsity` of each column to zero."""
     if tensor.ndim != 2:
         raise ValueError("Only tensors with 2 dimensions are supported")

@@ -7,8 +7,8 @@ needs no ``__getattr__``.  `Registry` and ``Module.__setattr__`` keep the two eq
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import ferrox as fx
 from ferrox.nn._hooks import Hooks, add_hook, call_hooked
@@ -16,7 +16,7 @@ from ferrox.nn._members import Once, Registry
 from ferrox.nn._state_dict import StateDictMixin
 from ferrox.nn.parameter import Parameter
 from ferrox.utils.gradients import clear
-from ferrox.utils.hooks import _HookDict
+from ferrox.utils.hooks import RemovableHandle, _HookDict
 
 __all__ = ["Module", "register_module_forward_hook", "register_module_forward_pre_hook"]
 
@@ -53,7 +53,13 @@ class Module(StateDictMixin):
     [1.0, 1.0]
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    training: bool
+
+    if TYPE_CHECKING:  # parameters, buffers and children are attributes of any type
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if args or kwargs:
             unexpected = f"{next(iter(kwargs))!r}" if kwargs else None
             raise TypeError(
@@ -71,7 +77,7 @@ class Module(StateDictMixin):
         attributes["_state_hooks"] = None
 
     # One and two positional arguments are told apart from the rest: a call without * costs half as much.
-    def __call__(self, first=_ABSENT, second=_ABSENT, /, *args, **kwargs):
+    def __call__(self, first: Any = _ABSENT, second: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
         if self._hooks is None and first is not _ABSENT and not args and not kwargs:
             return self.forward(first) if second is _ABSENT else self.forward(first, second)
         if second is not _ABSENT:
@@ -82,13 +88,13 @@ class Module(StateDictMixin):
             return self.forward(*args, **kwargs)
         return _call_with_hooks(self, args, kwargs)
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass defines it."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     # ---- registration
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         attributes = self.__dict__
         if isinstance(value, Parameter):
             if "_parameters" not in attributes:
@@ -121,7 +127,7 @@ class Module(StateDictMixin):
         else:
             object.__setattr__(self, name, value)
 
-    def __delattr__(self, name):
+    def __delattr__(self, name: str) -> None:
         for registry in _REGISTRIES:
             if name in self.__dict__.get(registry, ()):
                 self._forget(name, None)
@@ -151,7 +157,7 @@ class Module(StateDictMixin):
         if hasattr(self, name) and name not in self.__dict__[registry]:
             raise KeyError(f"attribute '{name}' already exists")
 
-    def register_buffer(self, name, tensor, persistent=True) -> None:
+    def register_buffer(self, name: str, tensor: fx.Tensor | None, persistent: bool = True) -> None:
         """Register a tensor that is state but not trained, such as a running mean.
 
         Parameters
@@ -174,7 +180,7 @@ class Module(StateDictMixin):
         else:
             self._non_persistent_buffers_set.add(name)
 
-    def register_parameter(self, name, param) -> None:
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Register `param` (a Parameter or None) under `name`."""
         self._check_name("parameter", name, "_parameters")
         if param is not None:
@@ -191,7 +197,7 @@ class Module(StateDictMixin):
                 )
         self._parameters[name] = self.__dict__[name] = param
 
-    def add_module(self, name, module) -> None:
+    def add_module(self, name: str, module: Module | None) -> None:
         """Register `module` (a Module or None) as a child under `name`."""
         if not isinstance(module, Module) and module is not None:
             raise TypeError(f"{typename(module)} is not a Module subclass")
@@ -200,7 +206,7 @@ class Module(StateDictMixin):
 
     register_module = add_module
 
-    def get_submodule(self, target):
+    def get_submodule(self, target: str) -> Module:
         """Return the module at the dotted path `target` (the module itself for ``""``)."""
         module = self
         for name in target.split(".") if target else ():
@@ -221,11 +227,11 @@ class Module(StateDictMixin):
             raise AttributeError(f"`{name}` is not {what}")
         return value
 
-    def get_parameter(self, target):
+    def get_parameter(self, target: str) -> Parameter:
         """Return the parameter at the dotted path `target`."""
         return self._get_member(target, Parameter, "an nn.Parameter")
 
-    def get_buffer(self, target):
+    def get_buffer(self, target: str) -> fx.Tensor:
         """Return the buffer at the dotted path `target`."""
         return self._get_member(target, fx.Tensor, "a buffer")
 
@@ -243,20 +249,24 @@ class Module(StateDictMixin):
                     seen.add(id(value))
                 yield (path + "." + name if path else name), value
 
-    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """Iterate over ``(dotted name, parameter)``, of the children too where `recurse`."""
         return self._named_members("_parameters", prefix, recurse, remove_duplicate)
 
-    def parameters(self, recurse=True) -> Iterator[Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Iterate over the parameters, of the children too where `recurse`; each comes once."""
         for _, param in self._named_members("_parameters", "", recurse, True):
             yield param
 
-    def named_buffers(self, prefix="", recurse=True, remove_duplicate=True) -> Iterator[tuple[str, fx.Tensor]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, fx.Tensor]]:
         """Iterate over ``(dotted name, buffer)``, of the children too where `recurse`."""
         return self._named_members("_buffers", prefix, recurse, remove_duplicate)
 
-    def buffers(self, recurse=True) -> Iterator[fx.Tensor]:
+    def buffers(self, recurse: bool = True) -> Iterator[fx.Tensor]:
         """Iterate over the buffers, of the children too where `recurse`; each comes once."""
         for _, buffer in self._named_members("_buffers", "", recurse, True):
             yield buffer
@@ -274,7 +284,9 @@ class Module(StateDictMixin):
         for _, module in self.named_children():
             yield module
 
-    def named_modules(self, memo=None, prefix="", remove_duplicate=True) -> Iterator[tuple[str, Module]]:
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
         """Iterate over ``(dotted name, module)`` of the whole tree, the module itself first under `prefix`."""
         memo = set() if memo is None else memo
         if self not in memo:
@@ -290,7 +302,7 @@ class Module(StateDictMixin):
         for _, module in self.named_modules():
             yield module
 
-    def apply(self, fn) -> Self:
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call ``fn(module)`` on every child and then on the module itself; return the module."""
         for module in self.children():
             module.apply(fn)
@@ -299,7 +311,7 @@ class Module(StateDictMixin):
 
     # ---- modes, gradients, conversions
 
-    def train(self, mode=True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Put the module and its children into training mode (or evaluation mode); return the module."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -312,13 +324,13 @@ class Module(StateDictMixin):
         """Put the module and its children into evaluation mode; return the module."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad=True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set `requires_grad` of every parameter; return the module."""
         for param in self.parameters():
             param.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self, set_to_none=True) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of every parameter, or fill them with zeros in place where `set_to_none` is False."""
         clear(self.parameters(), set_to_none)
 
@@ -344,7 +356,7 @@ class Module(StateDictMixin):
                 self._buffers[name] = self.__dict__[name] = fn.converted(buffer)
         return self
 
-    def to(self, *args, **kwargs) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Convert parameters and buffers: ``to(device=None, dtype=None)``, ``to(dtype)`` or ``to(tensor)``.
 
         A dtype applies to floating-point tensors only.  The module itself is changed and returned.
@@ -365,7 +377,7 @@ class Module(StateDictMixin):
 
         return self._apply(convert)
 
-    def type(self, dst_type) -> Self:
+    def type(self, dst_type: fx.dtype | str) -> Self:
         """Convert all parameters and buffers to the dtype `dst_type`."""
         return self._apply(lambda tensor: tensor.to(dtype=dst_type))
 
@@ -392,7 +404,7 @@ class Module(StateDictMixin):
         """Move all parameters and buffers to the CPU."""
         return self._apply(lambda tensor: tensor.cpu())
 
-    def cuda(self, device=None) -> Self:
+    def cuda(self, device: str | int | fx.device | None = None) -> Self:
         """Move all parameters and buffers to a GPU (an index or device; default: the current one)."""
         return self._apply(lambda tensor: tensor.cuda(device))
 
@@ -403,14 +415,18 @@ class Module(StateDictMixin):
             self._hooks = Hooks()
         return self._hooks
 
-    def register_forward_pre_hook(self, hook, *, prepend=False, with_kwargs=False):
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
         """Call ``hook(module, args)`` before each forward; it may return new arguments.
 
         With `with_kwargs` it is called as ``hook(module, args, kwargs)`` and may return a new pair of them.
         """
         return add_hook(self._call_hooks().forward_pre, hook, prepend, with_kwargs)
 
-    def register_forward_hook(self, hook, *, prepend=False, with_kwargs=False, always_call=False):
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after each forward; it may return another output.
 
         With `with_kwargs` it is called as ``hook(module, args, kwargs, output)``; with `always_call` also where the
@@ -418,20 +434,20 @@ class Module(StateDictMixin):
         """
         return add_hook(self._call_hooks().forward, hook, prepend, with_kwargs, always_call)
 
-    def register_full_backward_hook(self, hook, prepend=False):
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` in each backward; it may return another grad_input.
 
         Both are tuples over the positional inputs and the outputs, with None where there is no gradient.
         """
         return add_hook(self._call_hooks().backward, hook, prepend)
 
-    def register_full_backward_pre_hook(self, hook, prepend=False):
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` before the module's backward; it may return another grad_output."""
         return add_hook(self._call_hooks().backward_pre, hook, prepend)
 
     # ---- copying, printing
 
-    def __getstate__(self):
+    def __getstate__(self) -> Any:
         state = self.__dict__.copy()
         for registry in _REGISTRIES:
             if registry in state:
@@ -440,7 +456,7 @@ class Module(StateDictMixin):
                     state.pop(name, None)
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__dict__.setdefault("_hooks", None)
         self.__dict__.setdefault("_state_hooks", None)
@@ -455,7 +471,7 @@ class Module(StateDictMixin):
     def _get_name(self):
         return type(self).__name__
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         extra = self.extra_repr()
         extra_lines = extra.split("\n") if extra else []
         child_lines = [f"({name}): {_indented(repr(module))}" for name, module in self._modules.items()]
@@ -514,13 +530,15 @@ def _observed_call(self, *args, **kwargs):
     )
 
 
-def register_module_forward_pre_hook(hook):
+def register_module_forward_pre_hook(hook: Callable[..., Any]) -> RemovableHandle:
     """Call ``hook(module, args)`` before the forward of every module; see `Module.register_forward_pre_hook`."""
     Module.__call__ = _observed_call
     return add_hook(_global_pre_hooks, hook)
 
 
-def register_module_forward_hook(hook, *, with_kwargs=False, always_call=False):
+def register_module_forward_hook(
+    hook: Callable[..., Any], *, with_kwargs: bool = False, always_call: bool = False
+) -> RemovableHandle:
     """Call ``hook(module, args, output)`` after the forward of every module; see `Module.register_forward_hook`."""
     Module.__call__ = _observed_call
     return add_hook(_global_hooks, hook, False, with_kwargs, always_call)

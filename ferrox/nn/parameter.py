@@ -1,5 +1,9 @@
 """Parameters: tensors that a module registers and an optimiser trains."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import ferrox as fx
 from ferrox._core.tensor.base import as_subclass
 
@@ -30,29 +34,29 @@ class Parameter(fx.Tensor):
 
     _prints_as_tensor = True
 
-    def __new__(cls, data=None, requires_grad=True):
+    def __new__(cls, data: fx.Tensor | None = None, requires_grad: bool = True) -> Self:
         if data is None:
             data = fx.empty(0)
         elif not isinstance(data, fx.Tensor):
             raise TypeError(f"cannot make a Parameter from {type(data).__name__!r} (a Tensor is expected)")
         return as_subclass(data.detach(), cls).requires_grad_(requires_grad)
 
-    def __init__(self, data=None, requires_grad=True) -> None:
+    def __init__(self, data: fx.Tensor | None = None, requires_grad: bool = True) -> None:
         # __new__ did the work: the base class's __init__ must not run again on the same storage.
         pass
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Self:
         if id(self) in memo:
             return memo[id(self)]
         result = type(self)(self.detach().clone(), self.requires_grad)
         memo[id(self)] = result
         return result
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         data = self.detach()
         if type(data) is not fx.Tensor:
             data = as_subclass(data, fx.Tensor)
         return _rebuild, (type(self), data, self.requires_grad)
 
-    def __repr__(self, **kwargs):
+    def __repr__(self, **kwargs: Any) -> str:
         return "Parameter containing:\n" + super().__repr__(**kwargs)

@@ -1,7 +1,10 @@
 """The base class of schedules of the learning rate."""
 
+from __future__ import annotations
+
 import warnings
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import ferrox as fx
@@ -52,7 +55,7 @@ class LRScheduler:
 
     _is_initial = False
 
-    def __init__(self, optimizer, last_epoch=-1) -> None:
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         self.optimizer = optimizer
@@ -83,7 +86,7 @@ class LRScheduler:
         """Return everything but the optimiser."""
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
 
-    def load_state_dict(self, state_dict) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self.__dict__.update(state_dict)
 
@@ -91,11 +94,11 @@ class LRScheduler:
         """Return the learning rates last set, one per group."""
         return self._last_lr
 
-    def get_lr(self):
+    def get_lr(self) -> list[Any]:
         """Return the next learning rates, one per group; every subclass defines it."""
         raise NotImplementedError
 
-    def step(self, epoch=None) -> None:
+    def step(self, epoch: int | None = None) -> None:
         """Go on to the next epoch (or to `epoch`) and set the learning rates."""
         if self._step_count == 1 and not getattr(self.optimizer, "_opt_called", True):
             warnings.warn(
@@ -143,7 +146,7 @@ class FactorLR(LRScheduler):
     def _get_closed_form_lr(self):
         return [self._closed(base, self.last_epoch) for base in self.base_lrs]
 
-    def get_lr(self):
+    def get_lr(self) -> list[Any]:
         value_of = self._first_value if self._is_initial else self._next_value
         groups = self.optimizer.param_groups
         return [value_of(base, group["lr"]) for base, group in zip(self.base_lrs, groups, strict=True)]

@@ -1,8 +1,13 @@
 """Schedules made of schedules, and the one that follows a metric."""
 
+from __future__ import annotations
+
 import math
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import ferrox as fx
 from ferrox.optim._lr_base import LRScheduler, _set_lr, _values
 from ferrox.optim.optimizer import Optimizer
 
@@ -28,14 +33,14 @@ def _check_members(owner, optimizer, schedulers, what):
 
 
 class _Composite(LRScheduler):
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimiser, with the state of every member."""
         hidden = ("optimizer", "_schedulers")
         state = {key: value for key, value in self.__dict__.items() if key not in hidden}
         state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
         return state
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         state = dict(state_dict)
         members = state.pop("_schedulers")
@@ -51,7 +56,9 @@ class _Composite(LRScheduler):
 class SequentialLR(_Composite):
     """One scheduler after the other, each from its epoch of `milestones` on."""
 
-    def __init__(self, optimizer, schedulers, milestones, last_epoch=-1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1
+    ) -> None:
         _check_members(self, optimizer, schedulers, "")
         if len(milestones) != len(schedulers) - 1:
             raise ValueError(
@@ -94,7 +101,7 @@ def _undo_step(scheduler):
 class ChainedScheduler(_Composite):
     """All `schedulers` at once: every step takes a step of each."""
 
-    def __init__(self, schedulers, optimizer=None) -> None:
+    def __init__(self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None) -> None:
         optimizer = optimizer or (schedulers[0].optimizer if schedulers else None)
         _check_members(self, optimizer, schedulers, " to be chained")
         self._schedulers = schedulers
@@ -133,15 +140,15 @@ class ReduceLROnPlateau(LRScheduler):
 
     def __init__(
         self,
-        optimizer,
-        mode="min",
-        factor=0.1,
-        patience=10,
-        threshold=1e-4,
-        threshold_mode="rel",
-        cooldown=0,
-        min_lr=0,
-        eps=1e-8,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | list[float] = 0,
+        eps: float = 1e-8,
     ) -> None:
         if factor >= 1.0:
             raise ValueError("Factor should be < 1.0.")
@@ -178,7 +185,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
-    def step(self, metrics, epoch=None) -> None:
+    def step(self, metrics: float | fx.Tensor, epoch: int | None = None) -> None:
         """Take in the epoch's metric and reduce the learning rates if it is time."""
         current = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
@@ -214,7 +221,7 @@ class ReduceLROnPlateau(LRScheduler):
                 _set_lr(group, new)
 
     @property
-    def in_cooldown(self):
+    def in_cooldown(self) -> bool:
         """Whether the epochs after a reduction are still running in which none are counted."""
         return self.cooldown_counter > 0
 

@@ -1,11 +1,16 @@
 """Schedules of the learning rate, each giving PyTorch's sequence of values."""
 
+from __future__ import annotations
+
 import math
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ferrox.optim._lr_base import FactorLR, LRScheduler, _set_lr, _values
 from ferrox.optim._lr_composite import ChainedScheduler, ReduceLROnPlateau, SequentialLR
+from ferrox.optim.optimizer import Optimizer
 
 __all__ = [
     "ChainedScheduler",
@@ -39,18 +44,23 @@ class LambdaLR(LRScheduler):
     [0.5]
     """
 
-    def __init__(self, optimizer, lr_lambda, last_epoch=-1) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
         self.lr_lambdas = _per_group(optimizer, lr_lambda, "lr_lambdas")
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
+    def get_lr(self) -> list[Any]:
         return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs, strict=True)]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimiser and the functions; of callable objects their attributes are kept."""
         return _lambda_state(self)
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         _load_lambda_state(self, state_dict)
 
@@ -58,11 +68,16 @@ class LambdaLR(LRScheduler):
 class MultiplicativeLR(LRScheduler):
     """The learning rate times ``lr_lambda(epoch)`` (one function, or one per group) after every epoch."""
 
-    def __init__(self, optimizer, lr_lambda, last_epoch=-1) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | list[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
         self.lr_lambdas = _per_group(optimizer, lr_lambda, "lr_lambdas")
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self):
+    def get_lr(self) -> list[Any]:
         groups = self.optimizer.param_groups
         if self._is_initial:
             # Where an earlier schedule ended at 0, no factor leads away from there.
@@ -77,11 +92,11 @@ class MultiplicativeLR(LRScheduler):
             for function, base in zip(self.lr_lambdas, self.base_lrs, strict=True)
         ]
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimiser and the functions; of callable objects their attributes are kept."""
         return _lambda_state(self)
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         _load_lambda_state(self, state_dict)
 
@@ -132,7 +147,7 @@ class StepLR(FactorLR):
     [0.25]
     """
 
-    def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         if step_size <= 0:
             raise ValueError(f"[StepLR] step_size must be positive, got {step_size}")
         self.step_size = step_size
@@ -146,7 +161,9 @@ class StepLR(FactorLR):
 class MultiStepLR(FactorLR):
     """The learning rate times `gamma` at each of the epochs `milestones`."""
 
-    def __init__(self, optimizer, milestones, gamma=0.1, last_epoch=-1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
         self.milestones = Counter(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -158,7 +175,9 @@ class MultiStepLR(FactorLR):
 class ConstantLR(FactorLR):
     """The learning rate times `factor` until the epoch `total_iters`."""
 
-    def __init__(self, optimizer, factor=1.0 / 3, total_iters=5, last_epoch=-1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
         if not 0 <= factor <= 1.0:
             raise ValueError(
                 f"Constant multiplicative factor expected to be between 0 and 1. [ConstantLR] got factor={factor}"
@@ -174,7 +193,14 @@ class ConstantLR(FactorLR):
 class LinearLR(FactorLR):
     """The learning rate times a factor that goes from `start_factor` to `end_factor` in `total_iters` epochs."""
 
-    def __init__(self, optimizer, start_factor=1.0 / 3, end_factor=1.0, total_iters=5, last_epoch=-1) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
         if not 0 < start_factor <= 1.0:
             raise ValueError(
                 "Starting multiplicative factor expected to be greater than 0 and less or equal to 1. "
@@ -198,7 +224,7 @@ class LinearLR(FactorLR):
 class ExponentialLR(FactorLR):
     """The learning rate times `gamma` after every epoch."""
 
-    def __init__(self, optimizer, gamma, last_epoch=-1) -> None:
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -209,7 +235,7 @@ class ExponentialLR(FactorLR):
 class PolynomialLR(FactorLR):
     """The learning rate times ``(1 - epoch / total_iters) ** power``, then zero."""
 
-    def __init__(self, optimizer, total_iters=5, power=1.0, last_epoch=-1) -> None:
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         if total_iters <= 0:
             raise ValueError(f"[PolynomialLR] total_iters must be positive, got {total_iters}")
         self.total_iters = total_iters
@@ -228,7 +254,7 @@ class CosineAnnealingLR(FactorLR):
     I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     """
 
-    def __init__(self, optimizer, T_max, eta_min=0.0, last_epoch=-1) -> None:
+    def __init__(self, optimizer: Optimizer, T_max: float, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         if T_max <= 0:
             raise ValueError(f"[CosineAnnealingLR] T_max must be positive, got {T_max}")
         self.T_max = T_max
@@ -245,7 +271,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     `step` may be given a fraction of an epoch.
     """
 
-    def __init__(self, optimizer, T_0, T_mult=1, eta_min=0.0, last_epoch=-1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
         if not isinstance(T_0, int) or T_0 <= 0:
             raise ValueError(f"Expected positive integer T_0, but got {T_0}")
         if not isinstance(T_mult, int) or T_mult < 1:
@@ -273,7 +301,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
             length *= self.T_mult
         self.T_i, self.T_cur = length, epoch - begin
 
-    def get_lr(self):
+    def get_lr(self) -> list[Any]:
         rise = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * rise for base in self.base_lrs]
 
@@ -281,7 +309,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self._seek(self.last_epoch)
         return self.get_lr()
 
-    def step(self, epoch=None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on to the next epoch, or to the (fractional) `epoch`, and set the learning rates."""
         if epoch is None and self.last_epoch < 0:
             epoch = 0

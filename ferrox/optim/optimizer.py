@@ -285,10 +285,10 @@ class Optimizer:
         for hook in list(self._state_dict_hooks["load_post"].values()):
             hook(self)
 
-    def __getstate__(self):
+    def __getstate__(self) -> Any:
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         if "state" in state:
             self._state = state.pop("state")
@@ -338,7 +338,7 @@ class Optimizer:
         """Call ``hook(optimizer)`` after loading."""
         return self._add_hook("load_post", hook, prepend)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         text = f"{type(self).__name__} ("
         for i, group in enumerate(self.param_groups):
             text += f"\nParameter Group {i}\n"

@@ -6,7 +6,11 @@ the same order, what the nodes of that second run would save; reading number k g
 when its node gives it up.  So gradients of every order, `autograd.grad`, and nesting work as without checkpointing.
 """
 
+from __future__ import annotations
+
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import ferrox as fx
 from ferrox._core.cuda.graphs import captured_draws, restore_draws, step_is_captured
@@ -116,7 +120,14 @@ class _Frame:
                 _restore(outside)
 
 
-def checkpoint(function, *args, use_reentrant=None, preserve_rng_state=True, determinism_check="default", **kwargs):
+def checkpoint(
+    function: Callable[..., Any],
+    *args: Any,
+    use_reentrant: bool | None = None,
+    preserve_rng_state: bool = True,
+    determinism_check: str = "default",
+    **kwargs: Any,
+) -> Any:
     """Call `function(*args, **kwargs)` keeping no values for its gradients; it runs again when they are computed.
 
     Parameters
@@ -159,7 +170,9 @@ def checkpoint(function, *args, use_reentrant=None, preserve_rng_state=True, det
         return function(*args, **kwargs)
 
 
-def checkpoint_sequential(functions, segments, input, use_reentrant=None, **kwargs):
+def checkpoint_sequential(
+    functions: Any, segments: int, input: Any, use_reentrant: bool | None = None, **kwargs: Any
+) -> Any:
     """Call functions one after the other, in `segments` parts of which only the inputs are kept.
 
     Parameters

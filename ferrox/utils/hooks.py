@@ -1,7 +1,10 @@
 """Handles that take a registered hook away again."""
 
+from __future__ import annotations
+
 import itertools
 import weakref
+from typing import Any, Self
 
 __all__ = ["RemovableHandle"]
 
@@ -35,18 +38,18 @@ class RemovableHandle:
 
     _ids = itertools.count()
 
-    def __init__(self, hooks) -> None:
+    def __init__(self, hooks: Any) -> None:
         self._hooks = weakref.ref(hooks)
         self.id = next(RemovableHandle._ids)
 
-    def remove(self):
+    def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
         hooks = self._hooks()
         if hooks is not None:
             hooks.pop(self.id, None)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: Any) -> None:
         self.remove()

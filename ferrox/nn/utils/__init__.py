@@ -1,7 +1,10 @@
 """Helpers for gradients and parameter vectors."""
 
+from __future__ import annotations
+
 import math
 import warnings
+from collections.abc import Iterable
 
 import ferrox as fx
 
@@ -21,7 +24,12 @@ def _grads(parameters):
     return parameters, grads
 
 
-def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+def get_total_norm(
+    tensors: fx.Tensor | Iterable[fx.Tensor],
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> fx.Tensor:
     """Return the `norm_type`-norm of all `tensors` as if they were one vector."""
     tensors = [tensors] if isinstance(tensors, fx.Tensor) else list(tensors)
     if not tensors:
@@ -41,7 +49,9 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     return total
 
 
-def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
+def clip_grads_with_norm_(
+    parameters: fx.Tensor | Iterable[fx.Tensor], max_norm: float, total_norm: fx.Tensor, foreach: bool | None = None
+) -> None:
     """Scale the gradients of `parameters` by ``max_norm / total_norm`` where that is below one."""
     _, grads = _grads(parameters)
     with fx.no_grad():
@@ -51,7 +61,13 @@ def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
             grad.mul_(coefficient.to(grad.device) if coefficient.device != grad.device else coefficient)
 
 
-def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None):
+def clip_grad_norm_(
+    parameters: fx.Tensor | Iterable[fx.Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> fx.Tensor:
     """Scale the gradients in place so that their joint norm is at most `max_norm`.
 
     Parameters
@@ -90,7 +106,9 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     return total_norm
 
 
-def clip_grad_value_(parameters, clip_value, foreach=None):
+def clip_grad_value_(
+    parameters: fx.Tensor | Iterable[fx.Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
     """Limit every element of the gradients to ``[-clip_value, clip_value]``, in place."""
     clip_value = float(clip_value)
     with fx.no_grad():
@@ -98,7 +116,7 @@ def clip_grad_value_(parameters, clip_value, foreach=None):
             grad.clamp_(-clip_value, clip_value)
 
 
-def parameters_to_vector(parameters):
+def parameters_to_vector(parameters: Iterable[fx.Tensor]) -> fx.Tensor:
     """Return all elements of `parameters` as one vector.
 
     Examples
@@ -115,7 +133,7 @@ def parameters_to_vector(parameters):
     return fx.cat(vectors)
 
 
-def vector_to_parameters(vec, parameters):
+def vector_to_parameters(vec: fx.Tensor, parameters: Iterable[fx.Tensor]) -> None:
     """Set `parameters` to the consecutive pieces of the vector `vec`, whose storage they then share."""
     if not isinstance(vec, fx.Tensor):
         raise TypeError(f"expected ferrox.Tensor, but got: {type(vec).__name__}")

@@ -1,9 +1,13 @@
 """Data sets: maps from an index to a sample, and streams of samples."""
 
+from __future__ import annotations
+
 import bisect
 import itertools
 import math
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 import ferrox as fx
 
@@ -18,34 +22,37 @@ __all__ = [
     "random_split",
 ]
 
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
-class Dataset:
+
+class Dataset(Generic[_T_co]):
     """A map from an index to a sample: subclasses define `__getitem__`, and `__len__` where there is one.
 
     A class may define ``__getitems__(indices)``, which returns the list of samples of a whole batch.
     """
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> _T_co:
         raise NotImplementedError("Subclasses of Dataset should implement __getitem__.")
 
-    def __add__(self, other):
+    def __add__(self, other: Dataset[_T_co]) -> ConcatDataset[_T_co]:
         return ConcatDataset([self, other])
 
 
-class IterableDataset(Dataset):
+class IterableDataset(Dataset[_T_co]):
     """A stream of samples: subclasses define `__iter__`.
 
     With several worker threads each iterates over the data set; `get_worker_info` tells it which part is its own.
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[_T_co]:
         raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
 
-    def __add__(self, other):
+    def __add__(self, other: Dataset[_T_co]) -> ChainDataset[_T_co]:
         return ChainDataset([self, other])
 
 
-class TensorDataset(Dataset):
+class TensorDataset(Dataset[tuple[fx.Tensor, ...]]):
     """Samples along the first dimension of one or more tensors.
 
     Parameters
@@ -61,15 +68,15 @@ class TensorDataset(Dataset):
     [2, 20]
     """
 
-    def __init__(self, *tensors) -> None:
+    def __init__(self, *tensors: fx.Tensor) -> None:
         if any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
             raise AssertionError("Size mismatch between tensors")
         self.tensors = tensors
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> tuple[fx.Tensor, ...]:
         return tuple(tensor[index] for tensor in self.tensors)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.tensors[0].shape[0]
 
     def _collated(self, indices):
@@ -84,10 +91,10 @@ class TensorDataset(Dataset):
         ]
 
 
-class StackDataset(Dataset):
+class StackDataset(Dataset[Any]):
     """Several data sets side by side: samples are tuples, or dicts where the data sets are given by name."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if bool(args) == bool(kwargs):
             raise ValueError(
                 "Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like input/output, but both "
@@ -99,16 +106,16 @@ class StackDataset(Dataset):
             raise ValueError("Size mismatch between datasets")
         self._length = sizes.pop()
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(self.datasets, dict):
             return {name: dataset[index] for name, dataset in self.datasets.items()}
         return tuple(dataset[index] for dataset in self.datasets)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._length
 
 
-class ConcatDataset(Dataset):
+class ConcatDataset(Dataset[_T_co]):
     """Data sets one after the other.
 
     Examples
@@ -119,7 +126,7 @@ class ConcatDataset(Dataset):
     (3, 3, 1)
     """
 
-    def __init__(self, datasets) -> None:
+    def __init__(self, datasets: Iterable[Dataset[_T_co]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
             raise AssertionError("datasets should not be an empty iterable")
@@ -128,10 +135,10 @@ class ConcatDataset(Dataset):
                 raise AssertionError("ConcatDataset does not support IterableDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(dataset) for dataset in self.datasets))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.cumulative_sizes[-1]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> _T_co:
         if index < 0:
             if -index > len(self):
                 raise ValueError("absolute value of index should not exceed dataset length")
@@ -142,41 +149,41 @@ class ConcatDataset(Dataset):
         return self.datasets[which][index - (self.cumulative_sizes[which - 1] if which else 0)]
 
 
-class ChainDataset(IterableDataset):
+class ChainDataset(IterableDataset[_T_co]):
     """Streams one after the other."""
 
-    def __init__(self, datasets) -> None:
+    def __init__(self, datasets: Iterable[Dataset[_T_co]]) -> None:
         self.datasets = list(datasets)
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
                 raise AssertionError("ChainDataset only supports IterableDataset")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[_T_co]:
         return itertools.chain.from_iterable(self.datasets)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(len(dataset) for dataset in self.datasets)
 
 
-class Subset(Dataset):
+class Subset(Dataset[_T_co]):
     """The samples of `dataset` at the given `indices`."""
 
-    def __init__(self, dataset, indices) -> None:
+    def __init__(self, dataset: Dataset[_T_co], indices: Sequence[int]) -> None:
         self.dataset = dataset
         self.indices = indices
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> _T_co:
         if isinstance(index, list):
             return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
 
-    def __getitems__(self, indices):
+    def __getitems__(self, indices: list[int]) -> list[_T_co]:
         mapped = [self.indices[i] for i in indices]
         if callable(getattr(self.dataset, "__getitems__", None)):
             return self.dataset.__getitems__(mapped)
         return [self.dataset[i] for i in mapped]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.indices)
 
     def _collated(self, indices):
@@ -196,7 +203,9 @@ def collates_itself(dataset):
     return type(dataset) is TensorDataset and len(dataset.tensors) > 0
 
 
-def random_split(dataset, lengths, generator=None):
+def random_split(
+    dataset: Dataset[_T], lengths: Sequence[float], generator: fx.Generator | None = None
+) -> list[Subset[_T]]:
     """Split a data set at random into subsets of the given lengths.
 
     Parameters

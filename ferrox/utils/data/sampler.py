@@ -1,6 +1,10 @@
 """The order in which a data set is read."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any
 
 import ferrox as fx
 
@@ -24,20 +28,20 @@ def new_generator():
 class Sampler:
     """Base class: an iterable over indices (or, for a batch sampler, over lists of them)."""
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} does not define __iter__")
 
 
 class SequentialSampler(Sampler):
     """The indices in order."""
 
-    def __init__(self, data_source) -> None:
+    def __init__(self, data_source: Sized) -> None:
         self.data_source = data_source
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.data_source)))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data_source)
 
 
@@ -56,7 +60,13 @@ class RandomSampler(Sampler):
         The source of randomness.
     """
 
-    def __init__(self, data_source, replacement=False, num_samples=None, generator=None) -> None:
+    def __init__(
+        self,
+        data_source: Sized,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: fx.Generator | None = None,
+    ) -> None:
         if not isinstance(replacement, bool):
             raise TypeError(f"replacement should be a boolean value, but got replacement={replacement}")
         if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 0):
@@ -67,7 +77,7 @@ class RandomSampler(Sampler):
         self.generator = generator
 
     @property
-    def num_samples(self):
+    def num_samples(self) -> int:
         """How many indices are drawn."""
         return len(self.data_source) if self._num_samples is None else self._num_samples
 
@@ -85,27 +95,27 @@ class RandomSampler(Sampler):
                 yield fx.randperm(size, generator=generator)[:count]
             left -= count
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         for indices in self._permutations():
             yield from indices.tolist()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.num_samples
 
 
 class SubsetRandomSampler(Sampler):
     """The given indices in random order."""
 
-    def __init__(self, indices, generator=None) -> None:
+    def __init__(self, indices: Sequence[int], generator: fx.Generator | None = None) -> None:
         self.indices = indices
         self.generator = generator
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         options = {} if self.generator is None else {"generator": self.generator}
         for i in fx.randperm(len(self.indices), **options).tolist():
             yield self.indices[i]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.indices)
 
 
@@ -124,7 +134,13 @@ class WeightedRandomSampler(Sampler):
         The source of randomness.
     """
 
-    def __init__(self, weights, num_samples, replacement=True, generator=None) -> None:
+    def __init__(
+        self,
+        weights: fx.Tensor | Sequence[float],
+        num_samples: int,
+        replacement: bool = True,
+        generator: fx.Generator | None = None,
+    ) -> None:
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
             raise ValueError(f"num_samples should be a positive integer value, but got num_samples={num_samples}")
         if not isinstance(replacement, bool):
@@ -137,11 +153,11 @@ class WeightedRandomSampler(Sampler):
         self.replacement = replacement
         self.generator = generator
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         options = {} if self.generator is None else {"generator": self.generator}
         yield from fx.multinomial(self.weights, self.num_samples, self.replacement, **options).tolist()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.num_samples
 
 
@@ -164,7 +180,7 @@ class BatchSampler(Sampler):
     [[0, 1], [2, 3], [4]]
     """
 
-    def __init__(self, sampler, batch_size, drop_last) -> None:
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
             raise ValueError(f"batch_size should be a positive integer value, but got batch_size={batch_size}")
         if not isinstance(drop_last, bool):
@@ -173,13 +189,13 @@ class BatchSampler(Sampler):
         self.batch_size = batch_size
         self.drop_last = drop_last
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         indices = iter(self.sampler)
         while batch := list(itertools.islice(indices, self.batch_size)):
             if len(batch) == self.batch_size or not self.drop_last:
                 yield batch
 
-    def __len__(self):
+    def __len__(self) -> int:
         count = len(self.sampler)
         return count // self.batch_size if self.drop_last else (count + self.batch_size - 1) // self.batch_size
 
