@@ -219,8 +219,8 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
             high += max((source.shape[d] - 1) * strides[d], <int64_t> 0)
     tensor = bare(source.ndim, source.shape, strides, dtype)
     tensor.a.storage = storage_foreign(data + low * fx_itemsize(dtype),
-                                     0 if empty else <size_t> ((high - low + 1) * fx_itemsize(dtype)), owner, kind,
-                                     source.device.device_id if kind == FX_CUDA else 0)
+                                       0 if empty else <size_t> ((high - low + 1) * fx_itemsize(dtype)), owner, kind,
+                                       source.device.device_id if kind == FX_CUDA else 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = data
     tensor.a.device_type = kind

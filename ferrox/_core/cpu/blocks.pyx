@@ -57,7 +57,6 @@ cdef enum:
     SHORT_ROW = 64            # rows shorter than this are taken several at a time
 
 
-
 cdef struct operand:
     char *data
     int size                  # of an item as stored
@@ -430,7 +429,8 @@ cdef bint _tiles(block_plan *plan, Py_ssize_t total) noexcept nogil:
     return direct and plan.dims[1] == 1 and plan.ndim == 2 and not plan.stream and plan.loop != NULL
 
 
-cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dtypes, const fx_scalar *p) noexcept nogil:
+cdef int run_blocks(fx_array **arrays, int n_in, fx_loop loop, const uint8_t *dtypes,
+                    const fx_scalar *p) noexcept nogil:
     cdef block_plan plan
     cdef int i, d, e, t, threads = 1, operands = n_in + 1
     cdef Py_ssize_t total = arrays[0].numel, units

@@ -11,8 +11,7 @@ from libc.stdio cimport snprintf
 from ferrox._core.abi cimport FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_next, box_over, box_part, box_remove, box_reset,
-                                   float_to_half,
-                                   fx_box, half_to_float, size_of, stride_of, threads_for)
+                                       float_to_half, fx_box, half_to_float, size_of, stride_of, threads_for)
 
 ctypedef fused item:
     uint16_t

@@ -227,7 +227,7 @@ cdef int _gather(fx_call *call, operands *o) noexcept nogil:
         if k < call.n_params:
             o.p[k] = call.params[k]
         else:
-            o.p[k].i = 0
+            o.p[k].pair[0] = o.p[k].pair[1] = 0
     return FX_OK
 
 

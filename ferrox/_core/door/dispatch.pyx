@@ -119,8 +119,8 @@ cdef int check_memory(str name, const fx_array *target) except -1:
     if target.storage != NULL and target.storage.read_only:
         raise RuntimeError(f"[{name}] the tensor shares memory that is read-only; clone() it before changing it")
     if not target.flags & FX_CONTIGUOUS and fx_overlaps_itself(target):
-        raise RuntimeError(f"[{name}] unsupported operation: more than one element of the written-to tensor refers to a "
-                           "single memory location. Please clone() the tensor before performing the operation.")
+        raise RuntimeError(f"[{name}] unsupported operation: more than one element of the written-to tensor refers to "
+                           "a single memory location. Please clone() the tensor before performing the operation.")
     return 0
 
 
@@ -205,7 +205,7 @@ cdef PyObject *_lasting(str name) except NULL:
 
 
 def tell_changes(function):
-    """Have `function(storage's address)` called at each change in place, None to end it; returns what was set before."""
+    """Have `function(storage's address)` called at each change in place, None to end it; returns what was before."""
     global _tell_change
     before, _tell_change = _tell_change, function
     return before

@@ -137,7 +137,8 @@ cdef int _look(str name, fx_call *call, operand *operands) except -1:
                 o.first = False
                 operands[j].whole = operands[j].whole and i < call.n_out
                 break
-        o.whole = (i < call.n_out and o.first and role_of(signatures[call.kernel], call, i) == WRITTEN and a.flags & FX_CONTIGUOUS != 0
+        o.whole = (i < call.n_out and o.first and role_of(signatures[call.kernel], call, i) == WRITTEN
+                   and a.flags & FX_CONTIGUOUS != 0
                    and <size_t> (a.numel * fx_itemsize(a.dtype)) == o.block.nbytes)
     return 0
 

@@ -32,7 +32,7 @@ from ferrox._core.dtype cimport as_dtype, dtype_name
 KIND_NAMES = ("elementwise", "transcendental", "random", "reduction", "rows", "scan", "order", "product", "attention")
 
 cdef dict _RULES = {"T": OF_CALL, "A": ACCUMULATED, "any": FREE, "real": REAL}
-cdef dict _declarations = {}        # by kernel number: the text
+cdef dict _declarations = {}        # by kernel number: name, text, names of operands and parameters
 
 
 cdef int _operands(str text, operand_list *made, int default, list names) except -1:
@@ -104,7 +104,7 @@ cdef signature *declared(int kernel, str name, str text) except NULL:
     for i in range(made.ins.n):
         made.free = made.free and made.ins.rules[i].dtype == FREE and not made.ins.rules[i].optional
     kept = (tuple(names), tuple(parameters))
-    _declarations[kernel] = (text, kept)
+    _declarations[kernel] = (name, text, kept)
     made.names = <void *> kept
     return made
 
@@ -196,8 +196,8 @@ cdef int refuse_call(str name, const signature *s, fx_call *call) except -1:
         raise NotImplementedError(f"[{name}] not implemented for {dtype_name(call.dtype)}")
     if not _counted(&s.outs, call.n_out) or not _counted(&s.ins, call.n_in) \
             or (s.n_params >= 0 and s.n_params != call.n_params):
-        raise TypeError(f"[{name}] {call.n_out} outputs, {call.n_in} inputs and {call.n_params} parameters are not what "
-                        "its kernel takes")
+        raise TypeError(f"[{name}] {call.n_out} outputs, {call.n_in} inputs and {call.n_params} parameters are not "
+                        "what its kernel takes")
     for i in range(call.n_out + call.n_in):
         x = call.arrays[i]
         if i < call.n_out:
@@ -217,5 +217,5 @@ cdef int refuse_call(str name, const signature *s, fx_call *call) except -1:
 
 
 def declarations():
-    """What every kernel declares, by its number: for the tests and for placement."""
-    return {kernel: text for kernel, (text, _) in _declarations.items()}
+    """What every kernel declares, by its name: for the tests."""
+    return {name: text for name, text, _ in _declarations.values()}

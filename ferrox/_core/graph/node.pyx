@@ -434,7 +434,8 @@ cdef int check_alive(Node node) except -1:
 cdef int check_version(Node node, TensorBase tensor, uint32_t expected, str what) except -1:
     if tensor.a.storage.version == expected:
         return 0
-    culprit = <object> <PyObject *> tensor.a.storage.changed_by if tensor.a.storage.changed_by != NULL else "an in-place change"
+    cdef PyObject *changed_by = <PyObject *> tensor.a.storage.changed_by
+    culprit = <object> changed_by if changed_by != NULL else "an in-place change"
     raise RuntimeError(
         f"[{node.op.name}] one of the variables needed for gradient computation has been modified by an inplace "
         f"operation: {what} of {node.op.name}, of shape {shape_tuple(&tensor.a)}, was changed by {culprit} after it "
@@ -564,7 +565,7 @@ def graph_stats(*tensors):
     return stats
 
 
-# The collector's view of a node; only nodes of operators written in Python are tracked (Note [Lifetime], tensor/base.pyx).
+# The collector's view of a node; only those of operators in Python are tracked (Note [Lifetime], tensor/base.pyx).
 cdef traverseproc _traverse_attributes
 cdef inquiry _clear_attributes
 

@@ -446,10 +446,10 @@ cdef object apply_in_place(Op op, PyObject **inputs, int n):
     cdef TensorBase stand_in
     cdef PyObject *shadowed[MAX_INPUTS]
     cdef frame f
-    cdef object held
+    cdef object _held
     cdef int i
     begin(&f, op.kernel, 0)
-    held = _overwriting(op, &f, inputs, n, target)
+    _held = _overwriting(op, &f, inputs, n, target)
     if not (f.wants_grad and grad_enabled()):
         run(&f, op.name)
         return target

@@ -8,8 +8,9 @@ cdef enum:
     INLINE_DIMS = 4
 
 cdef class TensorBase:
-    cdef fx_array a                 # what kernels see; a.dims points at inline_dims up to INLINE_DIMS dimensions;
-                                    # a.storage is owned, NULL where no constructor has filled the tensor
+    # What kernels see.  a.dims points at inline_dims up to INLINE_DIMS dimensions; a.storage is owned, NULL where no
+    # constructor has filled the tensor.
+    cdef fx_array a
     cdef int64_t inline_dims[8]
     cdef PyObject *grad_fn          # the Node that made it, owned; NULL for a leaf
     cdef PyObject *base             # the tensor it is a view of, owned; never itself a view

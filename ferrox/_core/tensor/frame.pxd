@@ -55,11 +55,13 @@ cdef int read_number(frame *f, object value, int dtype, str name) except -1
 cdef inline void whole(frame *f, int64_t value) noexcept:
     """A parameter of the kernel that is an integer."""
     f.params[f.call.n_params].i = value
+    f.params[f.call.n_params].pair[1] = 0
     f.call.n_params += 1
 
 cdef inline void real(frame *f, double value) noexcept:
     """A parameter of the kernel that is a real number."""
     f.params[f.call.n_params].f = value
+    f.params[f.call.n_params].pair[1] = 0
     f.call.n_params += 1
 
 cdef int more_arrays(frame *f, int n) except -1

@@ -11,7 +11,6 @@
 What was made here is known to be nobody else's: the door guards the other outputs (dispatch.pyx, Note [Guarded
 outputs]).  A frame lies on the stack and borrows its tensors from the caller's variables.
 """
-from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject

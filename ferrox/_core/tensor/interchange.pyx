@@ -78,7 +78,7 @@ cdef TensorBase from_buffer(object source):
         high += max(span, 0)
     tensor = bare(buffer.view.ndim, shape, strides, dtype)
     tensor.a.storage = storage_foreign(<char *> buffer.view.buf + low,
-                                     0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
+                                       0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = buffer.view.buf
     return tensor

@@ -38,32 +38,6 @@ static inline void fx_extent(const fx_array *a, const char **low, const char **h
     *high += itemsize;
 }
 
-/* Whether two elements of one window may share memory: exact unless windows are nested in odd ways. */
-static inline int fx_overlaps_itself(const fx_array *a) {
-    int order[FX_MAX_DIMS], n = 0;
-    int64_t reach = 0;
-    if (a->flags & FX_CONTIGUOUS || a->numel <= 1) return 0;
-    for (int d = 0; d < a->ndim; d++) {
-        int64_t stride = a->dims[a->ndim + d];
-        if (a->dims[d] == 1) continue;
-        if (stride == 0) return 1;
-        int at = n++;
-        for (; at > 0; at--) {
-            int64_t before = a->dims[a->ndim + order[at - 1]];
-            if ((before < 0 ? -before : before) <= (stride < 0 ? -stride : stride)) break;
-            order[at] = order[at - 1];
-        }
-        order[at] = d;
-    }
-    for (int k = 0; k < n; k++) {
-        int64_t stride = a->dims[a->ndim + order[k]];
-        if (stride < 0) stride = -stride;
-        if (stride <= reach) return 1;
-        reach += (a->dims[order[k]] - 1) * stride;
-    }
-    return 0;
-}
-
 /* Whether both are the very same elements in the same order, so that each is read before it is written. */
 static inline int fx_same_window(const fx_array *a, const fx_array *b) {
     if (a->data != b->data || a->dtype != b->dtype || a->ndim != b->ndim || a->numel != b->numel) return 0;
@@ -101,11 +75,56 @@ static inline int fx_can_make(fx_terms *t, int at, int64_t rest) {
     return 0;
 }
 
+static inline int fx_solvable(fx_terms *t, int64_t sum) {
+    t->most[t->n] = 0;
+    for (int k = t->n - 1; k >= 0; k--) t->most[k] = t->most[k + 1] + t->coefficient[k] * t->bound[k];
+    return fx_can_make(t, 0, sum);
+}
+
+/* Whether two elements of one window share memory.  Where every stride leads beyond all that the smaller ones reach, no
+ * two do.  Else two indices meet if the differences in each dimension, not all zero, cancel: for each dimension in turn
+ * the first with one, which may be taken as positive. */
+static inline int fx_overlaps_itself(const fx_array *a) {
+    int64_t size[FX_MAX_DIMS], stride[FX_MAX_DIMS], reach = 0;
+    int n = 0, nested = 0;
+    fx_terms t;
+    if (a->flags & FX_CONTIGUOUS || a->numel <= 1) return 0;
+    for (int d = 0; d < a->ndim; d++) { /* by stride, rising */
+        int64_t step = a->dims[a->ndim + d];
+        int at = n;
+        if (a->dims[d] == 1) continue;
+        if (step == 0) return 1;
+        if (step < 0) step = -step;
+        for (n++; at > 0 && stride[at - 1] > step; at--) {
+            stride[at] = stride[at - 1];
+            size[at] = size[at - 1];
+        }
+        stride[at] = step;
+        size[at] = a->dims[d];
+    }
+    for (int k = 0; k < n; k++) {
+        nested |= stride[k] <= reach;
+        reach += (size[k] - 1) * stride[k];
+    }
+    for (int k = n - 1; nested && k >= 0; k--) {
+        int64_t sum = -stride[k];
+        t.n = t.steps = 0;
+        fx_add_term(&t, stride[k], size[k] - 2);
+        for (int j = 0; j < k; j++) {
+            fx_add_term(&t, stride[j], 2 * (size[j] - 1));
+            sum += (size[j] - 1) * stride[j];
+        }
+        if (fx_solvable(&t, sum)) return 1;
+    }
+    return 0;
+}
+
 /* Whether two arrays share memory. */
 static inline int fx_overlap(const fx_array *a, const fx_array *b) {
     const char *a_low, *a_high, *b_low, *b_high;
     fx_terms t;
-    if (a->numel == 0 || b->numel == 0 || a->device_type != b->device_type || a->device_index != b->device_index) return 0;
+    if (a->numel == 0 || b->numel == 0) return 0;
+    if (a->device_type != b->device_type || a->device_index != b->device_index) return 0;
     fx_extent(a, &a_low, &a_high);
     fx_extent(b, &b_low, &b_high);
     if (a_high <= b_low || b_high <= a_low) return 0;
@@ -125,9 +144,7 @@ static inline int fx_overlap(const fx_array *a, const fx_array *b) {
             fx_add_term(&t, stride < 0 ? -stride : stride, x->dims[d] - 1);
         }
     }
-    t.most[t.n] = 0;
-    for (int k = t.n - 1; k >= 0; k--) t.most[k] = t.most[k + 1] + t.coefficient[k] * t.bound[k];
-    return fx_can_make(&t, 0, b_high - 1 - a_low);
+    return fx_solvable(&t, b_high - 1 - a_low);
 }
 
 #ifdef __cplusplus
