@@ -5,8 +5,8 @@ A row of an elementwise operator is one call:
     EXP = unary("exp", REAL, rule(exp_vjp), "o", "np.exp(x)", "t(3, 4)", "e to the power of each element.")
 
 that is: name (also of its kernel), dtype rule, gradient rule, what the rule reads (Note [Saved values] in
-graph/node.pyx), NumPy reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`, the method `exp`,
-the in-place method `exp_`, the stub, the docs table and the tests all come from it.
+graph/node.pyx), NumPy reference, sample for the tests, first line of the documentation.  `fx.exp(input, *, out=None)`,
+the method `exp`, the in-place method `exp_`, the stub, the docs table and the tests all come from it.
 """
 from cpython.object cimport PyObject
 
