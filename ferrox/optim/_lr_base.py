@@ -82,6 +82,11 @@ class LRScheduler:
         finally:
             self._is_initial = False
 
+    def _begin(self):
+        """Take the first step anew."""
+        self.last_epoch = -1
+        self._initial_step()
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimiser."""
         return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
@@ -110,7 +115,13 @@ class LRScheduler:
         self._step_count += 1
         self._update_lr(epoch)
 
+    def _take_in_new_groups(self):
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            lr = group["lr"]
+            self.base_lrs.append(group.setdefault("initial_lr", lr.clone() if isinstance(lr, fx.Tensor) else lr))
+
     def _update_lr(self, epoch=None):
+        self._take_in_new_groups()
         if epoch is None:
             self.last_epoch += 1
             values = self.get_lr()

@@ -74,8 +74,15 @@ class SequentialLR(_Composite):
             _set_lr(group, group["initial_lr"])
         # Building each scheduler took its first step: only the first in line shall have taken it.
         _undo_step(self)
-        first = schedulers[bisect_right(milestones, 0)]
-        first._initial_step()
+        if last_epoch < 0:
+            self._begin()
+        else:
+            self._update_lr(last_epoch + 1)
+
+    def _begin(self):
+        self.last_epoch = 0
+        first = self._schedulers[bisect_right(self._milestones, 0)]
+        first._begin()
         self._last_lr = first.get_last_lr()
 
     def step(self) -> None:
@@ -87,6 +94,14 @@ class SequentialLR(_Composite):
             scheduler._update_lr(0)
         else:
             scheduler.step()
+        self._last_lr = scheduler.get_last_lr()
+
+    def _update_lr(self, epoch=None):
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        i = bisect_right(self._milestones, self.last_epoch)
+        begin = self._milestones[i - 1] if i else 0
+        scheduler = self._schedulers[i]
+        scheduler._update_lr(None if epoch is None and self.last_epoch > begin else self.last_epoch - begin)
         self._last_lr = scheduler.get_last_lr()
 
 
@@ -108,10 +123,25 @@ class ChainedScheduler(_Composite):
         self.optimizer = optimizer
         self._last_lr = _values(optimizer, "lr")
 
+    def _begin(self):
+        for scheduler in self._schedulers:
+            scheduler._begin()
+        self._last_lr = _values(self.optimizer, "lr")
+
     def step(self) -> None:
         """Go on to the next epoch and set the learning rates."""
         for scheduler in self._schedulers:
             scheduler.step()
+        self._last_lr = _values(self.optimizer, "lr")
+
+    def _update_lr(self, epoch=None):
+        if epoch is not None:  # what the members make of each other's rates has no closed form
+            for group in self.optimizer.param_groups:
+                _set_lr(group, group["initial_lr"])
+            self._begin()
+        for _ in range(1 if epoch is None else epoch):
+            for scheduler in self._schedulers:
+                scheduler._update_lr()
         self._last_lr = _values(self.optimizer, "lr")
 
 

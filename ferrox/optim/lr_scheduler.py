@@ -54,6 +54,7 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[Any]:
+        _check_count(self)
         return [base * function(self.last_epoch) for function, base in zip(self.lr_lambdas, self.base_lrs, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class MultiplicativeLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[Any]:
+        _check_count(self)
         groups = self.optimizer.param_groups
         if self._is_initial:
             # Where an earlier schedule ended at 0, no factor leads away from there.
@@ -86,6 +88,7 @@ class MultiplicativeLR(LRScheduler):
         return [g["lr"] * function(self.last_epoch) for function, g in zip(self.lr_lambdas, groups, strict=True)]
 
     def _get_closed_form_lr(self):
+        _check_count(self)
         epochs = range(1, math.floor(self.last_epoch) + 1)
         return [
             math.prod(map(function, epochs), start=float(base))
@@ -108,6 +111,15 @@ def _per_group(optimizer, value, name):
     if len(value) != count:
         raise ValueError(f"Expected {count} {name}, but got {len(value)}")
     return list(value)
+
+
+def _check_count(scheduler):
+    functions, groups = len(scheduler.lr_lambdas), len(scheduler.optimizer.param_groups)
+    if functions != groups:
+        raise ValueError(
+            f"[{type(scheduler).__name__}] the optimizer has {groups} parameter groups, and there are {functions} "
+            "lr_lambdas: append one to the schedule's lr_lambdas for each group that was added"
+        )
 
 
 def _lambda_state(scheduler):
@@ -305,12 +317,12 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         rise = (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2
         return [self.eta_min + (base - self.eta_min) * rise for base in self.base_lrs]
 
-    def _get_closed_form_lr(self):
-        self._seek(self.last_epoch)
-        return self.get_lr()
-
     def step(self, epoch: float | None = None) -> None:
         """Go on to the next epoch, or to the (fractional) `epoch`, and set the learning rates."""
+        self._update_lr(epoch)
+
+    def _update_lr(self, epoch=None):
+        self._take_in_new_groups()
         if epoch is None and self.last_epoch < 0:
             epoch = 0
         if epoch is None:

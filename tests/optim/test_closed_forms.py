@@ -253,3 +253,48 @@ def test_states_of_other_schedules_are_named():
     state = S.ChainedScheduler([S.ExponentialLR(opt, 0.9), S.StepLR(opt, 2)]).state_dict()
     with pytest.raises(ValueError, match=r"\[ChainedScheduler\] the state has 2 schedulers, this one 1"):
         chained.load_state_dict(state)
+
+
+@pytest.mark.parametrize("second", [name for name in FORMS if name != "MultiplicativeLR"])
+@pytest.mark.parametrize("first", ["ConstantLR", "LinearLR", "CosineAnnealingWarmRestarts"])
+def test_one_after_another_resumed_by_the_last_epoch(first, second):
+    for stop in range(1, 15):
+        opt = optimizer()
+        for group in opt.param_groups:
+            group["initial_lr"] = group["lr"]
+        schedule = S.SequentialLR(opt, [build(opt, first), build(opt, second)], [7], last_epoch=stop - 1)
+        for epoch in range(stop, stop + 10):
+            name, local = (first, epoch) if epoch < 7 else (second, epoch - 7)
+            assert rates(opt) == expected(name, local), (stop, epoch)
+            assert schedule.last_epoch == epoch
+            schedule.step()
+
+
+def test_schedules_of_schedules_of_schedules():
+    opt = optimizer(1.0)
+    chained = S.ChainedScheduler([S.ConstantLR(opt, 0.5, 2), S.ExponentialLR(opt, 0.9)])
+    inner = S.SequentialLR(opt, [S.ExponentialLR(opt, 0.8), S.StepLR(opt, 2, 0.5)], [2])
+    again = S.ChainedScheduler([S.LinearLR(opt, 0.5, total_iters=2), S.StepLR(opt, 1, 0.5)])
+    schedule = S.SequentialLR(opt, [chained, inner, again], [3, 8])
+    expected = [0.5, 0.45, 0.81, 1.0, 0.8, 1.0, 1.0, 0.5, 0.5, 0.75 * 0.5, 0.25, 0.125]
+    for epoch, rate in enumerate(expected):
+        assert rates(opt) == pytest.approx([rate]), epoch
+        schedule.step()
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_groups_that_are_added_on_the_way(name):
+    opt = optimizer(0.5)
+    schedule = build(opt, name)
+    schedule.step()
+    opt.add_param_group({"params": [fx.nn.Parameter(fx.ones(1))], "lr": 0.25})
+    if "Lambda" in name or "Multiplicative" in name:
+        with pytest.raises(ValueError, match="has 2 parameter groups, and there are 1 lr_lambdas: append"):
+            schedule.step()
+        return
+    schedule.step()
+    assert rates(opt)[:1] == expected(name, 2, (0.5,))
+    assert schedule.base_lrs == [0.5, 0.25]
+    assert len(schedule.get_last_lr()) == 2
+    schedule.step(3)
+    assert rates(opt) == expected(name, 3, (0.5, 0.25))
