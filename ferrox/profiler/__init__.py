@@ -9,7 +9,7 @@ Examples
 ...         loss = (x @ x).sum()
 ...     loss.backward()
 >>> [event.key for event in prof.key_averages()]
-['forward', 'matmul', 'sum', 'ones_like', 'SumBackward', 'MatmulBackward', 'add']
+['forward', 'matmul', 'sum', 'fill', 'SumBackward', 'MatmulBackward', 'add']
 >>> print(prof.key_averages().table(sort_by="self_cpu_time_total", row_limit=10))    # doctest: +ELLIPSIS
 ---...
 """

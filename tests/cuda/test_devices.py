@@ -144,10 +144,11 @@ def test_what_may_not_be_mixed_is_named():
         lambda: F.prelu(x, fx.tensor([0.5])),
         lambda: fx.meshgrid(x[0], fx.ones(2)),
         lambda: F.scaled_dot_product_attention(q, q.cpu(), q),
-        optimiser.step,
     ):
         with pytest.raises(RuntimeError, match=r"same device.*cuda:0.*cpu"):
             wrong()
+    with pytest.raises(ValueError, match="momentum_buffer of parameter 0.*expected device cpu, got cuda:0"):
+        optimiser.step()
     with pytest.raises(TypeError, match="expected a Stream, got int"):
         fx.cuda.stream(3)
 
