@@ -197,8 +197,10 @@ def _tap(values, callback):
     if not places:
         return values, False
 
+    count = len(values)  # not the values: the tapped tensors among them lead back to this function
+
     def aligned(grads):
-        full = [None] * len(values)
+        full = [None] * count
         for place, grad in zip(places, grads, strict=True):
             full[place] = grad
         result = callback(tuple(full))

@@ -302,6 +302,22 @@ def test_nothing_keeps_batches_and_data_alive(options):
     assert_threads_end()
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_data_that_holds_its_loader_is_collected(persistent):
+    data = Of(100, int)
+    data.loader = D.DataLoader(data, num_workers=2, persistent_workers=persistent)
+    data.iterator = iter(data.loader)
+    assert next(data.iterator).item() == 0
+    gone = [weakref.ref(each) for each in (data, data.loader, data.iterator)]
+    del data
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(ref() is not None for ref in gone):
+        gc.collect()
+        time.sleep(0.01)
+    assert [ref() for ref in gone] == [None] * 3
+    assert_threads_end()
+
+
 EXITS = {
     "while loading": "iterator = iter(loader); next(iterator)",
     "in a cycle": "iterator = iter(loader); next(iterator); cycle = [iterator]; cycle.append(cycle)",

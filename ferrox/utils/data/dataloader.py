@@ -191,10 +191,12 @@ class DataLoader(Generic[_T_co]):
         previous = self._current() if self._current is not None else None
         if self.persistent_workers and previous is not None:
             previous.close()
-        workers = self._workers
+        workers, init = self._workers, None
         if workers is None:
-            workers = [Worker(number, count, self.dataset, self.worker_init_fn, seed) for number in range(count)]
-        run = Run(make_fetch, seed, count, self._pins)
+            workers, init = [Worker(number) for number in range(count)], self.worker_init_fn
+        # Streams that worker_init_fn may have seeded go on.
+        reseed = self._workers is None or self.worker_init_fn is None
+        run = Run(make_fetch, self.dataset, seed, count, self._pins, init, reseed)
         iterator = ThreadedIterator(
             workers, run, tasks, self.prefetch_factor * count, self.timeout, self.persistent_workers
         )

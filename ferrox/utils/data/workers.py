@@ -49,81 +49,94 @@ class _Failure(NamedTuple):
     error: BaseException
 
 
+class Results:
+    """What came out of a run, and whether anybody still wants it; it knows nothing of the data."""
+
+    def __init__(self, count: int) -> None:
+        self.stopped = False
+        self.queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(count)]
+
+
 class Run:
     """One pass over the data.
 
-    `make_fetch` is called in each worker and returns the function that fetches what a task says.
+    `make_fetch` is called in each worker and returns the function that fetches what a task says; `init` is the
+    worker_init_fn where it is still to be called; `reseed` says whether the workers' streams begin anew.
     """
 
-    def __init__(self, make_fetch: Callable[[], Callable[..., Any]], seed: int, count: int, pin: bool) -> None:
+    def __init__(self, make_fetch: Callable[[], Callable[..., Any]], dataset: Any, seed: int, count: int, pin: bool,
+                 init: Callable[[int], Any] | None, reseed: bool) -> None:
         self.make_fetch = make_fetch
+        self.dataset = dataset
         self.seed = seed
         self.pin = pin
-        self.stopped = False
-        self.results: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(count)]
+        self.init = init
+        self.reseed = reseed
+        self.results = Results(count)
+        self.fetches: list[Callable[..., Any] | None] = [None] * count
 
 
 class Worker:
-    """A thread and its queue of tasks."""
+    """A thread and its queue of tasks, pairs of a run and arguments of its fetch (None: begin the run)."""
 
-    def __init__(self, number: int, count: int, dataset: Any, init: Callable[[int], Any] | None, seed: int) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        info = WorkerInfo(number, count, seed + number, dataset)
         self.thread = threading.Thread(
-            target=_work, args=(self.tasks, info, init), daemon=True, name=f"ferrox-loader-{number}"
+            target=_work, args=(self.tasks, number), daemon=True, name=f"ferrox-loader-{number}"
         )
         _threads.add(self.thread)
         self.thread.start()
 
 
-def _work(tasks, info, init):
+def _work(tasks, number):
+    failure, seed = None, 0
     try:
-        own_streams(info.seed)
-        _here.info = info
-        failure = _failure_of(lambda: init(info.id), info, "in worker_init_fn") if init is not None else None
-        run = fetch = None
         while (task := tasks.get()) is not None:
-            begun, given = task
-            if begun.stopped:
-                continue
-            if begun is not run:
-                run, fetch = begun, None
-                if init is None:  # which may have seeded the stream, and anything else, in its own way
-                    own_streams(run.seed + info.id)
-                    _here.info = info._replace(seed=run.seed + info.id)
-            result = failure
-            if result is None and fetch is None:
-                try:
-                    fetch = run.make_fetch()
-                except BaseException as error:
-                    result = _Failure(_noted(error, info, ""))
-            if result is None:
-                try:
-                    result = fetch(*given)
-                    if run.pin and result is not END:
-                        result = pinned(result)
-                except BaseException as error:
-                    result = _Failure(_noted(error, info, f", loading {_shown(given)}" if given else ""))
-            if not run.stopped:
-                run.results[info.id].put(result)
-            task = begun = given = result = None  # a waiting worker keeps no batch alive
+            run, given = task
+            if not run.results.stopped:
+                if given is None and run.reseed:
+                    seed = run.seed + number
+                    own_streams(seed)
+                _here.info = WorkerInfo(number, len(run.fetches), seed, run.dataset)
+                if given is None:
+                    failure = _failure_of_init(run, number) or failure
+                else:
+                    result = failure or _fetched(run, number, given)
+                    if not run.results.stopped:
+                        run.results.queues[number].put(result)
+            # A waiting worker keeps neither batch nor data alive.
+            task = run = given = result = _here.info = None
     finally:
         own_streams(None)
 
 
-def _failure_of(function, info, where):
-    try:
-        function()
-    except BaseException as error:
-        return _Failure(_noted(error, info, ", " + where))
+def _failure_of_init(run, number):
+    if run.init is not None:
+        try:
+            run.init(number)
+        except BaseException as error:
+            return _Failure(_noted(error, number, ", in worker_init_fn"))
     return None
 
 
-def _noted(error, info, what):
+def _fetched(run, number, given):
+    where = ""
+    try:
+        fetch = run.fetches[number]
+        if fetch is None:
+            fetch = run.fetches[number] = run.make_fetch()
+        where = f", loading {_shown(given)}" if given else ""
+        result = fetch(*given)
+        return pinned(result) if run.pin and result is not END else result
+    except BaseException as error:
+        return _Failure(_noted(error, number, where))
+
+
+def _noted(error, number, what):
     # What cannot take a note (a frozen exception) is raised without one: a thread that died of it would be waited for.
     with contextlib.suppress(Exception):
-        error.add_note(f"raised in DataLoader worker thread {info.id}{what}")
+        error.add_note(f"raised in DataLoader worker thread {number}{what}")
     return error
 
 
@@ -138,12 +151,12 @@ def stop(workers: list[Worker]) -> None:
         worker.tasks.put(None)
 
 
-def _end_run(run, workers, keep):
-    run.stopped = True
-    for results in run.results:
+def _end_run(results, workers, keep):
+    results.stopped = True
+    for each in results.queues:
         with contextlib.suppress(queue.Empty):
             while True:
-                results.get_nowait()
+                each.get_nowait()
     if not keep:
         stop(workers)
 
@@ -172,10 +185,12 @@ class ThreadedIterator:
         self._tasks = tasks
         self._timeout = timeout or None
         self._process = os.getpid()
-        # The finalizer holds the workers and the run, never the iterator: dropping it half-way ends the threads.
-        self._finalizer = weakref.finalize(self, _end_run, run, workers, keep_workers)
+        # The finalizer holds neither iterator nor data, which may hold each other: dropping them ends the threads.
+        self._finalizer = weakref.finalize(self, _end_run, run.results, workers, keep_workers)
         self._turns: collections.deque[Worker] = collections.deque()  # the worker of each batch in flight
         self._rotation = collections.deque(workers)
+        for worker in workers:
+            worker.tasks.put((run, None))
         for _ in range(ahead):
             self._submit()
 
@@ -204,7 +219,7 @@ class ThreadedIterator:
                 raise RuntimeError("[DataLoader] this iterator was made before a fork: its threads are in the parent")
             worker = self._turns.popleft()
             try:
-                result = self._run.results[worker.number].get(timeout=self._timeout)
+                result = self._run.results.queues[worker.number].get(timeout=self._timeout)
             except queue.Empty:
                 self.close()
                 raise RuntimeError(f"DataLoader timed out after {self._timeout} seconds") from None
