@@ -46,10 +46,10 @@ def glu(input: fx.Tensor, dim: int = -1) -> fx.Tensor:
     [1.0]
     """
     if input.ndim == 0:
-        raise RuntimeError("glu does not support 0-dimensional tensors")
+        raise RuntimeError("[glu] glu does not support 0-dimensional tensors: it halves a dimension")
     size = input.shape[dim]
     if size % 2:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {dim} is size {size}")
+        raise RuntimeError(f"[glu] Halving dimension must be even, but dimension {dim} is size {size}")
     first, second = input.chunk(2, dim)
     return first * second.sigmoid()
 
@@ -133,11 +133,11 @@ def group_norm(
     Y. Wu, K. He, "Group normalization", ECCV 2018.
     """
     if input.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+        raise RuntimeError(f"[group_norm] Expected at least 2 dimensions for input tensor but received {input.ndim}")
     batch, channels = input.shape[:2]
     if num_groups <= 0 or channels % num_groups:
         raise RuntimeError(
-            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            "[group_norm] Expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(input.shape)} and num_groups={num_groups}"
         )
     if input.numel() == 0:

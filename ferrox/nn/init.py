@@ -54,7 +54,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity == "selu":
         return 3.0 / 4
-    raise ValueError(f"Unsupported nonlinearity {nonlinearity}")
+    raise ValueError(
+        f"Unsupported nonlinearity {nonlinearity}: [calculate_gain] knows linear, sigmoid, tanh, relu, leaky_relu and "
+        "selu, and the names of linear layers"
+    )
 
 
 def uniform_(tensor: fx.Tensor, a: float = 0.0, b: float = 1.0, generator: fx.Generator | None = None) -> fx.Tensor:
@@ -116,7 +119,7 @@ def zeros_(tensor: fx.Tensor) -> fx.Tensor:
 def eye_(tensor: fx.Tensor) -> fx.Tensor:
     """Fill a matrix with the identity."""
     if tensor.ndim != 2:
-        raise ValueError("Only tensors with 2 dimensions are supported")
+        raise ValueError(f"[eye_] Only tensors with 2 dimensions are supported, got shape {tuple(tensor.shape)}")
     with fx.no_grad():
         return tensor.copy_(fx.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device))
 
@@ -124,9 +127,11 @@ def eye_(tensor: fx.Tensor) -> fx.Tensor:
 def dirac_(tensor: fx.Tensor, groups: int = 1) -> fx.Tensor:
     """Fill a convolution's weight (3 to 5 dimensions) so that it hands its input channels on."""
     if tensor.ndim not in (3, 4, 5):
-        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+        raise ValueError(
+            f"[dirac_] Only tensors with 3, 4, or 5 dimensions are supported, got shape {tuple(tensor.shape)}"
+        )
     if tensor.shape[0] % groups:
-        raise ValueError("dim 0 must be divisible by groups")
+        raise ValueError(f"[dirac_] dim 0 must be divisible by groups, got size {tensor.shape[0]} and groups={groups}")
     per_group = tensor.shape[0] // groups
     centre = tuple(size // 2 for size in tensor.shape[2:])
     with fx.no_grad():
@@ -139,7 +144,10 @@ def dirac_(tensor: fx.Tensor, groups: int = 1) -> fx.Tensor:
 
 def _calculate_fan_in_and_fan_out(tensor):
     if tensor.ndim < 2:
-        raise ValueError("Fan in and fan out can not be computed for tensor with fewer than 2 dimensions")
+        raise ValueError(
+            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, got shape "
+            f"{tuple(tensor.shape)}"
+        )
     receptive_field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * receptive_field, tensor.shape[0] * receptive_field
 
@@ -218,7 +226,7 @@ def kaiming_normal_(
 def sparse_(tensor: fx.Tensor, sparsity: float, std: float = 0.01, generator: fx.Generator | None = None) -> fx.Tensor:
     """Draw a matrix normally and set the fraction `sparsity` of each column to zero."""
     if tensor.ndim != 2:
-        raise ValueError("Only tensors with 2 dimensions are supported")
+        raise ValueError(f"[sparse_] Only tensors with 2 dimensions are supported, got shape {tuple(tensor.shape)}")
     rows, columns = tensor.shape
     zeros = math.ceil(sparsity * rows)
     with fx.no_grad():

@@ -27,6 +27,8 @@ _ABSENT = object()
 def typename(value):
     """Return the qualified name of `value`'s type, as error messages show it."""
     cls = type(value)
+    if cls.__module__.startswith("ferrox._core."):  # where it is made says nothing to users
+        return f"ferrox.{cls.__qualname__}"
     return cls.__qualname__ if cls.__module__ in ("builtins", None) else f"{cls.__module__}.{cls.__qualname__}"
 
 

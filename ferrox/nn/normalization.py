@@ -122,7 +122,10 @@ class _BatchNorm(_StatisticsNorm):
     def _check_input_dim(self, input):
         if input.ndim not in self._dims:
             expected = " or ".join(f"{n}D" for n in self._dims)
-            raise ValueError(f"expected {expected} input (got {input.ndim}D input)")
+            raise ValueError(
+                f"expected {expected} input (got {input.ndim}D input): [{type(self).__name__}] got shape "
+                f"{tuple(input.shape)}"
+            )
 
 
 class BatchNorm1d(_BatchNorm):
@@ -188,7 +191,10 @@ class _InstanceNorm(_StatisticsNorm):
     def forward(self, input: fx.Tensor) -> fx.Tensor:
         if input.ndim not in self._dims:
             expected = " or ".join(f"{n}D" for n in self._dims)
-            raise ValueError(f"expected {expected} input (got {input.ndim}D input)")
+            raise ValueError(
+                f"expected {expected} input (got {input.ndim}D input): [{type(self).__name__}] got shape "
+                f"{tuple(input.shape)}"
+            )
         batched = input.ndim == self._dims[1]
         channels = input.shape[1 if batched else 0]
         if channels != self.num_features:

@@ -168,7 +168,7 @@ class Optimizer:
             if not isinstance(param, fx.Tensor):
                 raise TypeError(
                     "optimizer can only optimize Tensors, but one of the params is "
-                    f"{type(param).__module__}.{type(param).__qualname__}"
+                    f"{type(param).__module__}.{type(param).__qualname__}: pass model.parameters() or a list of tensors"
                 )
             if not (param.is_leaf or param.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")

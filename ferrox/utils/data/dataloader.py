@@ -94,17 +94,22 @@ class DataLoader(Generic[_T_co]):
         in_order: bool = True,
     ) -> None:
         if num_workers < 0:
-            raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
+            raise ValueError(
+                f"num_workers option should be non-negative, got {num_workers}; use num_workers=0 to load in the "
+                "calling thread."
+            )
         if timeout < 0:
-            raise ValueError("timeout option should be non-negative")
+            raise ValueError(f"timeout option should be non-negative, got {timeout}")
         if num_workers == 0 and prefetch_factor is not None:
             raise ValueError("prefetch_factor option could only be specified with num_workers > 0.")
         if num_workers > 0 and prefetch_factor is not None and prefetch_factor < 1:
-            raise ValueError("prefetch_factor option should be positive")
+            raise ValueError(f"prefetch_factor option should be positive, got {prefetch_factor}")
         if persistent_workers and num_workers == 0:
             raise ValueError("persistent_workers option needs num_workers > 0")
         if multiprocessing_context is not None:
-            raise ValueError("multiprocessing_context must be None: workers are threads")
+            raise ValueError(
+                f"multiprocessing_context must be None, since workers are threads; got {multiprocessing_context!r}"
+            )
         self._iterable = isinstance(dataset, IterableDataset)
         if self._iterable:
             if shuffle:

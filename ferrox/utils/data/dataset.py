@@ -33,7 +33,7 @@ class Dataset(Generic[_T_co]):
     """
 
     def __getitem__(self, index: Any) -> _T_co:
-        raise NotImplementedError("Subclasses of Dataset should implement __getitem__.")
+        raise NotImplementedError(f"Subclasses of Dataset should implement __getitem__. {type(self).__name__} does not")
 
     def __add__(self, other: Dataset[_T_co]) -> ConcatDataset[_T_co]:
         return ConcatDataset([self, other])
@@ -46,7 +46,9 @@ class IterableDataset(Dataset[_T_co]):
     """
 
     def __iter__(self) -> Iterator[_T_co]:
-        raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
+        raise NotImplementedError(
+            f"Subclasses of IterableDataset should implement __iter__. {type(self).__name__} does not"
+        )
 
     def __add__(self, other: Dataset[_T_co]) -> ChainDataset[_T_co]:
         return ChainDataset([self, other])
@@ -70,7 +72,8 @@ class TensorDataset(Dataset[tuple[fx.Tensor, ...]]):
 
     def __init__(self, *tensors: fx.Tensor) -> None:
         if any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
-            raise AssertionError("Size mismatch between tensors")
+            sizes = [tensor.shape[0] for tensor in tensors]
+            raise AssertionError(f"Size mismatch between tensors: their first dimensions are {sizes}")
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[fx.Tensor, ...]:
@@ -103,7 +106,7 @@ class StackDataset(Dataset[Any]):
         self.datasets = args or kwargs
         sizes = {len(dataset) for dataset in (args or kwargs.values())}
         if len(sizes) != 1:
-            raise ValueError("Size mismatch between datasets")
+            raise ValueError(f"Size mismatch between datasets: they have {sorted(sizes)} samples")
         self._length = sizes.pop()
 
     def __getitem__(self, index: Any) -> Any:
@@ -132,7 +135,7 @@ class ConcatDataset(Dataset[_T_co]):
             raise AssertionError("datasets should not be an empty iterable")
         for dataset in self.datasets:
             if isinstance(dataset, IterableDataset):
-                raise AssertionError("ConcatDataset does not support IterableDataset")
+                raise AssertionError("ConcatDataset does not support IterableDataset: use ChainDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(dataset) for dataset in self.datasets))
 
     def __len__(self) -> int:
@@ -141,7 +144,9 @@ class ConcatDataset(Dataset[_T_co]):
     def __getitem__(self, index: int) -> _T_co:
         if index < 0:
             if -index > len(self):
-                raise ValueError("absolute value of index should not exceed dataset length")
+                raise ValueError(
+                    f"absolute value of index should not exceed dataset length: got {index} for {len(self)} samples"
+                )
             index += len(self)
         which = bisect.bisect_right(self.cumulative_sizes, index)
         if which == len(self.datasets):
@@ -156,7 +161,9 @@ class ChainDataset(IterableDataset[_T_co]):
         self.datasets = list(datasets)
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
-                raise AssertionError("ChainDataset only supports IterableDataset")
+                raise AssertionError(
+                    f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}: use ConcatDataset"
+                )
 
     def __iter__(self) -> Iterator[_T_co]:
         return itertools.chain.from_iterable(self.datasets)
@@ -233,7 +240,7 @@ def random_split(
         lengths = []
         for i, fraction in enumerate(fractions):
             if not 0 <= fraction <= 1:
-                raise ValueError(f"Fraction at index {i} is not between 0 and 1")
+                raise ValueError(f"Fraction at index {i} is not between 0 and 1: got {fraction}")
             lengths.append(math.floor(size * fraction))
         for i in range(size - sum(lengths)):
             lengths[i % len(lengths)] += 1
@@ -243,7 +250,10 @@ def random_split(
                     f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2
                 )
     if sum(lengths) != size:
-        raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
+        raise ValueError(
+            "Sum of input lengths does not equal the length of the input dataset! "
+            f"[random_split] got lengths {list(lengths)} for {size} samples"
+        )
     options = {} if generator is None else {"generator": generator}
     indices = fx.randperm(sum(lengths), **options).tolist()
     ends = itertools.accumulate(lengths)
