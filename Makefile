@@ -25,7 +25,10 @@ demo: $(BIN)/.installed-examples
 	$(BIN)/python examples/mlp_regressor.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
 	$(BIN)/python examples/mlp_classifier.py --out $(OUT) $(if $(EPOCHS),--epochs $(EPOCHS))
 
+# A machine without a GPU has a simulated one, for which the kernels are compiled once.
 test: $(BIN)/.installed-test
+	@nvidia-smi -L > /dev/null 2>&1 || { echo "Compiling the kernels for the simulated GPU" && \
+	  $(BIN)/python tools/progress.py $(VENV)/simulator.log $(BIN)/python tests/simulator/build_simulator.py; }
 	$(PYTEST) -n 2 -rs $(ROOT)/tests
 	$(AWAY) $(BIN)/python -P -m doctest -o ELLIPSIS $(ROOT)/docs/walk.md $(ROOT)/README.md
 
@@ -48,7 +51,8 @@ DIST := $(OUT)/wheel
 RELEASE := -Dcuda=enabled
 wheel: $(BIN)/.tools-wheel
 	rm -rf $(DIST)
-	PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/wheel.log $(PIP) wheel --verbose --no-deps \
+	@echo "Compiling Ferrox with all that a wheel holds; the log is $(VENV)/wheel.log"
+	@PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/wheel.log $(PIP) wheel --verbose --no-deps \
 	  --no-build-isolation -Cbuild-dir=$(abspath $(VENV))/build-wheel $(RELEASE:%=-Csetup-args=%) --wheel-dir $(DIST)/raw .
 	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --exclude libgomp.so.1 --wheel-dir $(DIST) $(DIST)/raw/*.whl
 	$(PYTHON) -m venv $(DIST)/env
@@ -98,23 +102,23 @@ gpu-wheels: $(BIN)/python
 
 $(BIN)/python:
 	@echo "An environment in $(VENV)"
-	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
+	@$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 
 # A real installation, not an editable one: one wheel, made again when a source or an option changes (the build folder
 # stays, so that little is compiled twice), with the extras of each command.
 $(BIN)/.tools-build: pyproject.toml $(VENV)/.options | $(BIN)/python
 	@echo "Installing what the build needs"
-	$(BIN)/python tools/requirements.py $(OPTIONS) > $(VENV)/build.txt
-	$(PIP) install --quiet $(FROM) --requirement $(VENV)/build.txt
-	touch $@
+	@$(BIN)/python tools/requirements.py $(OPTIONS) > $(VENV)/build.txt
+	@$(PIP) install --quiet $(FROM) --requirement $(VENV)/build.txt
+	@touch $@
 
 $(WHEELS)/.built: $(SOURCES) $(BIN)/.tools-build
 	@echo "Compiling Ferrox; the log is $(VENV)/build.log"
-	rm -rf $(WHEELS)
-	PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/build.log $(PIP) wheel --verbose --no-deps \
+	@rm -rf $(WHEELS)
+	@PATH="$(BIN):$$PATH" $(BIN)/python tools/progress.py $(VENV)/build.log $(PIP) wheel --verbose --no-deps \
 	  --no-build-isolation -Cbuild-dir=$(abspath $(VENV))/build $(OPTIONS:%=-Csetup-args=%) --wheel-dir $(WHEELS) $(ROOT)
-	$(PIP) install --quiet $(FROM) --force-reinstall --no-deps $(WHEELS)/*.whl
-	touch $@
+	@$(PIP) install --quiet $(FROM) --force-reinstall --no-deps $(WHEELS)/*.whl
+	@touch $@
 
 # The options of the last build: written again only when they change.
 .PHONY: always
@@ -123,8 +127,8 @@ $(VENV)/.options: always | $(BIN)/python
 
 $(BIN)/.installed-%: $(WHEELS)/.built
 	@echo "Installing what Ferrox needs, and [$*]"
-	$(PIP) install --quiet $(FROM) "$$(echo $(WHEELS)/*.whl)[$*]"
-	touch $@
+	@$(PIP) install --quiet $(FROM) "$$(echo $(WHEELS)/*.whl)[$*]"
+	@touch $@
 
 $(BIN)/.tools-wheel: pyproject.toml | $(BIN)/python
 	$(BIN)/python tools/requirements.py $(RELEASE) > $(VENV)/release.txt

@@ -1,5 +1,5 @@
-"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build_simulator.py` prints where
-they are.
+"""Build the simulated driver and the twins of the kernels; `python tests/simulator/build_simulator.py` builds those of
+the tests, tells its steps, and where they are.
 
 What was built is kept by a hash of the sources, compiler and flags in $FERROX_SIMULATOR_CACHE (default: a folder of the
 user's cache), so that a second run builds nothing and several processes may ask at once.
@@ -81,13 +81,14 @@ def twin(source):
     return once(folder / (source.stem + ".so"), lambda fresh: run([CXX, *FLAGS, *TWIN, source, "-o", fresh]))
 
 
-def kernels(extra=()):
+def kernels(extra=(), tell=lambda step: None):
     """A folder for FERROX_CUDA_KERNELS: for every file of kernels/cuda, and the `extra` ones, the name of its twin."""
     sources = [*sorted((ROOT / "kernels/cuda").glob("*.cu")), *map(Path, extra)]
     folder = cache() / ("kernels-" + key([*sources, *headers()]))
     folder.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for source, library in zip(sources, pool.map(twin, sources), strict=True):
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for count, (source, library) in enumerate(zip(sources, pool.map(twin, sources), strict=True), 1):
+            tell(f"[{count}/{len(sources)}] {source.name}")
             once(
                 folder / (source.stem + ".fatbin"),
                 lambda fresh, library=library: fresh.write_bytes(b"FXSIM\n" + bytes(library) + b"\0"),
@@ -97,4 +98,4 @@ def kernels(extra=()):
 
 if __name__ == "__main__":
     print(driver())
-    print(kernels())
+    print(kernels(sorted((HERE / "kernels").glob("*.cu")), tell=lambda step: print(step, flush=True)))
