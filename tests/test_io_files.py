@@ -253,7 +253,8 @@ def test_array_scalars(scalar):
 @pytest.mark.parametrize(
     "obj",
     [
-        1j, complex("nan+infj"), b"", bytearray(b"\x00\xff"), 10**40, -0.0, True, {1: {2: {3: (4, [5])}}}, {True: 1},
+        1j, complex("nan+infj"), 2**63, -(2**70),
+        b"", bytearray(b"\x00\xff"), 10**40, -0.0, True, {1: {2: {3: (4, [5])}}}, {True: 1},
         {"": {"": 1}}, {"a.b": 1, "a": {"b": 2}}, {"\u6f22\n\"\\": "\ud800"}, fx.bfloat16, fx.device("cuda:1"),
         {(1, 2.5, None): frozenset({3})}, [[], {}, (), set()], ...,
     ],
@@ -265,6 +266,15 @@ def test_python_values(obj):
             through(obj)
         return
     assert repr(through(obj)) == repr(obj)
+
+
+def test_long_integers_and_deep_nests():
+    assert through({"n": [10**5000, -(10**5000)]})["n"] == [10**5000, -(10**5000)]
+    nest = []
+    for _ in range(5000):
+        nest = [nest]
+    with pytest.raises(ValueError, match=r"\[save\] the object is nested too deep"):
+        through(nest)
 
 
 def test_sizes_and_subclasses():

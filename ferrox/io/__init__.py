@@ -82,7 +82,10 @@ def save(obj: Any, f: "_File") -> None:
     """
     _check_file(f, "save", "write")
     encoder = Encoder()
-    structure = encoder.encode(obj, ())
+    try:
+        structure = encoder.encode(obj, ())
+    except RecursionError:
+        raise ValueError("[save] the object is nested too deep") from None
     tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.tensors.items()}
     checks = {name: [_crc(tensor), tensor.dtype.name, list(tensor.shape)] for name, tensor in tensors.items()}
     text = json.dumps({"version": _VERSION, "object": structure, "checks": checks}, allow_nan=False)

@@ -24,7 +24,7 @@ class Encoder:
 
     def encode(self, value, path):
         """Return the JSON value of `value`, which lies at `path`, a tuple of names."""
-        if value is None or isinstance(value, bool) or type(value) in (int, str):
+        if value is None or isinstance(value, bool) or type(value) is str:
             return value
         if isinstance(value, fx.Tensor):
             return self._tensor(value, path)
@@ -105,13 +105,18 @@ class Encoder:
         return name
 
 
+def _int(value):
+    # In hexadecimal what is long: the digits of decimals are limited.
+    return int(value) if -(1 << 63) <= value < 1 << 64 else {KIND: "int", "v": hex(value)}
+
+
 def _float(value):
     return float(value) if math.isfinite(value) else {KIND: "float", "v": repr(float(value))}
 
 
 # Subclasses too, such as members of an IntEnum, as what they are to JSON.
 _SCALARS = (
-    (int, int),
+    (int, _int),
     (float, _float),
     (str, str.__str__),
     (complex, lambda value: {KIND: "complex", "v": [_float(value.real), _float(value.imag)]}),
@@ -158,6 +163,7 @@ def decode(value, tensor_at):
         return make(decode(item, tensor_at) for item in content)
     return {
         "float": float,
+        "int": lambda text: int(text, 16),
         "complex": lambda parts: complex(*(decode(part, tensor_at) for part in parts)),
         "bytes": base64.b64decode,
         "bytearray": lambda text: bytearray(base64.b64decode(text)),

@@ -498,6 +498,8 @@ def _parse_to(*args, **kwargs):
             tensor = value
         elif isinstance(value, fx.dtype):
             dtype = value
+        elif isinstance(value, str) and isinstance(getattr(fx, value, None), fx.dtype):
+            dtype = getattr(fx, value)
         elif isinstance(value, bool) or value is None:
             continue  # non_blocking, or a device left open
         elif isinstance(value, (str, int, fx.device)):

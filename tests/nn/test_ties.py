@@ -50,7 +50,7 @@ def test_copies(made):
     assert other.state_dict().keys() == model.state_dict().keys()
 
 
-@pytest.mark.parametrize("convert", ["double", "half", "bfloat16", "to", "type", "cpu", "share"])
+@pytest.mark.parametrize("convert", ["double", "half", "bfloat16", "to", "name", "type", "cpu", "share"])
 def test_conversions(convert):
     model = Tied()
     weight = model.first.weight
@@ -58,6 +58,8 @@ def test_conversions(convert):
     calls = []
     if convert == "to":
         model.to(fx.float64)
+    elif convert == "name":
+        assert model.to("float64").first.weight.dtype == fx.float64
     elif convert == "type":
         model.type(fx.float64)
     elif convert == "share":

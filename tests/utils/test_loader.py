@@ -403,6 +403,15 @@ def test_containers_of_other_classes():
         D.default_collate([None, None])
 
 
+def test_what_makes_no_data_set_is_named():
+    with pytest.raises(TypeError, match=r"\[TensorDataset\] expected tensors, got list"):
+        D.TensorDataset([1, 2])
+    with pytest.raises(ValueError, match="with a first dimension"):
+        D.TensorDataset(fx.tensor(1.0))
+    with pytest.raises(AssertionError, match=r"their first dimensions are \[2, 3\]"):
+        D.TensorDataset(fx.ones(2), fx.ones(3))
+
+
 def test_fractions_that_sum_to_a_little_more_than_one():
     fractions = [0.1] * 3 + [0.7 + 2e-16]
     assert sum(fractions) > 1

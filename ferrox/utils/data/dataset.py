@@ -71,6 +71,11 @@ class TensorDataset(Dataset[tuple[fx.Tensor, ...]]):
     """
 
     def __init__(self, *tensors: fx.Tensor) -> None:
+        for tensor in tensors:
+            if not hasattr(tensor, "shape"):
+                raise TypeError(f"[TensorDataset] expected tensors, got {type(tensor).__name__}")
+            if not tensor.shape:
+                raise ValueError("[TensorDataset] expected tensors with a first dimension, got one of shape ()")
         if any(tensor.shape[0] != tensors[0].shape[0] for tensor in tensors):
             sizes = [tensor.shape[0] for tensor in tensors]
             raise AssertionError(f"Size mismatch between tensors: their first dimensions are {sizes}")
