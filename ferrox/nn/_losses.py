@@ -106,7 +106,7 @@ def margin_ranking_loss(
             "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
             f"input1: {input1.size()}, input2: {input2.size()}, target: {target.size()} "
         )
-    loss = (-target * (input1 - input2) + margin).clamp_min(0)
+    loss = (margin - target * (input1 - input2)).clamp_min(0)
     return _reduce(loss, _reduction(size_average, reduce, reduction))
 
 
@@ -133,7 +133,7 @@ def _norm_at_least(x, dim, eps):
     """
     norm = x.norm(2, dim, keepdim=True)
     with fx.no_grad():
-        missing = norm.clamp_min(eps) - norm
+        missing = (eps - norm).clamp_min(0)  # of an infinite norm none
     return norm + missing
 
 
@@ -262,7 +262,7 @@ def gaussian_nll_loss(
             if not broadcast:
                 raise ValueError("var is of incorrect size")
     with fx.no_grad():
-        missing = var.clamp_min(eps) - var
+        missing = (eps - var).clamp_min(0)
     var = var + missing
     loss = 0.5 * (var.log() + (input - target) ** 2 / var)
     if full:
@@ -296,9 +296,7 @@ def soft_margin_loss(
     """Return ``log(1 + exp(-target * input))`` for targets of 1 and -1."""
     if input.shape != target.shape:
         raise ValueError(f"The size of input {tuple(input.shape)} and target {tuple(target.shape)} must match")
-    exponent = -target * input
-    # log(1 + e^z) without overflow
-    loss = exponent.clamp_min(0) + (-exponent.abs()).exp().log1p()
+    loss = -fx.nn.functional.logsigmoid(target * input)
     return _reduce(loss, _reduction(size_average, reduce, reduction))
 
 
@@ -327,6 +325,8 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
+    if input.ndim == 0 and target.ndim == 0:
+        input = input.reshape(1)
     if input.ndim not in (1, 2):
         raise RuntimeError(f"Expected non-empty vector or matrix, but got: {list(input.shape)}")
     classes = input.shape[-1]
@@ -351,6 +351,8 @@ def multilabel_margin_loss(
     reduction: str = "mean",
 ) -> fx.Tensor:
     """Return the multi-label margin loss; each row of `target` lists its classes and ends at the first -1."""
+    if input.ndim == 0 and target.ndim == 0:
+        input, target = input.reshape(1), target.reshape(1)
     if input.ndim not in (1, 2) or input.shape != target.shape:
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     scores = input if input.ndim == 2 else input.unsqueeze(0)
@@ -374,9 +376,8 @@ def multilabel_soft_margin_loss(
     reduction: str = "mean",
 ) -> fx.Tensor:
     """Return the mean over classes of the binary cross entropy of the scores `input` with `target`."""
-    # log sigmoid(x) = min(x, 0) - log(1 + e^-|x|)
-    tail = (-input.abs()).exp().log1p()
-    loss = -(target * (input.clamp_max(0) - tail) + (1 - target) * ((-input).clamp_max(0) - tail))
+    logsigmoid = fx.nn.functional.logsigmoid
+    loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         loss = loss * weight
     return _reduce(loss.mean(-1), _reduction(size_average, reduce, reduction))

@@ -140,8 +140,11 @@ def group_norm(
             "[group_norm] Expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(input.shape)} and num_groups={num_groups}"
         )
+    _check_affine("group_norm", input, weight, bias)
+    if input.numel() == num_groups:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.shape)}")
     if input.numel() == 0:
-        return input * 1
+        return _per_channel(input * 1, weight, bias)
     grouped = input.reshape(batch, num_groups, -1)
     output = layer_norm(grouped, (grouped.shape[2],), None, None, eps).reshape(input.shape)  # noqa: F821
     return _per_channel(output, weight, bias)
@@ -153,6 +156,7 @@ def instance_norm(
     momentum: float = 0.1, eps: float = 1e-5
 ) -> fx.Tensor:
     """Normalise every channel of every sample, then scale and shift per channel."""
+    _check_affine("instance_norm", input, weight, bias)
     batch, channels = input.shape[:2]
     count = input[0, 0].numel() if batch and channels else 0
     if use_input_stats and count == 1:
@@ -168,11 +172,22 @@ def instance_norm(
     return _per_channel(group_norm(input, channels, None, None, eps), weight, bias)
 
 
+def _check_affine(name, input, weight, bias):
+    """Refuse a weight or bias of another dtype than the input's; float32 will do for half precision."""
+    for role, each in (("weight", weight), ("bias", bias)):
+        if each is None or each.dtype == input.dtype:
+            continue
+        if input.dtype not in (fx.float16, fx.bfloat16) or each.dtype != fx.float32:
+            raise RuntimeError(f"[{name}] expected {role} of dtype {input.dtype}, that of the input, got {each.dtype}")
+
+
 def _per_channel(output, weight, bias):
-    shape = (1, -1) + (1,) * (output.ndim - 2)
+    shape, dtype = (1, -1) + (1,) * (output.ndim - 2), output.dtype
     if weight is not None:
         output = output * weight.reshape(shape)
-    return output if bias is None else output + bias.reshape(shape)
+    if bias is not None:
+        output = output + bias.reshape(shape)
+    return output.to(dtype)
 
 
 # ---- dropout

@@ -286,8 +286,10 @@ struct moments {
 struct join_moments {
     __device__ __forceinline__ moments operator()(const moments &x, const moments &y) const {
         if (y.count == 0) return x;
+        if (x.count == 0) return y;
         const double delta = y.mean - x.mean, count = x.count + y.count, share = y.count / count;
-        return {x.mean + delta * share, x.squares + (y.squares + delta * delta * x.count * share), count};
+        /* Of an infinite difference it is the sum that is right, as of the elements themselves. */
+        return {delta - delta == 0 ? x.mean + delta * share : x.mean + y.mean, x.squares + (y.squares + delta * delta * x.count * share), count};
     }
 };
 /* The first m of N items. */
@@ -303,7 +305,7 @@ template <int N, class T> __device__ __forceinline__ void add_moments(moments &s
 #pragma unroll
         for (int j = 0; j < N; j++)
             if (j < m) rest += x[j] - mean;
-        mean += rest * inverse;
+        if (mean - mean == 0) mean += rest * inverse;
     }
 #pragma unroll
     for (int j = 0; j < N; j++)

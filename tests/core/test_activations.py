@@ -44,7 +44,7 @@ ACTIVATIONS = {
     "sqrt": (torch.sqrt, (), "y", None),
     "rsqrt": (torch.rsqrt, (), "y", None),
     "reciprocal": (torch.reciprocal, (), "y", None),
-    "expm1": (torch.expm1, (), "y", None),
+    "expm1": (torch.expm1, (), "x", None),
     "log1p": (torch.log1p, (), "x", None),
     "clamp_scalar": (lambda x: torch.clamp(x, -2.0, 3.0), (-2.0, 3.0), "x", "clamp"),
     "relu6": (F.relu6, (), None, None),

@@ -169,3 +169,13 @@ def test_the_old_arguments():
             same(mine.mse_loss(fx_of(x), fx_of(y), *old), theirs.mse_loss(x, y, *old))
     with pytest.warns(UserWarning, match="will be deprecated"):
         mine.l1_loss(fx_of(x), fx_of(y), size_average=False)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_old_arguments_of_class_losses(name):
+    x, t = fx.tensor([[0.5, -1.0], [2.0, 0.25]]), fx.tensor([0, 1])
+    loss = getattr(fx.nn.functional, name)
+    with pytest.warns(UserWarning, match="reduction='sum'"):
+        assert loss(x, t, size_average=False).item() == loss(x, t, reduction="sum").item()
+    with pytest.warns(UserWarning, match="reduction='none'"):
+        assert loss(x, t, reduce=False).tolist() == loss(x, t, reduction="none").tolist()

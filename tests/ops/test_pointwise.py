@@ -164,6 +164,8 @@ def test_two_operands_special_values_and_gradient(name):
     if name == "xlogy":
         special = SPECIAL[~SPECIAL.isnan()]
     pairs = torch.cartesian_prod(special, special)
+    if name.startswith("logaddexp"):  # PyTorch has NaN where two infinities are equal; see test_edges.py
+        pairs = pairs[~(pairs[:, 0].isinf() & (pairs[:, 0] == pairs[:, 1]))]
     # PyTorch has no gradient of floor_divide.
     check(name, pairs[:, 0].contiguous(), pairs[:, 1].contiguous(), gradients=name != "floor_divide", order=1)
 

@@ -39,3 +39,18 @@ def test_unaligned_memory_is_refused():
     x = fx.from_numpy(np.arange(17, dtype=np.uint8)[1:])
     with pytest.raises(RuntimeError, match="divisible by 4"):
         x[1:9].view(fx.float32)
+
+
+@pytest.mark.parametrize("k", range(-9, 10))
+def test_rot90_turns_back_too(k):
+    x = np.random.default_rng(k + 9).standard_normal((2, 3, 4))
+    for dims in ((0, 1), (1, 0), (-1, 0)):
+        np.testing.assert_array_equal(fx.rot90(fx.from_numpy(x), k, dims).numpy(), np.rot90(x, k, dims))
+
+
+@pytest.mark.parametrize("shift", [-13, -7, -6, -1, 0, 5, 6, 13])
+def test_roll_by_more_than_once_around(shift):
+    x = np.arange(18.0).reshape(3, 6)
+    np.testing.assert_array_equal(fx.roll(fx.from_numpy(x), shift, 1).numpy(), np.roll(x, shift, 1))
+    np.testing.assert_array_equal(fx.roll(fx.from_numpy(x), (shift, -shift), (0, 1)).numpy(),
+                                  np.roll(x, (shift, -shift), (0, 1)))

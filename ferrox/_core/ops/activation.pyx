@@ -6,12 +6,13 @@ from ferrox._core.abi cimport FX_BOOL, FX_U8
 from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.ops.arithmetic cimport add, mul, square, sub
+from ferrox._core.ops.arithmetic cimport add, mul, neg, reciprocal, square, sub
+from ferrox._core.ops.clamp cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport SAME, apply1, apply2p
 from ferrox._core.ops.family cimport inner, unary
-from ferrox._core.ops.logic cimport le, where
-from ferrox._core.ops.pointwise cimport exp, sigmoid, tanh
-from ferrox._core.ops.activation_soft cimport activated, first_vjp, second_vjp, softplus
+from ferrox._core.ops.logic cimport lt, where
+from ferrox._core.ops.pointwise cimport exp, sigmoid
+from ferrox._core.ops.activation_soft cimport activated, first_vjp, second_vjp
 from ferrox._core.tensor.base cimport TensorBase
 
 cdef tuple NONE = (0, 0, 0)
@@ -166,7 +167,7 @@ cdef Op THRESHOLD = row("threshold", function=_threshold, inputs=1, kind=SAME, r
 # elu, selu, celu
 
 cdef TensorBase _elu_curvature(object x, double p0, double p1, double p2):
-    return where(le(x, 0), mul(exp(mul(x, p2)), p0 * p1 * p2 * p2), 0)
+    return where(lt(x, 0), mul(exp(mul(x, p2)), p0 * p1 * p2 * p2), 0)
 
 
 cdef object elu_backward_vjp(Node n, object g):
@@ -174,7 +175,7 @@ cdef object elu_backward_vjp(Node n, object g):
 
 
 cdef TensorBase _celu_curvature(object x, double p0, double p1, double p2):
-    return where(le(x, 0), mul(exp(mul(x, 1 / p0)), 1 / p0), 0)
+    return where(lt(x, 0), mul(exp(mul(x, 1 / p0)), 1 / p0), 0)
 
 
 cdef object celu_backward_vjp(Node n, object g):
@@ -270,7 +271,8 @@ cdef Op CELU = row("celu", function=_celu, inputs=1, kind=SAME, rule=rule(celu_v
 # gelu, silu, mish
 
 cdef TensorBase _gelu_curvature(object x, double p0, double p1, double p2):
-    # (2 - x^2) times the normal density
+    # (2 - x^2) times the normal density, 0 beyond 40
+    x = clamp_numbers(x, -40, 40)
     cdef TensorBase squared = square(x)
     return mul(mul(exp(mul(squared, -0.5)), sub(2, squared)), 0.3989422804014327)
 
@@ -282,10 +284,12 @@ cdef object gelu_erf_backward_vjp(Node n, object g):
 cdef TensorBase _gelu_tanh_curvature(object x, double p0, double p1, double p2):
     # y = x s(v), v = k (x + a x^3), s the logistic function
     cdef double k = 1.5957691216057308, a = 0.044715
-    cdef TensorBase squared = square(x), s = sigmoid(mul(mul(x, add(mul(squared, a), 1)), k))
+    # Flat to the last bit beyond 40.
+    x = clamp_numbers(x, -40, 40)
+    cdef TensorBase squared = square(x), v = mul(mul(x, add(mul(squared, a), 1)), k), s = sigmoid(v)
     cdef TensorBase slope = add(mul(squared, 3 * a * k), k)
     cdef TensorBase bend = mul(mul(x, square(slope)), sub(1, mul(s, 2)))
-    return mul(mul(s, sub(1, s)), add(add(mul(slope, 2), mul(squared, 6 * a * k)), bend))
+    return mul(mul(s, sigmoid(neg(v))), add(add(mul(slope, 2), mul(squared, 6 * a * k)), bend))
 
 
 cdef object gelu_tanh_backward_vjp(Node n, object g):
@@ -293,8 +297,8 @@ cdef object gelu_tanh_backward_vjp(Node n, object g):
 
 
 cdef TensorBase _silu_curvature(object x, double p0, double p1, double p2):
-    cdef TensorBase s = sigmoid(x)
-    return mul(mul(s, sub(1, s)), add(mul(x, sub(1, mul(s, 2))), 2))
+    cdef TensorBase s = sigmoid(x), rest = sigmoid(neg(x))
+    return mul(mul(s, rest), add(mul(x, sub(rest, s)), 2))
 
 
 cdef object silu_backward_vjp(Node n, object g):
@@ -302,10 +306,11 @@ cdef object silu_backward_vjp(Node n, object g):
 
 
 cdef TensorBase _mish_curvature(object x, double p0, double p1, double p2):
-    # y = x t, t = tanh(softplus(x)), t' = (1 - t^2) s
-    cdef TensorBase s = sigmoid(x), t = tanh(softplus(x))
-    cdef TensorBase rest = sub(sub(1, s), mul(mul(t, s), 2))
-    return mul(mul(sub(1, square(t)), s), add(mul(x, rest), 2))
+    # y = x t, t = tanh(softplus(x)) = (1 - u) / (1 + u), u = r^2, t' = (1 - t^2) s, with s and r the logistic function
+    # of x and of -x
+    cdef TensorBase s = sigmoid(x), r = sigmoid(neg(x)), u = square(r), d = reciprocal(add(u, 1))
+    cdef TensorBase bend = sub(r, mul(mul(mul(sub(1, u), d), s), 2))
+    return mul(mul(mul(mul(u, square(d)), 4), s), add(mul(x, bend), 2))
 
 
 cdef object mish_backward_vjp(Node n, object g):

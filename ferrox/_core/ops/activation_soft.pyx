@@ -9,8 +9,9 @@ from libc.stdint cimport int64_t
 from ferrox._core.graph.node cimport Node, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.ops.arithmetic cimport absolute, add, full_like, mul, reciprocal, sign, sub
-from ferrox._core.ops.elementwise cimport REAL, SAME, apply1, apply1p, apply2, apply2p, apply3, assign, shadow_for
+from ferrox._core.ops.arithmetic cimport absolute, add, full_like, mul, neg, reciprocal, sign
+from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, apply2p, apply3, assign, \
+    shadow_for
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport both, gt, lt, where
 from ferrox._core.ops.pointwise cimport sigmoid, tanh
@@ -53,8 +54,8 @@ cdef object _flat_second_vjp(Node n, object g):
 # softplus, logsigmoid, softsign, tanhshrink
 
 cdef TensorBase _softplus_curvature(object x, double p0, double p1, double p2):
-    cdef TensorBase scaled = mul(x, p0), s = sigmoid(scaled)
-    return where(gt(scaled, p1), 0, mul(mul(s, sub(1, s)), p0))
+    cdef TensorBase scaled = mul(x, p0)
+    return where(gt(scaled, p1), 0, mul(mul(sigmoid(scaled), sigmoid(neg(scaled))), p0))
 
 
 cdef object softplus_backward_vjp(Node n, object g):
@@ -87,13 +88,8 @@ cdef Op SOFTPLUS = row("softplus", function=_softplus, inputs=1, kind=SAME, rule
                        reference="np.logaddexp(x * beta, 0) / beta", sample="t(3, 4), 1.5", public="nn")
 
 
-cdef TensorBase softplus(object x):
-    return activated(SOFTPLUS, x, False, 1, 20, 0)
-
-
 cdef TensorBase _logsigmoid_curvature(object x, double p0, double p1, double p2):
-    cdef TensorBase s = sigmoid(x)
-    return mul(s, sub(s, 1))
+    return neg(mul(sigmoid(x), sigmoid(neg(x))))
 
 
 cdef object logsigmoid_backward_vjp(Node n, object g):
@@ -352,6 +348,6 @@ def _prelu(input, weight):
         w = reshape(w, ())
     return apply2(PRELU, x, w)
 
-cdef Op PRELU = row("prelu", function=_prelu, inputs=2, kind=SAME, rule=rule(prelu_vjp), needs=("01", "0"),
+cdef Op PRELU = row("prelu", function=_prelu, inputs=2, kind=ALIKE, rule=rule(prelu_vjp), needs=("01", "0"),
                     reference="np.where(x > 0, x, weight.reshape(-1, *[1] * max(x.ndim - 2, 0)) * x)",
                     sample=["(t(2, 3, 4), t(3))", "(t(3, 4), t(1))"], method=True)

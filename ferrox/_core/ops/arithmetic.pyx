@@ -2,18 +2,19 @@
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_Check
 from cpython.object cimport PyObject
+from libc.math cimport INFINITY
 
-from ferrox._core.abi cimport FX_BOOL
-from ferrox._core.dtype cimport FLOATING, categories
+from ferrox._core.abi cimport FX_BOOL, FX_U8
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.engine cimport operators
 from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, row
-from ferrox._core.ops.elementwise cimport REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply3, apply_scaled, \
-    apply_in_place, is_number
+from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, SIGNED, WHOLE, apply1, apply2, apply3, apply_scaled, \
+    apply_in_place, as_operand, is_number, promoted
 from ferrox._core.ops.family cimport binary, inner, ternary, unary
 from ferrox._core.tensor.base cimport TensorBase, new_like
-from ferrox._core.tensor.frame cimport set_to
+from ferrox._core.tensor.frame cimport nearest_whole, set_to
 
 cdef Op ADD, SUB, MUL, DIV, NEG, SQUARE, RECIPROCAL, SQRT, RSQRT, ABS, SIGN
 
@@ -53,26 +54,38 @@ cdef object axpy_vjp(Node n, object g):
 cdef Op AXPY = inner("axpy", 2, SAME, rule(axpy_vjp), ("", ""))
 
 
-cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, double sign):
-    """a + sign * alpha * b, with PyTorch's rules for alpha."""
-    cdef TensorBase out
+cdef object _multiplier(str name, str argument, object value, int dtype, bint negated):
+    """A multiplier within the range of an integer dtype; negative ones wrap in uint8."""
+    if PyFloat_Check(value):
+        raise RuntimeError(f"For integral input tensors, argument {argument} must not be a floating point number.")
+    if not (-255 if dtype == FX_U8 else nearest_whole(-INFINITY, dtype)) <= value <= nearest_whole(INFINITY, dtype):
+        raise RuntimeError(f"[{name}] {argument} {value} cannot be converted to type {dtype_name(dtype)} without "
+                           "overflow")
+    return -value if negated else int(value)
+
+
+cdef TensorBase _scaled_sum(Op op, object a, object b, object alpha, bint minus):
+    """a + alpha * b, or minus, with PyTorch's rules for alpha."""
     cdef PyObject *inputs[2]
+    cdef int dtype
     if not is_number(alpha):
         raise TypeError(f"{op.name}(): argument 'alpha' must be a number, not {type(alpha).__name__}")
     if alpha == 1 and not (PyFloat_Check(alpha) or PyBool_Check(alpha)):
         return apply2(op, a, b)
-    if alpha == 1:
-        out = apply2(op, a, b)
-    else:
-        alpha = alpha if sign > 0 else -alpha
-        inputs[0] = <PyObject *> a
-        inputs[1] = <PyObject *> b
-        out = apply_scaled(AXPY, inputs, 2, alpha, alpha)
-    if PyFloat_Check(alpha) and categories[out.a.dtype] != FLOATING:
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if PyBool_Check(alpha) and out.a.dtype != FX_BOOL:
+    a = a if is_number(a) else as_operand(a, op.name)
+    b = b if is_number(b) else as_operand(b, op.name)
+    inputs[0] = <PyObject *> a
+    inputs[1] = <PyObject *> b
+    dtype = promoted(inputs, 2)
+    if PyBool_Check(alpha) and dtype != FX_BOOL:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    return out
+    if dtype != FX_BOOL or PyFloat_Check(alpha):
+        if categories[dtype] == FLOATING:
+            factor = -alpha if minus else alpha
+        else:
+            factor = _multiplier(op.name, "alpha", alpha, dtype, minus)
+        return apply_scaled(AXPY, inputs, 2, factor, factor)
+    return apply2(op, a, b if alpha else apply2(MUL, b, False))
 
 
 def _add(input, other, *, alpha=1):
@@ -95,7 +108,7 @@ def _add(input, other, *, alpha=1):
     >>> fx.add(fx.tensor([1.0, 2.0]), fx.tensor([10.0, 20.0]), alpha=0.5)
     tensor([ 6., 12.])
     """
-    return _scaled_sum(ADD, input, other, alpha, 1)
+    return _scaled_sum(ADD, input, other, alpha, False)
 
 
 def _sub(input, other, *, alpha=1):
@@ -118,7 +131,7 @@ def _sub(input, other, *, alpha=1):
     >>> fx.sub(fx.tensor([1, 2]), fx.tensor([1, 1]), alpha=2)
     tensor([-1,  0])
     """
-    return _scaled_sum(SUB, input, other, alpha, -1)
+    return _scaled_sum(SUB, input, other, alpha, True)
 
 
 def _rsub(input, other, *, alpha=1):
@@ -130,7 +143,7 @@ def _rsub(input, other, *, alpha=1):
     >>> fx.rsub(fx.tensor([1.0, 2.0]), 10.0)
     tensor([9., 8.])
     """
-    return _scaled_sum(SUB, other, input, alpha, -1)
+    return _scaled_sum(SUB, other, input, alpha, True)
 
 ADD.function = _add
 SUB.function = _sub
@@ -246,6 +259,14 @@ def _addcmul(input, tensor1, tensor2, *, value=1):
     >>> fx.addcmul(fx.tensor([1.0]), fx.tensor([2.0]), fx.tensor([3.0]), value=10)
     tensor([61.])
     """
+    cdef PyObject *inputs[3]
+    cdef int dtype
+    input, tensor1, tensor2 = [each if is_number(each) else as_operand(each, "addcmul")
+                               for each in (input, tensor1, tensor2)]
+    inputs[0], inputs[1], inputs[2] = <PyObject *> input, <PyObject *> tensor1, <PyObject *> tensor2
+    dtype = promoted(inputs, 3)
+    if categories[dtype] != FLOATING:
+        value = _multiplier("addcmul", "value", int(value), dtype, False)
     return _scaled3(ADDCMUL, input, tensor1, tensor2, value)
 
 cdef Op ADDCMUL = row("addcmul", function=_addcmul, inputs=3, kind=SAME, rule=rule(addcmul_vjp), needs=("", "2", "1"),
@@ -290,7 +311,7 @@ cdef object lerp_vjp(Node n, object g):
             mul(g, weight) if wants(n, 1) else None,
             mul(g, sub(saved_input(n, 1), saved_input(n, 0))) if wants(n, 2) else None)
 
-cdef Op LERP = ternary("lerp", SAME, rule(lerp_vjp), ("2", "2", "01"),
+cdef Op LERP = ternary("lerp", ALIKE, rule(lerp_vjp), ("2", "2", "01"),
                        "np.where(np.abs(weight) < 0.5, x + weight * (end - x), end - (end - x) * (1 - weight))",
                        "t(3, 4), t(4), t(3, 1, low=0, high=1)",
                        "Linear interpolation, `input + weight * (end - input)`; `weight` is a tensor or a number.")

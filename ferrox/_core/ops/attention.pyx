@@ -130,6 +130,9 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
                        shape_tuple(&v.a)[:v.a.ndim - 2])
     if attn_mask is not None:
         mask = <TensorBase?> attn_mask
+        if mask.a.dtype != FX_BOOL and mask.a.dtype != FX_F32 and mask.a.dtype != q.a.dtype:
+            raise RuntimeError("[scaled_dot_product_attention] expected attn_mask of dtype bool, float32 or that of "
+                               f"query, {q.dtype}, got {mask.dtype}")
         if mask.a.dtype != FX_BOOL:
             mask = to_dtype(mask, q.a.dtype)
         batch = _broadcast(batch, shape_tuple(&mask.a)[:max(mask.a.ndim - 2, 0)])

@@ -37,10 +37,11 @@ def _dropout(input, p=0.5, training=True, inplace=False):
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
         return input
+    if p == 1.0:
+        nothing = 0.0 if categories[x.a.dtype] == FLOATING else False
+        return input.mul_(nothing) if inplace else mul(x, nothing)
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f"[dropout] result type float can't be cast to {dtype_name(x.a.dtype)}")
-    if p == 1.0:
-        return input.mul_(0.0) if inplace else mul(x, 0.0)
     y = new_like(x, x.a.dtype)
     mask = new_like(x, FX_BOOL)
     arrays[0] = &y.a

@@ -13,12 +13,13 @@ view, its base takes over a scatter of that result, and other views find out by 
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_Check
-from cpython.long cimport PyLong_Check
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
-from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, fx_array
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, FX_MAX_DIMS, fx_array
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record_frame
@@ -94,8 +95,31 @@ cdef inline int _computed(Op op, PyObject **inputs, int n, int dtype) except -1:
         return dtype if categories[dtype] == FLOATING else default_dtype
     if op.kind == WHOLE:
         return FX_I64 if dtype == FX_BOOL else dtype
+    if op.kind == TEST:
+        return dtype if categories[dtype] == FLOATING else _holding(inputs, n, dtype)
     if op.kind >= SIGNED:
         _check_dtypes(op, inputs, n)
+    return dtype
+
+
+cdef object _above = float("inf"), _below = -_above
+
+
+cdef int _holding(PyObject **inputs, int n, int dtype) noexcept:
+    """The dtype in which integers are compared: wide enough for the Python numbers among them.
+
+    One that no integer dtype holds is beyond every element: infinite, in float64.
+    """
+    cdef int i, overflow = 0
+    cdef long long value
+    for i in range(n):
+        if PyLong_Check(<object> inputs[i]):
+            value = PyLong_AsLongLongAndOverflow(<object> inputs[i], &overflow)
+            if overflow:
+                inputs[i] = <PyObject *> (_above if overflow > 0 else _below)
+                return FX_F64
+            if not nearest_whole(-INFINITY, dtype) <= value <= nearest_whole(INFINITY, dtype):
+                dtype = FX_I64
     return dtype
 
 

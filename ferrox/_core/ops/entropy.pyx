@@ -10,6 +10,7 @@ from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, ru
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
+from ferrox._core.ops.loss cimport legacy_reduction
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport contiguous, reshape, to_dtype
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
@@ -38,6 +39,9 @@ cdef int _check(str name, TensorBase x, TensorBase target, object weight) except
     if weight is not None and shape_tuple(&(<TensorBase?> weight).a) != (shape_of(x)[at],):
         raise RuntimeError(f"weight tensor should be defined either for all {shape_of(x)[at]} classes or no classes "
                            f"but got weight tensor of shape: {list(shape_tuple(&(<TensorBase> weight).a))}")
+    if weight is not None and (<TensorBase> weight).a.dtype != x.a.dtype:
+        raise RuntimeError(f"[{name}] expected a weight of dtype {dtype_name(x.a.dtype)}, that of the input, got "
+                           f"{dtype_name((<TensorBase> weight).a.dtype)}")
     return 0
 
 
@@ -140,7 +144,7 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     cdef fx_scalar params[2]
     cdef PyObject *inputs[3]
     cdef int at = 1 if x.a.ndim > 1 else 0
-    _reduction(reduction)
+    reduction = _reduction(legacy_reduction(size_average, reduce, reduction))
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if categories[t.a.dtype] == FLOATING:
@@ -269,7 +273,7 @@ def _nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, 
         As for `cross_entropy`.
     """
     cdef TensorBase x = <TensorBase?> input, t = <TensorBase?> target
-    _reduction(reduction)
+    reduction = _reduction(legacy_reduction(size_average, reduce, reduction))
     _check("nll_loss", x, t, weight)
     losses, weights = _nll_losses(x, to_dtype(t, FX_I64), weight, ignore_index)
     return _reduced(losses, weights, reduction, None)

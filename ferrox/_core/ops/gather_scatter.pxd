@@ -10,6 +10,7 @@ cdef TensorBase scatter_add_dim(TensorBase x, int dim, TensorBase index, TensorB
 cdef TensorBase scatter_zeros(tuple shape, int dim, TensorBase index, TensorBase src)
 cdef TensorBase changed(Op op, TensorBase x, TensorBase index, TensorBase src, const fx_scalar *params, int n_params,
                         object kept, bint here)
+cdef TensorBase last_written(tuple shape, int dim, TensorBase index)
 cdef TensorBase number_like(object value, int dtype, TensorBase like)
 cdef TensorBase whole_numbers(str name, object index)
 cdef TensorBase counting(int64_t n, TensorBase like)

@@ -7,11 +7,10 @@ indices, so results do not depend on the number of threads.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_I32, FX_I64, fx_array, \
-    fx_scalar
+from ferrox._core.abi cimport FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
-from ferrox._core.dtype cimport FLOATING, categories, dtype_name
+from ferrox._core.dtype cimport dtype_name
 from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
@@ -21,9 +20,8 @@ from ferrox._core.ops.subscript cimport get_item
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, zeros
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
-from ferrox._core.tensor.frame cimport set_number
+from ferrox._core.tensor.values cimport fill
 
-cdef int _fill = kernel_id("fill")
 cdef int _arange = kernel_id("arange")
 
 
@@ -32,9 +30,7 @@ cdef int _arange = kernel_id("arange")
 cdef TensorBase number_like(object value, int dtype, TensorBase like):
     """A tensor without dimensions of the given dtype, on the device of `like`."""
     cdef TensorBase out = new_tensor(0, NULL, dtype, like.a.device_type, like.a.device_index)
-    if isinstance(value, float) and categories[dtype] != FLOATING and not (dtype == FX_BOOL or value.is_integer()):
-        raise RuntimeError(f"value cannot be converted to type {dtype_name(dtype)} without overflow")
-    set_number(out, value)
+    fill(out, value, "fill")
     return out
 
 
@@ -60,6 +56,13 @@ cdef TensorBase whole_numbers(str name, object index):
     if i.a.dtype != FX_I64 and i.a.dtype != FX_I32:
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index but got: {dtype_name(i.a.dtype)}")
     return to_dtype(i, FX_I64)
+
+
+cdef TensorBase _places(str name, object index):
+    """An index of gather or scatter as int64; one without elements may be of any dtype, as PyTorch's."""
+    if isinstance(index, TensorBase) and (<TensorBase> index).a.numel == 0:
+        return to_dtype(<TensorBase> index, FX_I64)
+    return whole_numbers(name, index)
 
 
 cdef list _sizes(TensorBase x):
@@ -114,7 +117,8 @@ cdef TensorBase changed(Op op, TensorBase x, TensorBase index, TensorBase src, c
     arrays[0] = &out.a
     arrays[1] = &index.a
     arrays[2] = &src.a
-    launch(op.name, op.kernel, out.a.dtype, arrays, 1, 2, params, n_params, not here)
+    if index.a.numel:
+        launch(op.name, op.kernel, out.a.dtype, arrays, 1, 2, params, n_params, not here)
     if grad:
         inputs[0] = <PyObject *> x
         inputs[1] = <PyObject *> index
@@ -151,7 +155,7 @@ def _gather(input, dim, index, *, sparse_grad=False):
     tensor([[1., 1.],
             [4., 3.]])
     """
-    cdef TensorBase x = <TensorBase?> input, at = whole_numbers("gather", index)
+    cdef TensorBase x = <TensorBase?> input, at = _places("gather", index)
     cdef int d = read_dim(dim, x.a.ndim)
     _check_index(x, d, at, None)
     return gather_dim(x, d, at)
@@ -185,7 +189,7 @@ def _take_along_dim(input, indices, dim=None):
     cdef TensorBase x = <TensorBase?> input, at = whole_numbers("take_along_dim", indices)
     cdef int d, k
     if dim is None:
-        return gather_dim(reshape(x, (-1,)), 0, reshape(at, (-1,)))
+        return gather_dim(reshape(x, (x.a.numel,)), 0, reshape(at, (at.a.numel,)))
     if x.a.ndim != at.a.ndim:
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, "
                            f"but got {x.a.ndim} dimensions for input, and {at.a.ndim} dimensions for indices")
@@ -194,6 +198,8 @@ def _take_along_dim(input, indices, dim=None):
     for k in range(x.a.ndim):
         if k != d and shape[k] != own[k]:
             shape[k] = own[k] = max(shape[k], own[k]) if shape[k] and own[k] else 0
+    # Unlike those of gather, negative indices count from the end.
+    at = registry["add"](at, mul(registry["lt"](at, 0), own[d]))
     return gather_dim(expand(x, own), d, expand(at, shape))
 
 row("take_along_dim", function=_take_along_dim, out=True, composite=True, method=True, family="indexing",
@@ -224,7 +230,7 @@ cdef TensorBase _source(str name, TensorBase x, TensorBase index, object src):
     if s.a.ndim == 0 and index.a.ndim:
         s = reshape(s, (1,))
     if index.a.numel == 0:
-        return narrow_dim(reshape(s, (-1,)), 0, 0, 0)
+        return reshape(narrow_dim(reshape(s, (s.a.numel,)), 0, 0, 0), shape_tuple(&index.a))
     for d in range(min(s.a.ndim, index.a.ndim)):
         if s.a.ndim == index.a.ndim and shape_of(s)[d] > shape_of(index)[d]:
             s = narrow_dim(s, d, 0, shape_of(index)[d])
@@ -232,25 +238,48 @@ cdef TensorBase _source(str name, TensorBase x, TensorBase index, object src):
 
 
 cdef object _scatter_any(Op op, object input, object dim, object index, object src, bint here):
-    cdef TensorBase x = <TensorBase?> input, at = whole_numbers(op.name, index), s
+    cdef TensorBase x = <TensorBase?> input, at = _places(op.name, index), s
     cdef fx_scalar params[1]
     cdef int d = read_dim(dim, x.a.ndim)
     s = _source(op.name, x, at, src)
     _check_dtypes(op.name, x, s)
     _check_index(x, d, at, s)
-    if at.a.numel == 0:
-        return x if here else registry["clone"](x)
     params[0].i = d
     return changed(op, x, at, s, params, 1, d, here)
 
 
+cdef TensorBase last_written(tuple shape, int dim, TensorBase index):
+    """Whether each position of an index is the last that points to its place: the one that a scatter writes, on every
+    device."""
+    cdef TensorBase order = reshape(counting(index.a.numel, index), shape_tuple(&index.a)), last
+    cdef int64_t sizes[FX_MAX_DIMS]
+    cdef fx_array *arrays[3]
+    cdef fx_scalar params[1]
+    cdef int d = 0
+    for size in shape:
+        sizes[d] = size
+        d += 1
+    last = new_tensor(d, sizes, FX_I64, index.a.device_type, index.a.device_index)
+    arrays[0] = &last.a
+    arrays[1] = &index.a
+    arrays[2] = &order.a
+    params[0].i = dim
+    if index.a.numel:
+        launch("scatter", SCATTER.kernel, FX_I64, arrays, 1, 2, params, 1, True)
+    return registry["eq"](gather_dim(last, dim, index), order)
+
+
 cdef object _scatter_vjp(Node n, object g):
     cdef TensorBase index = saved_input(n, 1), grad = <TensorBase> g
-    cdef object gx = None
+    cdef object gx = None, gs = None
     if wants(n, 0):
         gx = _scatter_any(SCATTER, grad, n.params, index, expand(zeros((), grad.a.dtype, grad), shape_tuple(&index.a)),
                           False)
-    return gx, None, gather_dim(grad, n.params, index) if wants(n, 2) else None
+    if wants(n, 2):
+        gs = gather_dim(grad, n.params, index)
+        if index.a.numel > 1:
+            gs = mul(gs, last_written(shape_tuple(&grad.a), n.params, index))
+    return gx, None, gs
 
 
 def _written(input, dim, index, src, value, reduce, here):
@@ -276,7 +305,8 @@ def _scatter(input, dim, index, src=None, *, value=None, reduce=None):
     index : Tensor
         int64 or int32, with as many dimensions as the input; apart from `dim` no larger, and no larger than `src`.
     src : Tensor or number
-        What is written.  A number may also be given as `value`.  Where indices repeat, one of the values is written.
+        What is written.  A number may also be given as `value`.  Where indices repeat, the last value is written, and
+        only it receives a gradient.
     reduce : {"add", "multiply"}, optional
         Combine with what is there instead.
 
@@ -362,7 +392,7 @@ cdef dict MODES = {"sum": 0, "prod": 1, "mean": 2, "amax": 3, "amin": 4}
 
 
 cdef object _reduced_any(object input, object dim, object index, object src, str mode, bint include_self, bint here):
-    cdef TensorBase x = <TensorBase?> input, at = whole_numbers("scatter_reduce", index), s
+    cdef TensorBase x = <TensorBase?> input, at = _places("scatter_reduce", index), s
     cdef fx_scalar params[3]
     cdef int d = read_dim(dim, x.a.ndim)
     if mode not in MODES:
@@ -370,8 +400,6 @@ cdef object _reduced_any(object input, object dim, object index, object src, str
     s = _source("scatter_reduce", x, at, src)
     _check_dtypes("scatter_reduce", x, s)
     _check_index(x, d, at, s)
-    if at.a.numel == 0:
-        return x if here else registry["clone"](x)
     params[0].i = d
     params[1].i = MODES[mode]
     params[2].i = include_self

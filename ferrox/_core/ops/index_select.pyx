@@ -10,7 +10,7 @@ from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport div, mul
 from ferrox._core.ops.elementwise cimport as_operand, is_number
-from ferrox._core.ops.gather_scatter cimport changed, counting, number_like, unless, whole_numbers
+from ferrox._core.ops.gather_scatter cimport changed, counting, last_written, number_like, unless, whole_numbers
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.shape cimport expand, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport zeros
@@ -187,10 +187,19 @@ cdef TensorBase index_add_zeros(tuple shape, int dim, TensorBase index, TensorBa
     return out
 
 
+cdef TensorBase _kept_slices(TensorBase g, int dim, TensorBase index):
+    """The slices of g at an index vector, zero where a later position of the index points to the same place."""
+    cdef TensorBase picked = index_select_dim(g, dim, index), last
+    if index.a.numel < 2:
+        return picked
+    last = last_written((shape_of(g)[dim] if g.a.ndim else 1,), 0, index)
+    return mul(picked, reshape(last, (-1,) + (1,) * (g.a.ndim - 1 - dim) if g.a.ndim else ()))
+
+
 cdef object _index_copy_vjp(Node n, object g):
     cdef TensorBase index = saved_input(n, 1)
     return (_filled(g, n.params, index, 0.0, False) if wants(n, 0) else None, None,
-            index_select_dim(<TensorBase> g, n.params, index) if wants(n, 2) else None)
+            _kept_slices(<TensorBase> g, n.params, index) if wants(n, 2) else None)
 
 
 cdef object _copied(object input, object dim, object index, object source, bint here):
@@ -224,7 +233,7 @@ cdef object _index_fill_vjp(Node n, object g):
         return gx, None, None
     # Unlike index_fill, index_select takes no negative index.
     index = registry["remainder"](index, shape_of(<TensorBase> g)[<int> n.params] if (<TensorBase> g).a.ndim else 1)
-    return gx, None, registry["sum"](index_select_dim(<TensorBase> g, n.params, index))
+    return gx, None, registry["sum"](_kept_slices(<TensorBase> g, n.params, index))
 
 
 cdef object _filled(object input, object dim, object index, object value, bint here):

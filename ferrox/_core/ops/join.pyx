@@ -372,17 +372,20 @@ def _pad(input, pad, mode="constant", value=None):
         d = x.a.ndim - 1 - i
         before, after = pad[2 * i], pad[2 * i + 1]
         size = shape_of(x)[d]
+        if size + before + after < 1:
+            raise RuntimeError(f"[pad] padding ({before}, {after}) leaves nothing of dimension {d} of input "
+                               f"{list(shape_tuple(&x.a))}")
         if mode == "reflect" and max(before, after) >= size:
             raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding "
                                f"({before}, {after}) at dimension {d} of input {list(shape_tuple(&x.a))}")
-        if mode == "circular" and max(before, after) > size:
+        if mode == "circular" and max(before, after) > size + min(before, 0) + min(after, 0):
             raise RuntimeError("Padding value causes wrapping around more than once.")
         middle = narrow_dim(x, d, max(-before, 0), size + min(before, 0) + min(after, 0))
         parts = [middle]
         if before > 0:
-            parts.insert(0, _border(x, d, mode, before, True))
+            parts.insert(0, _border(middle if mode == "circular" else x, d, mode, before, True))
         if after > 0:
-            parts.append(_border(x, d, mode, after, False))
+            parts.append(_border(middle if mode == "circular" else x, d, mode, after, False))
         x = concatenate(parts, d) if len(parts) > 1 else middle
     return x
 

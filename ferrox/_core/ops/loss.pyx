@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY
 
 from ferrox._core.abi cimport FX_CPU, FX_F64
-from ferrox._core.dtype cimport FLOATING, categories
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.node cimport Node, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
@@ -14,13 +14,14 @@ from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport all_true, both, ge, le, lt, where
 from ferrox._core.ops.pointwise cimport log, sigmoid
 from ferrox._core.ops.reduction cimport sum_dims
+from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.ops.activation_soft cimport logsigmoid
 from ferrox._core.tensor.base cimport TensorBase, shape_tuple
 
 
 # Reduction, size checks
 
-cdef str _legacy(object size_average, object reduce, str reduction):
+cdef str legacy_reduction(object size_average, object reduce, str reduction):
     """The reduction that PyTorch's old arguments stand for."""
     if size_average is None and reduce is None:
         return reduction
@@ -36,7 +37,15 @@ cdef TensorBase _total(TensorBase loss):
     return sum_dims(loss, None, False)
 
 
+cdef TensorBase _times(TensorBase loss, object weight):
+    """The loss times a weight, in the dtype of the loss, as PyTorch."""
+    return loss if weight is None else to_dtype(mul(loss, weight), loss.a.dtype)
+
+
 cdef TensorBase _reduced(TensorBase loss, str reduction):
+    if reduction == "mean" and categories[loss.a.dtype] != FLOATING:
+        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or "
+                           f"complex dtype. Got: {dtype_name(loss.a.dtype)}")
     if reduction == "mean":
         return div(_total(loss), loss.a.numel)
     if reduction == "sum":
@@ -106,7 +115,7 @@ def _mse_loss(input, target, size_average=None, reduce=None, reduction="mean", w
     tensor(2.)
     """
     _compare_sizes("mse_loss", input, target)
-    return _weighted(apply2(MSE, input, target), input, weight, _legacy(size_average, reduce, reduction), True)
+    return _weighted(apply2(MSE, input, target), input, weight, legacy_reduction(size_average, reduce, reduction), True)
 
 row("mse_loss", function=_mse_loss, composite=True, reference="np.mean((x - target) ** 2)", sample="t(3, 4), t(3, 4)",
     public="nn")
@@ -151,7 +160,7 @@ def _l1_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     tensor(1.)
     """
     _compare_sizes("l1_loss", input, target)
-    return _weighted(_l1(input, target), input, weight, _legacy(size_average, reduce, reduction), True)
+    return _weighted(_l1(input, target), input, weight, legacy_reduction(size_average, reduce, reduction), True)
 
 row("l1_loss", function=_l1_loss, composite=True, reference="np.mean(np.abs(x - target))",
     sample="t(3, 4), t(3, 4, low=2, high=5)", public="nn")
@@ -220,7 +229,7 @@ def _smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="me
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     _compare_sizes("smooth_l1_loss", input, target)
-    reduction = _legacy(size_average, reduce, reduction)
+    reduction = legacy_reduction(size_average, reduce, reduction)
     if beta == 0:
         return _reduced(_l1(input, target), reduction)
     return _reduced(apply2p(SMOOTH_L1, input, target, beta, 0, 0, beta), reduction)
@@ -267,14 +276,17 @@ row("huber_loss", function=_huber_loss, composite=True, public="nn", sample="t(3
 # Binary cross entropy
 
 cdef object bce_backward_vjp(Node n, object g):
-    cdef object x, y, scaled = None, r = None, dx = None
+    # The kernel's divisor, x (1 - x), is held above 1e-12; so are those of its gradient.
+    cdef object x, y, rest, scaled = None, r = None, dx = None
     if wants(n, 1) or wants(n, 2):
         x, y = saved_input(n, 1), saved_input(n, 2)
+        rest = sub(1, x)
         scaled = mul(g, saved_input(n, 0))
-        r = reciprocal(mul(x, sub(1, x)))
+        r = reciprocal(clamp_numbers(mul(x, rest), 1e-12, INFINITY))
         if wants(n, 1):
-            # (x^2 - 2 x y + y) / (x (1 - x))^2
-            dx = mul(scaled, mul(square(r), add(mul(x, sub(x, mul(y, 2))), y)))
+            # y / x^2 + (1 - y) / (1 - x)^2
+            dx = mul(scaled, add(mul(y, square(reciprocal(clamp_numbers(x, 1e-12, INFINITY)))),
+                                 mul(sub(1, y), square(reciprocal(clamp_numbers(rest, 1e-12, INFINITY))))))
     return (apply3(BCE_BACKWARD, g, saved_input(n, 1), saved_input(n, 2)) if wants(n, 0) else None, dx,
             neg(mul(scaled, r)) if wants(n, 2) else None)
 
@@ -335,12 +347,15 @@ def _binary_cross_entropy(input, target, weight=None, size_average=None, reduce=
     tensor(0.6931)
     """
     cdef TensorBase x = <TensorBase?> input, y = <TensorBase?> target, loss, result
-    reduction = _legacy(size_average, reduce, reduction)
+    reduction = legacy_reduction(size_average, reduce, reduction)
     if shape_tuple(&x.a) != shape_tuple(&y.a):
         raise ValueError(f"Using a target size ({shape_tuple(&y.a)}) that is different to the input size "
                          f"({shape_tuple(&x.a)}) is deprecated. Please ensure they have the same size.")
+    if x.a.dtype != y.a.dtype:
+        raise RuntimeError(f"[binary_cross_entropy] expected a target of dtype {dtype_name(x.a.dtype)}, that of the "
+                           f"input, got {dtype_name(y.a.dtype)}")
     loss = apply2(BCE, x, y)
-    result = _reduced(loss if weight is None else mul(loss, weight), reduction)
+    result = _reduced(_times(loss, weight), reduction)
     _check_probabilities(result, x)
     return result
 
@@ -350,10 +365,10 @@ row("binary_cross_entropy", function=_binary_cross_entropy, composite=True, publ
 
 
 cdef object bce_with_logits_backward_vjp(Node n, object g):
-    cdef object scaled = mul(g, saved_input(n, 0)) if wants(n, 1) or wants(n, 2) else None, s, dx = None
+    cdef object scaled = mul(g, saved_input(n, 0)) if wants(n, 1) or wants(n, 2) else None, x, dx = None
     if wants(n, 1):
-        s = sigmoid(saved_input(n, 1))
-        dx = mul(scaled, mul(s, sub(1, s)))
+        x = saved_input(n, 1)
+        dx = mul(scaled, mul(sigmoid(x), sigmoid(neg(x))))
     return (apply3(BCE_LOGITS_BACKWARD, g, saved_input(n, 1), saved_input(n, 2)) if wants(n, 0) else None, dx,
             neg(scaled) if wants(n, 2) else None)
 
@@ -397,15 +412,14 @@ def _binary_cross_entropy_with_logits(input, target, weight=None, size_average=N
     tensor(0.6931)
     """
     cdef TensorBase x = <TensorBase?> input, y = <TensorBase?> target, loss
-    reduction = _legacy(size_average, reduce, reduction)
+    reduction = legacy_reduction(size_average, reduce, reduction)
     if shape_tuple(&x.a) != shape_tuple(&y.a):
         raise ValueError(f"Target size ({shape_tuple(&y.a)}) must be the same as input size ({shape_tuple(&x.a)})")
     if pos_weight is None:
         loss = apply2(BCE_LOGITS, x, y)
     else:
-        # (1 - y) x - (1 + (pos_weight - 1) y) log sigmoid(x)
-        loss = sub(mul(sub(1, y), x), mul(add(mul(sub(pos_weight, 1), y), 1), logsigmoid(x)))
-    return _reduced(loss if weight is None else mul(loss, weight), reduction)
+        loss = neg(add(mul(sub(1, y), logsigmoid(neg(x))), mul(mul(pos_weight, y), logsigmoid(x))))
+    return _reduced(_times(loss, weight), reduction)
 
 row("binary_cross_entropy_with_logits", function=_binary_cross_entropy_with_logits, composite=True, public="nn",
     reference="np.mean((1 - target) * x + np.logaddexp(-x, 0))", sample="t(3, 4), t(3, 4, low=0, high=1)")

@@ -1,21 +1,21 @@
 """Matrix products.
 
 `matmul` is the one recorded product; mm, bmm, mv and dot are it under stricter checks.  `linear` and `addmm` are
-kernels of their own, for the fused bias.  einsum and tensordot permute, reshape and multiply.
+kernels of their own, for the fused bias.  tensordot permutes, reshapes and multiplies; einsum (einsum.pyx) too.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_MAX_DIMS, fx_array, fx_scalar
 from ferrox._core.door.dispatch cimport launch
-from ferrox._core.dtype cimport dtype_name
+from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.reduction cimport sum_dims
-from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, transpose
+from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, to_dtype, transpose
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
 
 
@@ -288,9 +288,18 @@ cdef Op ADDMM = row("addmm", function=_addmm, rule=rule(addmm_vjp), needs=("", "
                     sample="[(t(3, 2), t(3, 4), t(4, 2)), call(t(2), t(3, 4), t(4, 2), beta=0.5, alpha=2.0)]")
 
 
+cdef TensorBase _product_added(str name, object product, object input, object a, object b, object beta, object alpha):
+    """beta * input + alpha * product(a, b); the factors of integers are cut off to integers, as addmm's."""
+    cdef TensorBase c = as_operand(input, name), made = product(a, b)
+    _check_pair(name, c, made)
+    if categories[c.a.dtype] != FLOATING:
+        beta, alpha = int(beta), int(alpha)
+    return add(_scaled(c, beta), _scaled(made, alpha))
+
+
 def _addmv(input, mat, vec, *, beta=1, alpha=1):
     """beta * input + alpha * (mat @ vec)."""
-    return add(_scaled(input, beta), _scaled(_mv(mat, vec), alpha))
+    return _product_added("addmv", _mv, input, mat, vec, beta, alpha)
 
 row("addmv", function=_addmv, out=True, composite=True, method=True, inplace=True,
     reference="beta * input + alpha * (mat @ vec)", sample="t(3), t(3, 4), t(4)")
@@ -298,7 +307,7 @@ row("addmv", function=_addmv, out=True, composite=True, method=True, inplace=Tru
 
 def _baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """beta * input + alpha * (batch1 @ batch2), for batches of matrices."""
-    return add(_scaled(input, beta), _scaled(_bmm(batch1, batch2), alpha))
+    return _product_added("baddbmm", _bmm, input, batch1, batch2, beta, alpha)
 
 row("baddbmm", function=_baddbmm, out=True, composite=True, method=True, inplace=True,
     reference="beta * input + alpha * (batch1 @ batch2)", sample="t(2, 3, 2), t(2, 3, 4), t(2, 4, 2)")
@@ -400,7 +409,7 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
     return out
 
 
-# einsum, tensordot
+# tensordot
 
 def _tensordot(a, b, dims=2):
     """Sums of products over chosen dimensions of two tensors.
@@ -428,6 +437,10 @@ def _tensordot(a, b, dims=2):
     if len(dims_x) != len(dims_y):
         raise RuntimeError("both dimension lists should have same length")
     for dx, dy in zip(dims_x, dims_y):
+        if x.size(dx) != y.size(dy) and x.size(dx) == 1:
+            y = to_dtype(sum_dims(y, [dy], True), y.a.dtype)
+        elif x.size(dx) != y.size(dy) and y.size(dy) == 1:
+            x = to_dtype(sum_dims(x, [dx], True), x.a.dtype)
         if x.size(dx) != y.size(dy):
             raise RuntimeError(f"contracted dimensions need to match, but first has size {x.size(dx)} in dim {dx} and "
                                f"second has size {y.size(dy)} in dim {dy}")
@@ -446,150 +459,3 @@ def _tensordot(a, b, dims=2):
 
 row("tensordot", function=_tensordot, out=True, composite=True, reference="np.tensordot(a, b, dims)",
     sample="[(t(2, 3, 4), t(3, 4, 5)), (t(2, 3, 4), t(4, 3), ([1, 2], [1, 0]))]")
-
-
-def _pair(TensorBase x, list labels_x, TensorBase y, list labels_y, keep):
-    """The product of two labelled tensors, summed over labels that are in both but not in `keep`; (tensor, labels)."""
-    both = [c for c in labels_x if c in labels_y]
-    batch = [c for c in both if c in keep]
-    inner = [c for c in both if c not in keep]
-    left = [c for c in labels_x if c not in both]
-    right = [c for c in labels_y if c not in both]
-    size = {}
-    for labels, t in ((labels_x, x), (labels_y, y)):
-        for c, n in zip(labels, t.shape):
-            size[c] = max(n, size.get(c, 1)) if n and size.get(c, 1) else 0
-
-    def arranged(TensorBase t, labels, groups):
-        full = [size[c] if c in both else n for c, n in zip(labels, t.shape)]
-        t = permute(expand(t, full), [labels.index(c) for group in groups for c in group])
-        sizes = [size[c] for c in groups[0]]
-        for group in groups[1:]:
-            product = 1
-            for c in group:
-                product *= size[c]
-            sizes.append(product)
-        return reshape(t, sizes)
-
-    made = matmul(arranged(x, labels_x, (batch, left, inner)), arranged(y, labels_y, (batch, inner, right)))
-    return reshape(made, [size[c] for c in batch + left + right]), batch + left + right
-
-
-cdef tuple _labelled(tuple args):
-    """(equation, operands) of the form einsum(a, [0, 1], b, [1, 2], [0, 2])."""
-    cdef list terms = []
-    for labels in args[1::2] if len(args) % 2 == 0 else (*args[1:-1:2], args[-1]):
-        if not isinstance(labels, (list, tuple)):
-            raise TypeError(f"einsum(): expected a list of labels behind each operand, got {type(labels).__name__}")
-        term = ""
-        for label in labels:
-            if label is Ellipsis:
-                term += "..."
-            elif isinstance(label, int) and 0 <= label < 52:
-                term += chr(ord("A") + label if label < 26 else ord("a") + label - 26)
-            else:
-                raise ValueError(f"einsum(): a label must be Ellipsis or an integer from 0 to 51, got {label!r}")
-        terms.append(term)
-    if len(args) % 2 == 0:
-        return ",".join(terms), args[::2]
-    return ",".join(terms[:-1]) + "->" + terms[-1], args[:-1:2]
-
-
-def _einsum(equation, *operands):
-    """Sums of products by Einstein's convention, as `numpy.einsum`.
-
-    Parameters
-    ----------
-    equation : str
-        Labels of each operand's dimensions, "ij,jk->ik"; "..." stands for any further ones, which are broadcast.  Or no
-        equation, but a list of integer labels (below 52) behind each operand, and one for the result if wanted.
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> fx.einsum("ij,ij->i", fx.ones(2, 3), fx.ones(2, 3))
-    tensor([3., 3.])
-    """
-    if isinstance(equation, TensorBase):
-        equation, operands = _labelled((equation, *operands))
-    elif not isinstance(equation, str):
-        raise TypeError(f"einsum(): the first argument must be an equation or a tensor, got {type(equation).__name__}")
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = operands[0]
-    for each in operands:
-        if not isinstance(each, TensorBase):
-            raise TypeError(f"einsum(): operands must be tensors, got {type(each).__name__}")
-    text = equation.replace(" ", "")
-    left, arrow, right = text.partition("->")
-    terms = left.split(",")
-    if len(terms) != len(operands):
-        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) does not match the "
-                           f"number of operands ({len(operands)})")
-    tensors, labels, widest = [], [], 0
-    for term, x in zip(terms, operands):
-        x = as_operand(x, "einsum")
-        plain = term.replace("...", "")
-        if not all(c.isalpha() and c.isascii() for c in plain) or term.count("...") > 1:
-            raise RuntimeError(f"einsum(): invalid subscript given, subscripts must be in [a-zA-Z]: {term!r}")
-        extra = x.ndim - len(plain)
-        if extra < 0 or (extra and "..." not in term):
-            raise RuntimeError(f"einsum(): the number of subscripts in {term!r} does not match the {x.ndim} dimensions "
-                               "of the operand")
-        before, dots, after = term.partition("...")
-        names = list(before) + ([f".{k}" for k in range(extra, 0, -1)] if dots else []) + list(after)
-        widest = max(widest, extra if dots else 0)
-        # A label that is repeated in one operand takes the diagonal.
-        d = 0
-        while d < len(names):
-            first = names.index(names[d])
-            if first != d:
-                if x.size(first) != x.size(d):
-                    raise RuntimeError(f"einsum(): subscript {names[d]} is repeated for operand of sizes "
-                                       f"{x.size(first)} and {x.size(d)}")
-                x = operators()["diagonal"](x, 0, first, d)
-                names = [c for k, c in enumerate(names) if k not in (first, d)] + [names[d]]
-                d = 0
-                continue
-            d += 1
-        tensors.append(x)
-        labels.append(names)
-    dots = [f".{k}" for k in range(widest, 0, -1)]
-    if arrow:
-        if right.count("...") > 1:
-            raise RuntimeError(f"einsum(): the ellipsis appears more than once in {right!r}")
-        before, ellipsis, after = right.partition("...")
-        output = list(before) + (dots if ellipsis else []) + list(after)
-    else:
-        everything = left.replace(",", "").replace(".", "")
-        output = dots + sorted(c for c in set(everything) if everything.count(c) == 1)
-    known = {}
-    for names, x in zip(labels, tensors):
-        for c, n in zip(names, x.shape):
-            if known.setdefault(c, n) != n:
-                if known[c] != 1 and n != 1:
-                    raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes: subscript {c} has "
-                                       f"sizes {known[c]} and {n}")
-                known[c] = max(known[c], n)
-    if len(set(output)) != len(output) or any(c not in known for c in output):
-        raise RuntimeError(f"einsum(): the output subscripts {right!r} must be different ones that appear in an input")
-    x, names = tensors[0], labels[0]
-    for k in range(1, len(tensors)):
-        later = {c for each in labels[k + 1:] for c in each} | set(output)
-        x, names = _summed(x, names, later | set(labels[k]))
-        y, other = _summed(tensors[k], labels[k], later | set(names))
-        x, names = _pair(x, names, y, other, later)
-    x, names = _summed(x, names, set(output))
-    return permute(x, [names.index(c) for c in output])
-
-
-def _summed(TensorBase x, list names, keep):
-    """Labels that nobody else needs are summed away."""
-    dims = [d for d, c in enumerate(names) if c not in keep]
-    if dims:
-        x = sum_dims(x, dims, False)
-    return x, [c for c in names if c in keep]
-
-
-row("einsum", function=_einsum, composite=True, reference="np.einsum(equation, *operands)",
-    sample="[('ij,jk->ik', t(3, 4), t(4, 2)), ('bij,bjk', t(2, 3, 4), t(2, 4, 2)), ('ii->i', t(3, 3)), "
-           "('...i,...i->...', t(2, 3, 4), t(3, 4)), ('ij,jk,kl->il', t(2, 3), t(3, 4), t(4, 2))]")

@@ -388,7 +388,6 @@ def _roll(input, shifts, dims=None):
         if size == 0:
             continue
         shift = read_int("roll", "shifts", each) % size
-        shift += size if shift < 0 else 0
         if shift:
             x = concatenate([narrow_dim(x, d, size - shift, shift), narrow_dim(x, d, 0, size - shift)], d)
     return operators()["clone"](x) if x is input else x
@@ -405,12 +404,12 @@ def _rot90(input, k=1, dims=(0, 1)):
     a, b = read_dim(dims[0], x.a.ndim), read_dim(dims[1], x.a.ndim)
     if a == b:
         raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
-    k = read_int("rot90", "k", k) % 4
-    if k == 0:
+    cdef int64_t turns = read_int("rot90", "k", k) % 4
+    if turns == 0:
         return operators()["clone"](x)
-    if k == 2:
+    if turns == 2:
         return _flip(x, a, b)
-    turned = _flip(x, b) if k == 1 else _flip(x, a)
+    turned = _flip(x, b) if turns == 1 else _flip(x, a)
     return contiguous(transpose(<TensorBase> turned, a, b))
 
 row("rot90", function=_rot90, composite=True, method=True, reference="np.rot90(input, k, dims)",

@@ -147,8 +147,20 @@ cdef fx_array *_optional(object x) except? NULL:
     return NULL if x is None else &(<TensorBase?> x).a
 
 
+cdef int _check_side(str name, TensorBase x, object side, str role) except -1:
+    """A weight or statistic of x is of its dtype; of half-precision x, float32 will do too."""
+    cdef int dtype
+    if side is None:
+        return 0
+    dtype = (<TensorBase?> side).a.dtype
+    if dtype != x.a.dtype and not (x.a.dtype < FX_F32 and dtype == FX_F32):
+        raise RuntimeError(f"[{name}] expected {role} of dtype {dtype_name(x.a.dtype)}, that of the input, got "
+                           f"{dtype_name(dtype)}")
+    return 0
+
+
 cdef int64_t _trailing(str name, TensorBase x, object normalized_shape, object weight, object bias) except -1:
-    """Number of normalised elements; checks the shapes."""
+    """Number of normalised elements; checks shapes and dtypes."""
     cdef int64_t n = 1
     shape = (normalized_shape,) if hasattr(normalized_shape, "__index__") else tuple(normalized_shape)
     if not shape:
@@ -163,6 +175,8 @@ cdef int64_t _trailing(str name, TensorBase x, object normalized_shape, object w
                                f"{shape_tuple(&(<TensorBase> each).a)}")
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f'"{name}" not implemented for {dtype_name(x.a.dtype)!r}')
+    _check_side(name, x, weight, "weight")
+    _check_side(name, x, bias, "bias")
     for size in shape:
         n *= size
     return n
@@ -378,6 +392,15 @@ cdef object _batch_norm_vjp(Node n, object cotangents):
     return dx, dw, db
 
 
+cdef object _affine_of_nothing(TensorBase x, object weight, object bias):
+    """A normalisation of no elements, in the graph."""
+    out = operators()["clone"](x)
+    for each, op in ((weight, "mul"), (bias, "add")):
+        if each is not None and (<TensorBase?> each).a.numel:
+            out = operators()[op](out, to_dtype(operators()["select"](reshape(each, (-1,)), 0, 0), x.a.dtype))
+    return out
+
+
 def _batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """(x - mean) / sqrt(variance + eps) for each channel (dimension 1), times weight, plus bias.
 
@@ -391,6 +414,8 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
     cdef fx_array *arrays[8]
     cdef fx_scalar params[2]
     cdef PyObject *inputs[3]
+    if x.a.numel == 0:
+        return _affine_of_nothing(x, weight, bias)
     if x.a.ndim < 2:
         raise ValueError(f"[batch_norm] expected at least 2 dimensions (N, C, ...), got shape {shape_tuple(&x.a)}")
     if categories[x.a.dtype] != FLOATING:
@@ -400,7 +425,8 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
                        (bias, "bias")):
         if each is not None and shape_tuple(&(<TensorBase?> each).a) != (channels,):
             raise RuntimeError(f"{what} should contain {channels} elements not {(<TensorBase> each).a.numel}")
-    if training and channels and x.a.numel <= channels:
+        _check_side("batch_norm", x, each, what)
+    if training and x.a.numel == channels:
         raise ValueError("Expected more than 1 value per channel when training, got input size "
                          f"{list(shape_tuple(&x.a))}")
     if not training and (running_mean is None or running_var is None):

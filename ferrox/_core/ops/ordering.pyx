@@ -495,7 +495,9 @@ def _histc(input, bins=100, min=0, max=0):
     cdef double low = min, high = max
     cdef fx_array *arrays[2]
     cdef fx_scalar params[2]
-    if x.a.dtype != FX_F32 and x.a.dtype != FX_F64:
+    if categories[x.a.dtype] == FLOATING and x.a.dtype < FX_F32:
+        return to_dtype(_histc(to_dtype(alias(x), FX_F32), bins, min, max), x.a.dtype)
+    if categories[x.a.dtype] != FLOATING:
         raise NotImplementedError(f"[histc] not implemented for {dtype_name(x.a.dtype)}")
     shape[0] = read_int("histc", "bins", bins)
     if shape[0] <= 0:

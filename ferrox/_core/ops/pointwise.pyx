@@ -4,11 +4,12 @@ from libc.math cimport INFINITY
 from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, row
-from ferrox._core.ops.arithmetic cimport add, div, flat_vjp, full_like, mul, neg, reciprocal, rsqrt, sign, square, sub
+from ferrox._core.ops.arithmetic cimport absolute, add, div, flat_vjp, full_like, mul, neg, reciprocal, rsqrt, sign, \
+    square, sub
 from ferrox._core.ops.clamp cimport clamp_numbers
 from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, apply2, assign, shadow_for
 from ferrox._core.ops.family cimport binary, inner, unary
-from ferrox._core.ops.logic cimport both, eq, isfinite, le, where
+from ferrox._core.ops.logic cimport both, eq, isfinite, le, lt, where
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.tensor.base cimport TensorBase
@@ -35,16 +36,18 @@ cdef Op EXP2 = unary("exp2", REAL, rule(exp2_vjp), "o", "np.exp2(x)", "t(3, 4)",
 
 
 cdef object expm1_backward_vjp(Node n, object g):
-    return (apply2(EXPM1_BACKWARD, g, saved_input(n, 1)) if wants(n, 0) else None,
-            mul(g, saved_input(n, 0)) if wants(n, 1) else None)
+    cdef object x = saved_input(n, 1)
+    return (apply2(EXPM1_BACKWARD, g, x) if wants(n, 0) else None,
+            apply2(EXPM1_BACKWARD, mul(g, saved_input(n, 0)), x) if wants(n, 1) else None)
 
-cdef Op EXPM1_BACKWARD = inner("expm1_backward", 2, SAME, rule(expm1_backward_vjp), ("1", "0"))
+cdef Op EXPM1_BACKWARD = inner("expm1_backward", 2, SAME, rule(expm1_backward_vjp), ("1", "01"))
 
 
 cdef object expm1_vjp(Node n, object g):
-    return apply2(EXPM1_BACKWARD, g, saved_output(n, 0))
+    # Of the input: one plus the output has lost what the output lost near minus one.
+    return apply2(EXPM1_BACKWARD, g, saved_input(n, 0))
 
-unary("expm1", REAL, rule(expm1_vjp), "o", "np.expm1(x)", "t(3, 4)",
+unary("expm1", REAL, rule(expm1_vjp), "0", "np.expm1(x)", "t(3, 4)",
       "e to the power of each element, minus one, exact near zero.")
 
 
@@ -102,14 +105,21 @@ unary("tan", REAL, rule(tan_vjp), "o", "np.tan(x)", "t(3, 4, low=-1.2, high=1.2)
       "Tangent of each element, in radians.")
 
 
+cdef object unit_gap_vjp(Node n, object g):
+    return mul(g, mul(saved_input(n, 0), -2))
+
+# 1 - x^2 by its factors, which keep their digits near the ends.
+cdef Op UNIT_GAP = inner("unit_gap", 1, SAME, rule(unit_gap_vjp), "0")
+
+
 cdef object asin_vjp(Node n, object g):
-    return mul(g, rsqrt(sub(1, square(saved_input(n, 0)))))
+    return mul(g, rsqrt(apply1(UNIT_GAP, saved_input(n, 0))))
 
 unary("asin", REAL, rule(asin_vjp), "0", "np.arcsin(x)", "t(3, 4, low=-0.9, high=0.9)", "Inverse sine of each element.")
 
 
 cdef object acos_vjp(Node n, object g):
-    return neg(mul(g, rsqrt(sub(1, square(saved_input(n, 0))))))
+    return neg(mul(g, rsqrt(apply1(UNIT_GAP, saved_input(n, 0)))))
 
 unary("acos", REAL, rule(acos_vjp), "0", "np.arccos(x)", "t(3, 4, low=-0.9, high=0.9)",
       "Inverse cosine of each element.")
@@ -147,34 +157,46 @@ cdef Op TANH = unary("tanh", REAL, rule(tanh_vjp), "o", "np.tanh(x)", "t(3, 4)",
 
 
 cdef object asinh_vjp(Node n, object g):
-    return mul(g, rsqrt(add(square(saved_input(n, 0)), 1)))
+    return div(g, apply2(HYPOT, saved_input(n, 0), 1))
 
 unary("asinh", REAL, rule(asinh_vjp), "0", "np.arcsinh(x)", "t(3, 4)", "Inverse hyperbolic sine of each element.")
 
 
 cdef object acosh_vjp(Node n, object g):
-    return mul(g, rsqrt(sub(square(saved_input(n, 0)), 1)))
+    # Two roots, as the square of a large element has none.
+    cdef object x = absolute(saved_input(n, 0))
+    return mul(mul(g, rsqrt(sub(x, 1))), rsqrt(add(x, 1)))
 
 unary("acosh", REAL, rule(acosh_vjp), "0", "np.arccosh(x)", "t(3, 4, low=1.2, high=4)",
       "Inverse hyperbolic cosine of each element.")
 
 
 cdef object atanh_vjp(Node n, object g):
-    return div(g, sub(1, square(saved_input(n, 0))))
+    return div(g, apply1(UNIT_GAP, saved_input(n, 0)))
 
 unary("atanh", REAL, rule(atanh_vjp), "0", "np.arctanh(x)", "t(3, 4, low=-0.9, high=0.9)",
       "Inverse hyperbolic tangent of each element.")
 
 
 cdef object sinc_vjp(Node n, object g):
-    # (cos(pi x) - sinc(x)) / x; zero has a divisor of one, so that no NaN arises in a branch that is not taken.
-    cdef object x = saved_input(n, 0), zero = eq(x, 0)
-    slope = div(sub(apply1(COS, mul(x, PI)), saved_output(n, 0)), where(zero, 1, x))
-    return where(zero, 0, mul(g, slope))
+    # (cos(pi x) - sinc(x)) / x, and near zero, where its terms cancel, the series.  Each branch reads a harmless number
+    # in place of the other's elements, so that no NaN arises in the one that is not taken.
+    cdef object x = saved_input(n, 0), near = lt(absolute(x), 0.25), far = where(near, 1, x), inside = where(near, x, 0)
+    cdef object squared = square(mul(inside, PI)), series = None
+    cdef double factor = 1
+    cdef int k
+    for k in range(10, 0, -1):
+        # -pi^2 x / 3 (1 - t / 10 (1 - t / 28 (...))), t = (pi x)^2
+        factor = -1.0 / ((2 * k + 2) * (2 * k + 3)) * (k + 1) / k
+        series = mul(squared, factor) if series is None else mul(mul(squared, factor), series)
+        series = add(series, 1)
+    series = mul(mul(inside, -PI * PI / 3), series)
+    slope = div(sub(apply1(COS, mul(far, PI)), apply1(SINC, far)), far)
+    return mul(g, where(near, series, slope))
 
-unary("sinc", REAL, rule(sinc_vjp), "0o",
-      "np.where((x != 0) & (x == np.round(x)) & np.isfinite(x), np.copysign(0, x), np.sinc(x))",
-      "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
+cdef Op SINC = unary("sinc", REAL, rule(sinc_vjp), "0",
+                     "np.where((x != 0) & (x == np.round(x)) & np.isfinite(x), np.copysign(0, x), np.sinc(x))",
+                     "t(3, 4)", "sin(pi x) / (pi x) of each element, 1 at zero.")
 
 
 cdef object atan2_vjp(Node n, object g):
@@ -276,8 +298,8 @@ cdef object hypot_vjp(Node n, object g):
     return (mul(g, div(saved_input(n, 0), scaled)) if wants(n, 0) else None,
             mul(g, div(saved_input(n, 1), scaled)) if wants(n, 1) else None)
 
-binary("hypot", SAME, rule(hypot_vjp), ("0o", "1o"), "np.hypot(a, b)", "t(3, 4), t(4)",
-       "Length of the hypotenuse, sqrt(input^2 + other^2).")
+cdef Op HYPOT = binary("hypot", SAME, rule(hypot_vjp), ("0o", "1o"), "np.hypot(a, b)", "t(3, 4), t(4)",
+                       "Length of the hypotenuse, sqrt(input^2 + other^2).")
 
 
 cdef object ldexp_vjp(Node n, object g):
@@ -332,22 +354,28 @@ cdef double[10] LARGEST = [1, 1, 1, 1, 1, 1, 65504.0, 3.3895313892515355e38, 3.4
 
 # Logarithms of sums, products with logarithms
 
-cdef object logaddexp_vjp(Node n, object g):
-    cdef object d = sub(saved_input(n, 0), saved_input(n, 1))
+cdef object _shares(Node n, object g, double scale):
+    """The shares of two operands in a logarithm of a sum; equal infinities share alike, and none of nothing."""
+    cdef object a = saved_input(n, 0), b = saved_input(n, 1), out = saved_output(n, 0)
+    cdef object d = where(both(eq(a, b), eq(absolute(out), INFINITY)), 0, sub(a, b))
+    d = d if scale == 1 else mul(d, scale)
+    g = where(eq(out, -INFINITY), 0, g)
     return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None,
             mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
 
-cdef Op _named = binary("logaddexp", SAME, rule(logaddexp_vjp), "01", "np.logaddexp(a, b)", "t(3, 4), t(4)",
+
+cdef object logaddexp_vjp(Node n, object g):
+    return _shares(n, g, 1)
+
+cdef Op _named = binary("logaddexp", SAME, rule(logaddexp_vjp), "01o", "np.logaddexp(a, b)", "t(3, 4), t(4)",
                         "log(exp(input) + exp(other)), without overflow.")
 _named.row["inplace"] = False
 
 
 cdef object logaddexp2_vjp(Node n, object g):
-    cdef object d = mul(sub(saved_input(n, 0), saved_input(n, 1)), LN2)
-    return (mul(g, apply1(SIGMOID, d)) if wants(n, 0) else None,
-            mul(g, apply1(SIGMOID, neg(d))) if wants(n, 1) else None)
+    return _shares(n, g, LN2)
 
-_named = binary("logaddexp2", SAME, rule(logaddexp2_vjp), "01", "np.logaddexp2(a, b)", "t(3, 4), t(4)",
+_named = binary("logaddexp2", SAME, rule(logaddexp2_vjp), "01o", "np.logaddexp2(a, b)", "t(3, 4), t(4)",
                 "log2(2^input + 2^other), without overflow.")
 _named.row["inplace"] = False
 
@@ -386,7 +414,7 @@ cdef object logit_backward_vjp(Node n, object g):
     if not wants(n, 1):
         return apply2(LOGIT_BACKWARD, g, saved_input(n, 1)), None
     x = saved_input(n, 1)
-    slope = reciprocal(mul(x, sub(1, x)))
+    slope = apply2(LOGIT_BACKWARD, 1, x)
     return (apply2(LOGIT_BACKWARD, g, x) if wants(n, 0) else None,
             mul(mul(g, saved_input(n, 0)), mul(square(slope), sub(mul(x, 2), 1))))
 

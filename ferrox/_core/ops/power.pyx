@@ -21,6 +21,9 @@ from ferrox._core.tensor.base cimport TensorBase
 cdef object pow_scalar_backward_vjp(Node n, object g):
     cdef object x = saved_input(n, 1)
     cdef double e = n.params
+    if e == 0:
+        return (full_like(<TensorBase> g, 0) if wants(n, 0) else None,
+                full_like(<TensorBase> g, 0) if wants(n, 1) else None)
     return (_power_slope(g, x, e) if wants(n, 0) else None,
             _power_slope(mul(mul(g, saved_input(n, 0)), e), x, e - 1) if wants(n, 1) else None)
 

@@ -100,6 +100,12 @@ cdef int64_t _steps(str name, object steps) except -1:
     return n
 
 
+cdef double _bound(str name, str argument, object value, int dtype) except? -1:
+    """The first or last value of a range; those of integers are integers, cut off."""
+    value = read_number(name, argument, value)
+    return value if categories[dtype] == FLOATING else int(value)
+
+
 def _linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_grad=False):
     """`steps` values from `start` to `end`, both included, evenly spaced.
 
@@ -124,8 +130,8 @@ def _linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_
     cdef TensorBase made
     shape[0] = _steps("linspace", steps)
     made = allocate("linspace", 1, shape, out, dtype, default_dtype, device)
-    params[0].f = read_number("linspace", "start", start)
-    params[1].f = read_number("linspace", "end", end)
+    params[0].f = _bound("linspace", "start", start, made.a.dtype)
+    params[1].f = _bound("linspace", "end", end, made.a.dtype)
     arrays[0] = &made.a
     launch("linspace", _linspace_kernel, made.a.dtype, arrays, 1, 0, params, 2, 0)
     return with_grad(made, requires_grad)
@@ -152,13 +158,13 @@ def _logspace(start, end, steps, base=10.0, *, out=None, dtype=None, device=None
     tensor([1., 2., 4., 8.])
     """
     cdef int64_t shape[1]
-    cdef double first = read_number("logspace", "start", start), last = read_number("logspace", "end", end)
-    cdef double root = base, at
+    cdef double root = base, at, first, last
     cdef int64_t i, n = _steps("logspace", steps)
     cdef TensorBase host, made
     cdef double *values
     shape[0] = n
     made = allocate("logspace", 1, shape, out, dtype, default_dtype, device)
+    first, last = _bound("logspace", "start", start, made.a.dtype), _bound("logspace", "end", end, made.a.dtype)
     host = new_tensor(1, shape, FX_F64, FX_CPU, 0)
     values = <double *> host.a.data
     for i in range(n):

@@ -1,6 +1,7 @@
 """Reductions: sums, means, extreme values, truth, log-sum-exp, deviations."""
 
 from cpython.object cimport PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
@@ -417,7 +418,10 @@ cdef Op COUNT = row("count_nonzero", function=_count_nonzero, method=True, refer
 # logsumexp
 
 cdef object _logsumexp_vjp(Node n, object g):
-    weights = registry["exp"](sub(saved_input(n, 0), restored(saved_output(n, 0), n.params)))
+    # The sum of nothing, exp(-inf), has no slope.
+    cdef TensorBase total = restored(saved_output(n, 0), n.params)
+    total = registry["where"](registry["eq"](total, -INFINITY), 0, total)
+    weights = registry["exp"](sub(saved_input(n, 0), total))
     return mul(restored(<TensorBase> g, n.params), weights)
 
 

@@ -6,6 +6,7 @@ the sum over later outputs is a linear recurrence, r[k] = g[k] + x[k + 1] * r[k 
 own gradient is a recurrence again.  So all orders are exact, zeros or not.
 """
 from cpython.object cimport PyObject
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_I64, fx_array, fx_scalar
@@ -207,9 +208,11 @@ cdef object _logcumsumexp_vjp(Node n, object g):
     dim = n.params[0]
     exp = registry["exp"]
     cdef TensorBase y = saved_output(n, 0)
-    decay = exp(sub(y, _shifted(y, dim, False, 0)))
+    # Up to the first element above -inf, y is -inf and has no slope: taken from 0, its exponential is 0.
+    cdef TensorBase reached = registry["where"](registry["eq"](y, -INFINITY), 0, y)
+    decay = exp(sub(y, _shifted(reached, dim, False, 0)))
     later = linear_scan(<TensorBase> decay, <TensorBase> g, dim, True)
-    return mul(exp(sub(saved_input(n, 0), y)), later)
+    return mul(exp(sub(saved_input(n, 0), reached)), later)
 
 
 def _logcumsumexp(input, dim):
@@ -288,7 +291,7 @@ def _diff(input, n=1, dim=-1, prepend=None, append=None):
     if times < 0:
         raise RuntimeError(f"order must be non-negative but got {times}")
     d = read_dim(dim, x.a.ndim)
-    if prepend is not None or append is not None:
+    if times and (prepend is not None or append is not None):
         x = concatenate([as_operand(each, "diff") for each in (prepend, x, append) if each is not None], d)
     if times == 0:
         return registry["clone"](x)

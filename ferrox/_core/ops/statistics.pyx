@@ -9,7 +9,7 @@ from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
 from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
-from ferrox._core.ops.arithmetic cimport add, div, mul, sub
+from ferrox._core.ops.arithmetic cimport add, div, full_like, mul, sub
 from ferrox._core.ops.gather_scatter cimport number_like, unless
 from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, kept_shape, mean_mask, reduced, reduced_like, \
     reduced_size, spread, sum_mask
@@ -180,7 +180,7 @@ cdef object _norm_vjp(Node n, object g_):
     pow_, abs_, sign, eq, where = (registry["pow"], registry["abs"], registry["sign"], registry["eq"],
                                    registry["where"])
     if p == 0:
-        return mul(x, 0)
+        return full_like(x, 0)
     g = _kept(g_, x, mask)
     if p == 1:
         return mul(g, sign(x))
@@ -210,7 +210,7 @@ cdef Op NORM = row("_vector_norm", kernel="norm", rule=rule(_norm_vjp), needs=("
 
 cdef TensorBase norm_mask(TensorBase x, double order, int64_t mask, bint keepdim, int dtype):
     """The p-norm over the dimensions in mask, computed and returned in a floating-point dtype."""
-    if order < 0:
+    if order < 0 or order == INFINITY:
         check_not_empty("linalg.vector_norm", x, mask, False)
     return reduced(NORM, to_dtype(x, dtype), mask, keepdim, dtype, dtype, order,
                    (mask, order) if needs_grad(x) else None)

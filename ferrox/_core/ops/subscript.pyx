@@ -300,6 +300,23 @@ cdef TensorBase _select_named(TensorBase x, int64_t index):
 
 # assignment
 
+cdef TensorBase _last_put(TensorBase x, list dims, list tensors, int at):
+    """Whether each position of the index tensors is the last that points to its place, the one that index_put writes;
+    broadcastable to the result of indexing."""
+    cdef TensorBase first = <TensorBase> tensors[0], order, last
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int d, k = <int> len(dims)
+    cdef list own = list(range(k))
+    for d in range(k):
+        shape[d] = shape_of(x)[<int> dims[d]]
+    last = new_tensor(k, shape, FX_I64, x.a.device_type, x.a.device_index)
+    order = operators()["arange"](first.a.numel, device=x.device)
+    order = reshape(order, shape_tuple(&first.a))
+    _put(last, own, tensors, 0, order, False)
+    kept = operators()["eq"](_index(last, own, tensors, 0), order)
+    return reshape(kept, shape_tuple(&first.a) + (1,) * (x.a.ndim - k - at))
+
+
 cdef object _put_vjp(Node n, object g):
     dims, at, accumulate = n.params
     tensors = [saved_input(n, i + 2) for i in range(n.n_in - 2)]
@@ -309,6 +326,8 @@ cdef object _put_vjp(Node n, object g):
                                       zeros((), (<TensorBase> g).a.dtype, <TensorBase> g), False)
     if wants(n, 1):
         gv = _index(<TensorBase> g, dims, tensors, at)
+        if not accumulate and (<TensorBase> tensors[0]).a.numel > 1:
+            gv = operators()["mul"](gv, _last_put(<TensorBase> g, dims, tensors, at))
     return (gx, gv) + (None,) * (n.n_in - 2)
 
 cdef Op INDEX_PUT = row("_index_put", kernel="index_put", rule=rule(_put_vjp), needs=("234567", "234567"), public=False,
@@ -430,7 +449,12 @@ def _index_put(input, indices, values, accumulate=False):
     """A copy with `values` written (or added, if `accumulate`) at the index tensors `indices`."""
     cdef TensorBase x = <TensorBase?> input
     dims, tensors, at = _given_indices(x, indices)
-    return put(operators()["clone"](x), dims, tensors, at, _value(x, values), accumulate)
+    given = _value(x, values)
+    if (<TensorBase> given).a.dtype != x.a.dtype:
+        raise RuntimeError("[index_put] Index put requires the source and destination dtypes match, got "
+                           f"{dtype_name(x.a.dtype)} for the destination and "
+                           f"{dtype_name((<TensorBase> given).a.dtype)} for the source.")
+    return put(operators()["clone"](x), dims, tensors, at, given, accumulate)
 
 row("index_put", function=_index_put, composite=True, method=True, inplace=True,
     reference="(lambda y: (np.add.at(y, tuple(indices), values) if accumulate "

@@ -41,6 +41,15 @@ template <class T> FX_HD T bce(T x, T target) {
     return (target - T(1)) * no - target * yes;
 }
 
+/* Each target's own part of the loss, so that a certain and right prediction keeps its digits. */
+template <class T> FX_HD T bce_with_logits(T x, T target) {
+    return (T(1) - target) * maximum(x, T(0)) + target * maximum(-x, T(0)) + log1p(exp(-absolute(x)));
+}
+template <class T> FX_HD T bce_with_logits_slope(T x, T target) {
+    T e = exp(-absolute(x)), far = T(1) / (T(1) + e), near = e * far;
+    return (T(1) - target) * (x < T(0) ? near : far) - target * (x < T(0) ? far : near);
+}
+
 /* Of a difference d: a parabola up to beta (delta), a line beyond. */
 template <class T> FX_HD T smooth_l1(T d, T beta) {
     T a = absolute(d);

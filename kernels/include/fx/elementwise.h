@@ -74,6 +74,7 @@ FX_UNARY(asinh, REAL, fx::asinh(x))
 FX_UNARY(acosh, REAL, fx::acosh(x))
 FX_UNARY(atanh, REAL, fx::atanh(x))
 FX_UNARY(sinc, REAL, fx::sinc(x))
+FX_UNARY(unit_gap, REAL, (T(1) - x) * (T(1) + x))
 
 /* Special functions */
 FX_UNARY(sigmoid, REAL, fx::sigmoid(x))
@@ -188,6 +189,7 @@ FX_BINARY(logsigmoid_backward, REAL, x * fx::sigmoid(-y))
 FX_BINARY(softshrink_backward, REAL, y >= -p0 && y <= p0 ? T(0) : x)
 FX_BINARY(hardshrink_backward, REAL, y >= -p0 && y <= p0 ? T(0) : x)
 FX_BINARY(log1p_backward, REAL, x / (T(1) + y))
+FX_BINARY(expm1_backward, REAL, x * fx::exp(y))
 FX_BINARY(pow_scalar_backward, REAL, p0 == T(0) ? T(0) : x * (p0 * fx::pow(y, p0 - T(1))))
 
 FX_BINARY(prelu_weight_backward, REAL, y > T(0) ? T(0) : x * y)
@@ -204,7 +206,6 @@ FX_BINARY(sigmoid_backward, REAL, x * ((T(1) - y) * y))
 FX_BINARY(sqrt_backward, REAL, x / (T(2) * y))
 FX_BINARY(rsqrt_backward, REAL, T(-0.5) * x * (y * y * y))
 FX_BINARY(reciprocal_backward, REAL, -x * (y * y))
-FX_BINARY(expm1_backward, REAL, x * (y + T(1)))
 
 /* Elementwise losses: x the prediction, y the target.
  * Their gradients: x the incoming gradient, y the prediction, z the target. */
@@ -213,13 +214,13 @@ FX_BINARY(l1, REAL, fx::absolute(x - y))
 FX_BINARY(smooth_l1, REAL, fx::smooth_l1(x - y, p0))
 FX_BINARY(huber, REAL, fx::huber(x - y, p0))
 FX_BINARY(bce, REAL, fx::bce(x, y))
-FX_BINARY(bce_with_logits, REAL, (T(1) - y) * x + fx::softplus(-x))
+FX_BINARY(bce_with_logits, REAL, fx::bce_with_logits(x, y))
 FX_TERNARY(mse_backward, REAL, T(2) * (y - z) * x)
 FX_TERNARY(l1_backward, REAL, x * fx::sign(y - z))
 FX_TERNARY(smooth_l1_backward, REAL, y - z <= -p0 ? -x : y - z >= p0 ? x : x * (y - z) / p0)
 FX_TERNARY(huber_backward, REAL, y - z <= -p0 ? -x * p0 : y - z >= p0 ? x * p0 : x * (y - z))
 FX_TERNARY(bce_backward, REAL, x * (y - z) / fx::maximum((T(1) - y) * y, T(1e-12)))
-FX_TERNARY(bce_with_logits_backward, REAL, x * (fx::sigmoid(y) - z))
+FX_TERNARY(bce_with_logits_backward, REAL, x * fx::bce_with_logits_slope(y, z))
 
 #undef FX_UNARY
 #undef FX_GUARDED

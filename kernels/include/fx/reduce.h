@@ -316,10 +316,12 @@ static void combine_arg(void *states, void *indices, const void *others, const v
 
 /* ---- mean and the sum of squared deviations (Chan, Golub and LeVeque 1983): a and b ---- */
 
+/* Of an infinite difference of means it is the sum that is right, as of the elements themselves; nothing yet (a count of
+ * zero) has no deviation, whose square might be infinite. */
 static inline void join(double *mean, double *m2, double mean2, double m22, double count, double count2) {
-    double delta = mean2 - *mean, share = count2 / (count + count2);
-    *mean += delta * share;
-    *m2 += m22 + delta * delta * count * share;
+    double delta = mean2 - *mean, share = count2 / (count + count2), between = count * share;
+    *mean = delta - delta == 0 ? *mean + delta * share : *mean + mean2;
+    *m2 += between == 0 ? m22 : m22 + delta * delta * between;
 }
 
 struct remainder : sum {
@@ -335,7 +337,7 @@ template <class T> static void row_var(void *state, const void *from, size n, si
     for (size i = 0; i < n; i += SPAN) {
         size m = n - i < SPAN ? n - i : SPAN;
         double mean = piece<sum, double>(x + i, m, nullptr) / double(m);
-        if (sizeof(T) == 8) mean += piece<remainder, double>(x + i, m, &mean) / double(m);
+        if (sizeof(T) == 8 && mean - mean == 0) mean += piece<remainder, double>(x + i, m, &mean) / double(m);
         join(s, s + 1, mean, piece<deviation, double>(x + i, m, &mean), double(done + i), double(m));
     }
 }
