@@ -33,7 +33,7 @@ IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],
     "from builtins import int as _int": ["_int"],
-    "from collections.abc": ["Callable", "Iterator", "Sequence"],
+    "from collections.abc": ["Callable", "Iterable", "Iterator", "Sequence"],
     "from contextlib": ["AbstractContextManager"],
     "from os": ["PathLike"],
     "from types": ["EllipsisType"],
@@ -51,19 +51,21 @@ IMPORTS = {
     "from ferrox._core.tensor.generator": ["Generator"],
     "from ferrox._core.tensor.size": ["Size"],
     "from ferrox._core.api.attributes import layout as _layout": ["_layout"],
-    "from ferrox._core.api.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand"],
+    "from ferrox._core.api.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand", "_Type"],
 }
 ALIASES = """\
 _Device: TypeAlias = _device | str | _int
 _Dims: TypeAlias = _int | Sequence[_int]
 _Operand: TypeAlias = Tensor | _float | NDArray[Any] | np.generic
+_Type: TypeAlias = _dtype | type[_bool] | type[_int] | type[_float]
 _Index: TypeAlias = SupportsIndex | slice | EllipsisType | Tensor | NDArray[Any] | Sequence[Any] | None
 
 """
 ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift",
               "rshift"]
 BASES = {"Size": "(tuple[_int, ...])"}
-PROTOCOLS = {"__array__", "__array_wrap__", "__copy__", "__deepcopy__", "__dlpack_device__"}
+PROTOCOLS = {"__array__", "__array_wrap__", "__array_ufunc__", "__reversed__",
+             "__copy__", "__deepcopy__", "__dlpack_device__"}
 
 
 def by_name(table):
@@ -174,7 +176,7 @@ def class_stub(cls, name, base=""):
             f"def __{form}{each}__(self, other: _Operand, /) -> {'Self' if form == 'i' else 'Tensor'}: ..."
             for each in ARITHMETIC for form in ("", "r", "i") if f"__{form}{each}__" in vars(cls).keys() - known
         ]
-    own = [one for one in reversed(cls.__mro__) if one.__module__.startswith("ferrox.")]
+    own = [one for one in reversed(cls.__mro__) if one.__module__.partition(".")[0] == "ferrox"]
     members = {key: value for one in own for key, value in vars(one).items()}
     for key in sorted(members):
         value = members[key]
@@ -272,7 +274,7 @@ def files():
         for name, value in vars(ferrox.return_types).items() if isinstance(value, type)
     ]
     made["_core/api/tensorclass"] = ALIASES + made["_core/api/tensorclass"]
-    rows = {name for name, op in operators().items() if op.row.get("public", True) is True}
+    rows = {name for name, op in operators().items() if op.row.get("public", True) is True and "." not in name}
     made["__init__"] = package_stub(ferrox, sorted({*dir(ferrox), *rows, "__version__"}), ferrox._modules)
     made["autograd/__init__"] = package_stub(autograd, autograd.__all__, autograd._MODULES) + listed(autograd.__all__)
     made["nn/functional"] = listed(functional.__all__) + "\n" + "\n".join(
