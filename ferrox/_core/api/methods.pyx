@@ -227,7 +227,8 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
         if isinstance(first, TensorBase):
             other = first
             at = 1
-        elif first is None or (isinstance(first, str) and first not in _dtype_names) or type(first) in (int, _device_class):
+        elif first is None or type(first) in (int, _device_class) \
+                or (isinstance(first, str) and first not in _dtype_names):
             device = first
             at = 1
             if len(args) > 1 and not isinstance(args[1], bool):

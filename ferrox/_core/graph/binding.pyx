@@ -1,13 +1,13 @@
 """Calls of operators: what keywords they take, and what a call that does not fit is told.
 
-Note [Keywords].  A row's function says which keywords there are: the names of its parameters.  Beyond them a call may use
-NumPy's names and those of PyTorch that differ (`ALIASES`, `OWN`), and the name of `*dims` for all of it: `flip(x, dims=[0])`
-is `flip(x, [0])`.  A call without keywords goes by all this; one whose keywords are parameters costs a comparison of
-pointers for each.
+Note [Keywords].  A row's function says which keywords there are: the names of its parameters.  Beyond them a call may
+use NumPy's names and those of PyTorch that differ (`ALIASES`, `OWN`), and the name of `*dims` for all of it:
+`flip(x, dims=[0])` is `flip(x, [0])`.  A call without keywords goes by all this; one whose keywords are parameters
+costs a comparison of pointers for each.
 
-Note [Errors of a call].  Functions are called under private names and read their arguments by C types, and what Python and
-Cython say when that fails is about those.  `tell` looks at such an error on its way out and says the same in public names:
-what the operator got, what it takes.  Errors that already are the operator's, or a user's, pass as they are.
+Note [Errors of a call].  Functions are called under private names and read their arguments by C types, and what Python
+and Cython say when that fails is about those.  `tell` looks at such an error on its way out and says the same in public
+names: what the operator got, what it takes.  Errors that already are the operator's, or a user's, pass as they are.
 """
 import re
 
@@ -146,7 +146,8 @@ cdef class Binder:
 # What a call that does not fit is told
 
 cdef object _BINDING = re.compile(r"^(\w+\.)?\w+\(\) ((takes|needs|got an unexpected|got multiple|missing) .*)$", re.S)
-cdef object _OTHER_TYPE = re.compile(r"(?:Cannot convert (\w+) to|incorrect type \(expected .*, got) (?:(\w+)\)|[\w.]+)$")
+cdef object _OTHER_TYPE = re.compile(
+    r"(?:Cannot convert (\w+) to|incorrect type \(expected .*, got) (?:(\w+)\)|[\w.]+)$")
 cdef object _NO_ATTRIBUTE = re.compile(r"^'(\w+)' object has no attribute '\w+'$")
 
 

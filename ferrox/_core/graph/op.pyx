@@ -193,8 +193,8 @@ def row(str name, *, str namespace=None, function=None, str kernel=None, int inp
     name : str
         Public name.
     namespace : str, optional
-        Where the function lives when it is not `ferrox` itself: "linalg" makes it `ferrox.linalg.name`, and `linalg.name`
-        its name in the registry and in messages.  A method keeps the short name.
+        Where the function lives when it is not `ferrox` itself: "linalg" makes it `ferrox.linalg.name`, and
+        `linalg.name` its name in the registry and in messages.  A method keeps the short name.
     function : callable, optional
         The Python-visible implementation, for operators that are not elementwise.
     kernel : str, optional

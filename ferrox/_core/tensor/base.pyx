@@ -408,7 +408,7 @@ _clear_attributes = (<PyTypeObject *> TensorBase).tp_clear
 tensor_class = TensorBase
 
 
-# Attributes of the user's.  Cython would make a dict for every tensor: this one is made when there is something to put in.
+# Attributes of the user's.  Cython would make a dict for every tensor: this one is made when something is put in.
 
 cdef int _set_attribute(PyObject *self, PyObject *name, PyObject *value) except -1:
     PyObject_GenericSetAttr(self, name, value)

@@ -160,8 +160,8 @@ cdef bint holds_bools(TensorBase x) noexcept:
 cdef TensorBase with_bools(TensorBase x):
     """x, or, if it is of dtype bool and its memory holds others than 0 and 1, a copy in which they are 1.
 
-    Kernels take a bool for 0 or 1: they add it up as it lies.  What others wrote into memory that is shared with them is
-    looked at once, when it comes in; with 0 and 1 in it, it stays shared.
+    Kernels take a bool for 0 or 1: they add it up as it lies.  What others wrote into memory that is shared with them
+    is looked at once, when it comes in; with 0 and 1 in it, it stays shared.
     """
     cdef TensorBase numbers
     if x.a.dtype != FX_BOOL or x.a.device_type != FX_CPU or holds_bools(x):
@@ -202,7 +202,7 @@ def _numpy_tensor(value):
 
 
 cdef object plain_operand(object value):
-    """What arithmetic makes of a NumPy scalar (a number), an array or a tensor of others (a tensor); None of anything else."""
+    """A number of a NumPy scalar, a tensor of an array or of others' tensors: for arithmetic; None of anything else."""
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         value = value.item()

@@ -1,9 +1,9 @@
 """Elements as Python objects: one element, nested lists, tensors made of nested sequences; and moves between devices.
 
-Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C, by borrowed items: once for shape and
-dtype, once to store.  No code of the user's can run meanwhile, for a plain number is of the very class.  Anything else in
-them (tensors, arrays and scalars of others, ranges, other sequences, subclasses of int) sends the whole through `_plain`,
-which holds what it looks at and turns it into fresh lists of plain numbers first.
+Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C, by borrowed items: once for shape
+and dtype, once to store.  No code of the user's can run meanwhile, for a plain number is of the very class.  Anything
+else in them (tensors, arrays and scalars of others, ranges, other sequences, subclasses of int) sends the whole through
+`_plain`, which holds what it looks at and turns it into fresh lists of plain numbers first.
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact
@@ -38,7 +38,7 @@ cdef struct Plan:
     int leaf            # depth of the numbers, -1 before the first
     int kinds
 
-foreign_tensor = None   # set by interchange: a tensor for an array or a tensor of another library, None for anything else
+foreign_tensor = None   # set by interchange: a tensor for an array or tensor of another library, None for anything else
 
 
 # Moves
@@ -297,7 +297,7 @@ cdef list _plain_items(object data, int depth, int *dtype, bint truth):
 
 
 cdef object _plain(object data, int depth, int *dtype, bint truth):
-    """`data` as lists of numbers; its dtype is promoted into `dtype`.  With `truth` numbers are asked whether they are true."""
+    """`data` as lists of numbers; its dtype is promoted into `dtype`.  With `truth` numbers become bools."""
     cdef int own
     cdef TensorBase tensor
     if isinstance(data, (list, tuple, range)):
