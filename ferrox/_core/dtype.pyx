@@ -63,7 +63,7 @@ cdef str dtype_name(int code):
 
 
 cdef int as_dtype(object value) except -1:
-    """The number of a dtype given as a `ferrox.dtype`, a Python type, a name, or a numpy dtype: the one place to decide.
+    """The number of a dtype given as a `ferrox.dtype`, a Python type, a name or a numpy dtype: the one place to decide.
 
     `float` is float64, as in Python itself, in NumPy and in PyTorch, whatever the default dtype.
     """
