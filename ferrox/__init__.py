@@ -8,15 +8,18 @@ Examples
 >>> x.grad
 tensor([2., 4., 6.])
 """
-# Operators come from the registry (api/public.py); packages and whatever lives in them are imported when they are first used.
+# Operators come from the registry (api/public.py); packages and what lives in them are imported when they are first used.
 from ferrox._core import dtype as _dtypes
-from ferrox._core.door.device import device
+from ferrox._core.api.attributes import layout, strided
 from ferrox._core.api.dlpack import from_dlpack
+from ferrox._core.api.public import install as _install
+from ferrox._core.api.public import namespaces as _namespaces
+from ferrox._core.api.tensorclass import Tensor
+from ferrox._core.door.device import device
+from ferrox._core.door.threads import get_num_threads, set_num_threads
 from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
-from ferrox._core.api.public import install as _install
 from ferrox._core.graph.node import graph_stats, is_grad_enabled
-from ferrox._core.tensor.interchange import from_numpy, frombuffer
 from ferrox._core.graph.op import Op
 from ferrox._core.ops.movement import broadcast_shapes
 from ferrox._core.tensor.generator import (
@@ -28,8 +31,8 @@ from ferrox._core.tensor.generator import (
     seed,
     set_rng_state,
 )
-from ferrox._core.api.tensorclass import Tensor
-from ferrox._core.door.threads import get_num_threads, set_num_threads
+from ferrox._core.tensor.interchange import from_numpy, frombuffer
+from ferrox._core.tensor.size import Size
 
 __version__ = "0.1.0"
 
@@ -43,7 +46,8 @@ _homes = {
     "load": "io", "save": "io",
     "can_cast": "type_info", "is_complex": "type_info", "is_floating_point": "type_info", "is_nonzero": "type_info",
     "is_tensor": "type_info", "numel": "type_info", "result_type": "type_info", "typename": "type_info",
-    "get_printoptions": "_core.api.printing", "printoptions": "_core.api.printing", "set_printoptions": "_core.api.printing",
+    "get_printoptions": "_core.api.printing", "printoptions": "_core.api.printing",
+    "set_printoptions": "_core.api.printing",
 }
 
 inf = 1e999
@@ -51,12 +55,12 @@ nan = inf - inf
 pi = 3.141592653589793
 e = 2.718281828459045
 newaxis = None
-Size = tuple
 for _each in _dtypes.all_dtypes:
     globals()[_each.name] = _each
 float, double, half = float32, float64, float16  # noqa: F821
 int, long, short = int32, int64, int16  # noqa: F821
 globals().update(_install())
+_modules |= set(_namespaces())
 
 
 def __getattr__(name):

@@ -23,7 +23,8 @@ def of_modules():
     finder = doctest.DocTestFinder()
     names = [each.name for each in pkgutil.walk_packages(fx.__path__, "ferrox.") if "._core" not in each.name]
     for name in ["ferrox", *names]:
-        yield from finder.find(importlib.import_module(name), name)
+        # In `ferrox` itself bool, int and float are dtypes, which a reader's session has not imported.
+        yield from finder.find(importlib.import_module(name), name, globs={} if name == "ferrox" else None)
 
 
 def examples():

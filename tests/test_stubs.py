@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = Path(fx.__file__).parent
 PACKAGES = ["", ".autograd", ".autograd.functional", ".autograd.graph", ".cpu", ".cuda", ".func", ".io", ".metrics",
             ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".optim", ".optim.lr_scheduler", ".profiler",
-            ".return_types", ".testing", ".utils.checkpoint", ".utils.data", ".viz"]
+            ".return_types", ".special", ".testing", ".utils.checkpoint", ".utils.data", ".viz"]
 STUBS = sorted(path.relative_to(ROOT / "ferrox") for path in (ROOT / "ferrox").rglob("*.pyi"))
 
 PROGRAM = """
@@ -82,6 +82,61 @@ def train(x: fx.Tensor, y: fx.Tensor, steps: int = 10, device: str | fx.device =
     return losses if bool(top > best.mean()) and array.any() else []
 """
 
+TYPED = """
+from collections.abc import Callable
+from typing import assert_type
+
+import ferrox as fx
+from ferrox import nn, optim
+
+
+@fx.no_grad()
+def scaled(x: fx.Tensor, n: int = 1) -> fx.Tensor:
+    return x * n
+
+
+@fx.enable_grad
+def kept(x: fx.Tensor) -> fx.Tensor:
+    return x
+
+
+@fx.inference_mode()
+def count(x: fx.Tensor) -> int:
+    return x.shape.numel()
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+
+    @fx.no_grad()
+    def forward(self, x: fx.Tensor, times: int = 1) -> tuple[fx.Tensor, int]:
+        return self.body(x) * times, times
+
+
+x = fx.ones(2, 3, dtype=float)
+f: Callable[[fx.Tensor, int], fx.Tensor] = scaled
+assert_type(kept(x), fx.Tensor)
+assert_type(count(x), int)
+assert_type(x[0], fx.Tensor)
+assert_type(x[0, 1:, None, ...], fx.Tensor)
+assert_type(x.shape, fx.Size)
+assert_type(x.shape[0], int)
+assert_type(x.shape[1:] + (1,), fx.Size)
+assert_type(x.size(), fx.Size)
+assert_type(Pair()(x, times=2), tuple[fx.Tensor, int])
+assert_type(nn.Linear(3, 4)(x), fx.Tensor)
+assert_type(nn.MSELoss()(x, x), fx.Tensor)
+assert_type(nn.Sequential(nn.ReLU(), nn.Tanh())[0], nn.Module)
+assert_type(nn.Sequential(nn.ReLU(), nn.Tanh())[:1], nn.Sequential)
+assert_type(fx.special.expit(x), fx.Tensor)
+assert_type(x.to(int).view(bool).real, fx.Tensor)
+assert_type(x.is_sparse, bool)
+optim.Adam(Pair().named_parameters(), lr=1e-3, betas=(0.9, 0.99))
+optim.SGD([{"params": Pair().parameters(), "lr": 0.1}], lr=0.1)
+"""
+
 # Each line that ends in a mark is refused, and no other.
 WRONG = """
 import ferrox as fx
@@ -105,6 +160,9 @@ x.max(0).indices.sum()
 fx.split(x, 2).sum()  # wrong
 x.add_(1).mul_(2).backward(create_graph=1)  # wrong
 fx.optim.Sgd([x], lr=0.1)  # wrong
+fx.nn.Linear(2, 3)("text")  # wrong
+fx.optim.SGD([x], lr="fast")  # wrong
+fx.no_grad()(2)  # wrong
 """
 
 
@@ -171,7 +229,7 @@ def test_stubs_are_sound_themselves(tmp_path):
     assert said.startswith("Success"), said
 
 
-@pytest.mark.parametrize("program", [PROGRAM, SCRIPT], ids=["program", "script"])
+@pytest.mark.parametrize("program", [PROGRAM, SCRIPT, TYPED], ids=["program", "script", "typed"])
 def test_a_typed_program_is_accepted(tmp_path, program):
     assert check_types(program, tmp_path, "--strict") == {}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import ferrox
 import ferrox.nn.functional
 import ferrox.return_types
+from ferrox._core.api.public import namespaces
 from ferrox._core.graph.op import Op, operators
 
 HERE = Path(__file__).resolve().parent
@@ -27,12 +28,12 @@ HEADING = "# Written by tools/stubs.py from what it describes; to write it anew:
 WIDTH = 120
 # The compiled modules that hold public classes.
 MODULES = ("api.custom", "api.tensorclass", "cuda.graphs", "cuda.stream", "door.device", "dtype", "errors",
-           "graph.engine", "graph.node", "graph.op", "tensor.generator")
+           "graph.engine", "graph.node", "graph.op", "tensor.generator", "tensor.size")
 IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],
     "from builtins import int as _int": ["_int"],
-    "from collections.abc": ["Callable", "Iterator", "Sequence"],
+    "from collections.abc": ["Callable", "Iterable", "Iterator", "Sequence"],
     "from contextlib": ["AbstractContextManager"],
     "from os": ["PathLike"],
     "from types": ["EllipsisType"],
@@ -48,18 +49,23 @@ IMPORTS = {
     "from ferrox._core.graph.hooks": ["Handle"],
     "from ferrox._core.graph.op": ["Op"],
     "from ferrox._core.tensor.generator": ["Generator"],
-    "from ferrox._core.api.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand"],
+    "from ferrox._core.tensor.size": ["Size"],
+    "from ferrox._core.api.attributes import layout as _layout": ["_layout"],
+    "from ferrox._core.api.tensorclass": ["Tensor", "_Device", "_Dims", "_Index", "_Operand", "_Type"],
 }
 ALIASES = """\
 _Device: TypeAlias = _device | str | _int
 _Dims: TypeAlias = _int | Sequence[_int]
 _Operand: TypeAlias = Tensor | _float | NDArray[Any] | np.generic
+_Type: TypeAlias = _dtype | type[_bool] | type[_int] | type[_float]
 _Index: TypeAlias = SupportsIndex | slice | EllipsisType | Tensor | NDArray[Any] | Sequence[Any] | None
 
 """
 ARITHMETIC = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift",
               "rshift"]
-PROTOCOLS = {"__array__", "__array_wrap__", "__copy__", "__deepcopy__", "__dlpack_device__"}
+BASES = {"Size": "(tuple[_int, ...])"}
+PROTOCOLS = {"__array__", "__array_wrap__", "__array_ufunc__", "__reversed__",
+             "__copy__", "__deepcopy__", "__dlpack_device__"}
 
 
 def by_name(table):
@@ -170,7 +176,7 @@ def class_stub(cls, name, base=""):
             f"def __{form}{each}__(self, other: _Operand, /) -> {'Self' if form == 'i' else 'Tensor'}: ..."
             for each in ARITHMETIC for form in ("", "r", "i") if f"__{form}{each}__" in vars(cls).keys() - known
         ]
-    own = [one for one in reversed(cls.__mro__) if one.__module__.startswith("ferrox.")]
+    own = [one for one in reversed(cls.__mro__) if one.__module__.partition(".")[0] == "ferrox"]
     members = {key: value for one in own for key, value in vars(one).items()}
     for key in sorted(members):
         value = members[key]
@@ -202,16 +208,27 @@ def listed(names):
     return "__all__ = [\n" + filled([f'"{name}"' for name in names], WIDTH - 4) + "\n]\n"
 
 
+# The compiled modules of the classes that go by a public name.
+HOMES = {ferrox.Tensor: "api.tensorclass", ferrox.device: "door.device", ferrox.dtype: "dtype", Op: "graph.op",
+         ferrox.Generator: "tensor.generator", ferrox.Size: "tensor.size", ferrox.layout: "api.attributes"}
+
+
+def home_of(value, default):
+    """The module that a function or class is declared in."""
+    home = HOMES.get(value) if isinstance(value, type) else None
+    return getattr(value, "__module__", default) if home is None else f"ferrox._core.{home}"
+
+
 def module_stub(module):
     """A compiled module: its public functions and classes."""
     parts = []
     for name, value in vars(module).items():
         private = name.startswith("_") and name not in BY_HAND
-        foreign = getattr(value, "__module__", module.__name__) != module.__name__
+        foreign = home_of(value, module.__name__) != module.__name__
         if private or foreign or isinstance(value, types.ModuleType):
             continue
         if isinstance(value, type):
-            base = f"({value.__base__.__name__})" if issubclass(value, Exception) else ""
+            base = f"({value.__base__.__name__})" if issubclass(value, Exception) else BASES.get(name, "")
             parts.append(class_stub(value, name, base))
         elif callable(value):
             parts.append(str(Routine(name, value)))
@@ -226,10 +243,10 @@ def exported(name, value, package):
         return f"from {package} import {name} as {name}"
     if isinstance(value, ferrox.dtype):
         return f"{name}: _dtype"
-    if value is tuple:
-        return f"{name} = tuple[_int, ...]"
+    if isinstance(value, ferrox.layout):
+        return f"{name}: _layout"
     if isinstance(value, type) or (package != "ferrox" and not isinstance(value, Op)):
-        return f"from {value.__module__} import {name} as {name}"
+        return f"from {home_of(value, '')} import {name} as {name}"
     if callable(value):
         return str(Routine(name, value))
     return f"{name}: " + {float: "_float", str: "str", type(None): "None"}[type(value)]
@@ -257,12 +274,17 @@ def files():
         for name, value in vars(ferrox.return_types).items() if isinstance(value, type)
     ]
     made["_core/api/tensorclass"] = ALIASES + made["_core/api/tensorclass"]
-    rows = {name for name, op in operators().items() if op.row.get("public", True) is True}
+    rows = {name for name, op in operators().items() if op.row.get("public", True) is True and "." not in name}
     made["__init__"] = package_stub(ferrox, sorted({*dir(ferrox), *rows, "__version__"}), ferrox._modules)
     made["autograd/__init__"] = package_stub(autograd, autograd.__all__, autograd._MODULES) + listed(autograd.__all__)
     made["nn/functional"] = listed(functional.__all__) + "\n" + "\n".join(
         str(Routine(name, getattr(functional, name), default="Tensor")) for name in functional.__all__
     )
+    for name in namespaces():
+        module = getattr(ferrox, name)
+        made[name] = listed(module.__all__) + "\n" + "\n".join(
+            str(Routine(each, getattr(module, each))) for each in module.__all__
+        )
     made["return_types"] = "\n".join(tuples)
     return {ROOT / "ferrox" / f"{name}.pyi": finished(body) for name, body in made.items()}
 

@@ -1,7 +1,7 @@
 """Element types and their promotion, which is PyTorch's."""
 import sys
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F32, FX_I64, fx_category, fx_code_name, fx_dtype_name, \
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, fx_dtype_name, \
     fx_is_signed, fx_itemsize, fx_typestr
 
 cdef tuple _names = tuple([fx_dtype_name(code).decode() for code in range(FX_DTYPES)])
@@ -63,11 +63,14 @@ cdef str dtype_name(int code):
 
 
 cdef int as_dtype(object value) except -1:
-    """The number of a dtype given as a `ferrox.dtype`, a Python type, a name, or a numpy dtype."""
+    """The number of a dtype given as a `ferrox.dtype`, a Python type, a name or a numpy dtype: the one place to decide.
+
+    `float` is float64, as in Python itself, in NumPy and in PyTorch, whatever the default dtype.
+    """
     if type(value) is dtype:
         return (<dtype> value).code
     if value is float:
-        return default_dtype
+        return FX_F64
     if value is int:
         return FX_I64
     if value is bool:

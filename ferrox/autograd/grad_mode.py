@@ -3,7 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from ferrox._core.graph.node import _set_grad_enabled, _set_persist, is_grad_enabled
 
@@ -102,9 +102,18 @@ class _PlainMode(_Mode):
 
     __slots__ = ()
 
-    def __new__(cls, function: Any = None) -> Any:
-        mode = object.__new__(cls)
-        return mode if function is None else mode(function)
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls) -> Self: ...
+        @overload
+        def __new__(cls, function: _F) -> _F: ...  # type: ignore[misc]
+
+    else:
+
+        def __new__(cls, function=None):
+            mode = object.__new__(cls)
+            return mode if function is None else mode(function)
 
 
 class no_grad(_PlainMode):
@@ -159,7 +168,7 @@ class set_grad_enabled(_Mode):
 
     __slots__ = ("mode",)
 
-    def __init__(self, mode):
+    def __init__(self, mode: bool) -> None:
         self.mode = bool(mode)
         self._before = _set_grad_enabled(self.mode)
 
@@ -169,7 +178,7 @@ class set_grad_enabled(_Mode):
     def __enter__(self):
         _set_grad_enabled(self.mode)
 
-    def __call__(self, function):
+    def __call__(self, function: _F) -> _F:
         _set_grad_enabled(self._before)
         return super().__call__(function)
 
@@ -197,15 +206,24 @@ class inference_mode(_Mode):
 
     __slots__ = ("_inference", "mode")
 
-    def __new__(cls, mode=True):
-        made = object.__new__(cls)
-        if callable(mode):
-            made.mode = True
-            return _Mode.__call__(made, mode)
-        return made
+    if TYPE_CHECKING:
 
-    def __init__(self, mode=True):
-        self.mode = bool(mode)
+        @overload
+        def __new__(cls, mode: bool = ...) -> Self: ...
+        @overload
+        def __new__(cls, mode: _F) -> _F: ...  # type: ignore[misc]
+
+    else:
+
+        def __new__(cls, mode=True):
+            made = object.__new__(cls)
+            if callable(mode):
+                made.mode = True
+                return _Mode.__call__(made, mode)
+            return made
+
+        def __init__(self, mode=True):
+            self.mode = bool(mode)
 
     @property
     def _on(self):

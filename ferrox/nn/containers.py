@@ -64,7 +64,7 @@ class Sequential(_Indexed):
             for i, module in enumerate(args):
                 self.add_module(str(i), module)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         for module in self._modules.values():
             input = module(input)
         return input

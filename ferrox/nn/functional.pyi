@@ -4,7 +4,7 @@ from builtins import float as _float
 from builtins import int as _int
 from collections.abc import Callable, Sequence
 from ferrox._core.dtype import dtype as _dtype
-from ferrox._core.api.tensorclass import Tensor, _Dims, _Operand
+from ferrox._core.api.tensorclass import Tensor, _Dims, _Operand, _Type
 
 __all__ = [
     "alpha_dropout", "batch_norm", "bilinear", "binary_cross_entropy", "binary_cross_entropy_with_logits", "celu",
@@ -97,7 +97,7 @@ def layer_norm(
 def leaky_relu(input: Tensor, negative_slope: _float = 0.01, inplace: _bool = False) -> Tensor: ...
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor: ...
 def log_softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _dtype | None = None,
+    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _Type | None = None,
 ) -> Tensor: ...
 def logsigmoid(input: Tensor) -> Tensor: ...
 def margin_ranking_loss(
@@ -160,10 +160,10 @@ def soft_margin_loss(
     reduction: str = "mean",
 ) -> Tensor: ...
 def softmax(
-    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _dtype | None = None,
+    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _Type | None = None,
 ) -> Tensor: ...
 def softmin(
-    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _dtype | None = None,
+    input: Tensor, dim: _int | None = None, _stacklevel: _int | _dtype = 3, dtype: _Type | None = None,
 ) -> Tensor: ...
 def softplus(input: Tensor, beta: _float = 1.0, threshold: _float = 20.0) -> Tensor: ...
 def softshrink(input: Tensor, lambd: _float = 0.5) -> Tensor: ...

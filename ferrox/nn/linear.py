@@ -21,7 +21,7 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
-    def forward(self, input: fx.Tensor) -> Any:
+    def forward(self, input: fx.Tensor) -> fx.Tensor:
         return input
 
 

@@ -8,7 +8,7 @@ needs no ``__getattr__``.  `Registry` and ``Module.__setattr__`` keep the two eq
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 import ferrox as fx
 from ferrox.nn._hooks import Hooks, add_hook, call_hooked
@@ -22,6 +22,14 @@ __all__ = ["Module", "register_module_forward_hook", "register_module_forward_pr
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _ABSENT = object()
+_P = ParamSpec("_P")
+_R = TypeVar("_R", covariant=True)
+
+
+class _Forward(Protocol[_P, _R]):
+    """What has a `forward`: calling it takes and gives what that does."""
+
+    def forward(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 
 def typename(value):
@@ -78,17 +86,22 @@ class Module(StateDictMixin):
         attributes["_hooks"] = None
         attributes["_state_hooks"] = None
 
-    # One and two positional arguments are told apart from the rest: a call without * costs half as much.
-    def __call__(self, first: Any = _ABSENT, second: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
-        if self._hooks is None and first is not _ABSENT and not args and not kwargs:
-            return self.forward(first) if second is _ABSENT else self.forward(first, second)
-        if second is not _ABSENT:
-            args = (first, second, *args)
-        elif first is not _ABSENT:
-            args = (first,)
-        if self._hooks is None:
-            return self.forward(*args, **kwargs)
-        return _call_with_hooks(self, args, kwargs)
+    if TYPE_CHECKING:
+
+        def __call__(self: _Forward[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
+    else:
+        # One and two positional arguments are told apart from the rest: a call without * costs half as much.
+        def __call__(self, first: Any = _ABSENT, second: Any = _ABSENT, /, *args: Any, **kwargs: Any) -> Any:
+            if self._hooks is None and first is not _ABSENT and not args and not kwargs:
+                return self.forward(first) if second is _ABSENT else self.forward(first, second)
+            if second is not _ABSENT:
+                args = (first, second, *args)
+            elif first is not _ABSENT:
+                args = (first,)
+            if self._hooks is None:
+                return self.forward(*args, **kwargs)
+            return _call_with_hooks(self, args, kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; every subclass defines it."""

@@ -56,7 +56,9 @@ class Parameter(fx.Tensor):
         data = self.detach()
         if type(data) is not fx.Tensor:
             data = as_subclass(data, fx.Tensor)
-        return _rebuild, (type(self), data, self.requires_grad)
+        state = vars(self)
+        arguments = (type(self), data, self.requires_grad)
+        return (_rebuild, arguments, state) if state else (_rebuild, arguments)
 
     def __repr__(self, **kwargs: Any) -> str:
         return "Parameter containing:\n" + super().__repr__(**kwargs)

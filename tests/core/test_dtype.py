@@ -50,7 +50,7 @@ def test_limits_of_the_other_kind_are_refused():
 def test_given_as():
     for given in (fx.float32, np.float32, np.dtype("float32"), "float32"):
         assert fx.zeros(1, dtype=given).dtype is fx.float32
-    assert fx.zeros(1, dtype=float).dtype is fx.get_default_dtype()
+    assert fx.zeros(1, dtype=float).dtype is fx.float64
     assert fx.zeros(1, dtype=int).dtype is fx.int64 and fx.zeros(1, dtype=bool).dtype is fx.bool
     for wrong in ("float33", 3, np.complex64, object(), [fx.float32]):
         with pytest.raises(TypeError):

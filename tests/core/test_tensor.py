@@ -310,7 +310,7 @@ def test_to():
     assert x.to(fx.int64) is x and x.to("cpu") is x and x.to(fx.device("cpu")) is x and x.to(x) is x and x.to() is x
     assert x.to(fx.float32).dtype is x.to(dtype=fx.float32).dtype is x.to("cpu", fx.float32).dtype is fx.float32
     assert x.to(fx.zeros(1, dtype=fx.float64)).dtype is fx.float64
-    assert x.to(other=fx.zeros(1)).dtype is fx.float32 and x.to(float).dtype is fx.float32
+    assert x.to(other=fx.zeros(1)).dtype is fx.float32 and x.to(float).dtype is fx.float64
     assert x.to("cpu", fx.int64, False, True) is not x and x.to(fx.int64, copy=True).data_ptr() != x.data_ptr()
     assert x.cpu() is x and x.type_as(fx.zeros(1)).dtype is fx.float32
     with pytest.raises(RuntimeError):

@@ -1,6 +1,7 @@
 """Every row of the registry against its own reference, gradients, methods and in-place forms."""
 
 import inspect
+import operator
 
 import numpy as np
 import pytest
@@ -276,8 +277,8 @@ def test_row_is_complete(name):
 @pytest.mark.parametrize("name", ALIASES)
 def test_alias(name):
     op = ALIASES[name]
-    assert getattr(fx, name) is op
-    if op.row.get("method"):
+    assert operator.attrgetter(name)(fx) is op
+    if op.row.get("method") and "." not in name:
         assert getattr(fx.Tensor, name) is getattr(fx.Tensor, op.name)
 
 

@@ -9,13 +9,15 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsul
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOLEAN, FX_CPU, FX_CUDA, FX_DTYPES, FX_FLOATING, FX_INTEGRAL, \
-    FX_MAX_DIMS, fx_category, fx_is_signed, fx_itemsize, fx_storage, fx_typestr
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_BOOLEAN, FX_CPU, FX_CUDA, FX_DTYPES, FX_FLOATING, \
+    FX_INTEGRAL, FX_MAX_DIMS, FX_U8, fx_category, fx_is_signed, fx_itemsize, fx_storage, fx_typestr
 from ferrox._core.door.backend cimport backends
 from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport dtype_name
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
-from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
+from ferrox._core.graph.op cimport registry
+from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
+from ferrox._core.tensor.interchange cimport with_bools
 from ferrox._core.tensor.values cimport converted, moved
 
 cdef enum:
@@ -225,7 +227,17 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
     tensor.a.data = data
     tensor.a.device_type = kind
     tensor.a.device_index = source.device.device_id if kind == FX_CUDA else 0
-    return tensor
+    return _with_bools(tensor)
+
+
+cdef TensorBase _with_bools(TensorBase x):
+    """`with_bools`, wherever the memory is."""
+    cdef TensorBase numbers
+    if x.a.dtype != FX_BOOL or x.a.device_type == FX_CPU or x.a.numel == 0:
+        return with_bools(x)
+    numbers = alias(x)
+    numbers.a.dtype = FX_U8
+    return x if registry["amax"](numbers).item() <= 1 else converted(numbers, FX_BOOL)
 
 
 cdef TensorBase _take(object capsule):

@@ -10,6 +10,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
+from ferrox._core.dtype import all_dtypes
 from ferrox._core.graph.hooks import Handle
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_F16, FX_F32, FX_F64, \
     FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_itemsize
@@ -27,6 +28,7 @@ from ferrox._core.tensor.base cimport TensorBase, alias, bare, drop, needs_grad,
 from ferrox._core.tensor.values cimport converted, element, fill, moved, nested, transfer
 
 METHODS = {}
+cdef frozenset _dtype_names = frozenset([each.name for each in all_dtypes])
 
 
 def _method(function):
@@ -225,7 +227,8 @@ def to(self, *args, dtype=None, device=None, other=None, non_blocking=False, cop
         if isinstance(first, TensorBase):
             other = first
             at = 1
-        elif first is None or isinstance(first, (str, _device_class)) or (type(first) is int):
+        elif first is None or type(first) in (int, _device_class) \
+                or (isinstance(first, str) and first not in _dtype_names):
             device = first
             at = 1
             if len(args) > 1 and not isinstance(args[1], bool):

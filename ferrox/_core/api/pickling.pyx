@@ -15,6 +15,7 @@ from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
 from ferrox._core.tensor.base import as_subclass
+from ferrox._core.tensor.interchange cimport with_bools
 from ferrox._core.tensor.values cimport converted, moved
 
 METHODS = {}
@@ -94,6 +95,7 @@ def _tensor_from(Storage storage, dtype, shape, strides, offset, requires_grad, 
     tensor.a.data = storage.storage.data
     if 0 not in shape:
         tensor.a.data = <char *> tensor.a.data + <int64_t> offset
+    tensor = with_bools(tensor)
     where = as_device(place)
     if where.type_code != FX_CPU:
         tensor = moved(tensor, where.type_code, where.index_code)

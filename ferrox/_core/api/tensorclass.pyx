@@ -24,6 +24,7 @@ cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject *type)
     ctypedef struct PyTypeDict "PyTypeObject":
         PyObject *tp_dict
+        const char *tp_name
 
 # The operators behind Python's, and their in-place versions.
 cdef Op ADD, SUB, MUL, DIV, FLOORDIV, REMAINDER, POW, MATMUL, AND, OR, XOR, LSHIFT, RSHIFT
@@ -421,3 +422,20 @@ def install(str name, object value):
 
 
 tensor_module.tensor_class = Tensor
+
+
+# Public names.  What Python and Cython say about a type in their own errors is its C name, so that is the public one.
+cdef list _type_names = []
+
+
+def publish(type cls, str name):
+    """Give a compiled class the name that users know it by."""
+    _type_names.append(name.encode())
+    (<PyTypeDict *> <PyObject *> cls).tp_name = _type_names[-1]
+    PyType_Modified(<PyTypeObject *> cls)
+
+
+publish(TensorBase, "ferrox.Tensor")
+publish(Tensor, "ferrox.Tensor")
+publish(_dtype, "ferrox.dtype")
+publish(Op, "ferrox.Op")

@@ -6,6 +6,7 @@ from typing import Any, final
 from ferrox._core.door.device import device as _device
 from ferrox._core.graph.hooks import Handle
 from ferrox._core.graph.op import Op
+from ferrox._core.tensor.size import Size
 from ferrox._core.api.tensorclass import Tensor
 
 @final
@@ -28,7 +29,7 @@ class Node:
     @property
     def sequence_nr(self) -> _int: ...
     @property
-    def shape(self) -> tuple[_int, ...]: ...
+    def shape(self) -> Size: ...
 
 def is_grad_enabled() -> _bool: ...
 def tensor_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Handle: ...

@@ -17,7 +17,11 @@ cdef class Op:
     cdef void *vjp                      # the gradient rule (graph/node.pxd, vjp_fn), NULL when there is none
     cdef uint32_t needs[8]              # what the gradient of input i needs to be kept
     cdef object function                # the Python-visible implementation behind `entry`, where there is one
+    cdef object binder                  # the keywords of `function`, once a call had any: graph/binding.pyx
     cdef readonly dict row              # what the row says besides: doc, signature, reference, sample, …
 
 cdef entry_fn python_entry             # what a user's own operator does when called: set by custom.pyx
 cdef dict registry
+
+# What `function` gives for a call: keywords under every name, errors in public words.
+cdef PyObject *call_function(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL

@@ -7,11 +7,12 @@ the same object.
 from cpython.object cimport PyObject, PyTypeObject
 
 from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.graph.binding cimport Binder, tell
 
 cdef extern from "Python.h":
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     unsigned long Py_TPFLAGS_METHOD_DESCRIPTOR
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *names) except NULL
+    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *names)
     PyObject *PyVectorcall_Call(PyObject *callable, PyObject *tuple, PyObject *dict) except NULL
     PyObject *PyMethod_New(PyObject *function, PyObject *self) except NULL
     void Py_DECREF(PyObject *o)
@@ -24,8 +25,23 @@ cdef extern from "Python.h":
 registry = {}
 
 
-cdef PyObject *function_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
-    return PyObject_Vectorcall(<PyObject *> (<Op> self).function, args, nargs, names)
+cdef PyObject *call_function(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
+    """What an operator's function gives for a call; see graph/binding.pyx for keywords and errors."""
+    cdef PyObject *made
+    if names == NULL:
+        made = PyObject_Vectorcall(<PyObject *> (<Op> self).function, args, nargs, NULL)
+    else:
+        made = binder_of(<Op> self).call(args, nargs, names)
+    if made == NULL:
+        tell(<Op> self, (<Op> self).function, args, nargs, names)
+    return made
+
+
+cdef Binder binder_of(Op op):
+    """The keywords of the operator's function."""
+    if op.binder is None:
+        op.binder = Binder(op.name, op.function)
+    return <Binder> op.binder
 
 
 cdef PyObject *_unset_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -93,11 +109,11 @@ cdef class Op:
 
     @property
     def __name__(self):
-        return self.name
+        return self.name.rpartition(".")[2]
 
     @property
     def __qualname__(self):
-        return self.name
+        return self.__name__
 
     @property
     def __doc__(self):
@@ -108,7 +124,8 @@ cdef class Op:
 
     @property
     def __module__(self):
-        return "ferrox"
+        namespace = self.row.get("namespace")
+        return "ferrox" if namespace is None else f"ferrox.{namespace}"
 
     @property
     def __signature__(self):
@@ -167,13 +184,17 @@ cdef uint32_t _mask(str text) except? 0xffffffff:
     return mask
 
 
-def row(str name, *, function=None, str kernel=None, int inputs=0, int kind=0, rule=None, needs=(), **more):
+def row(str name, *, str namespace=None, function=None, str kernel=None, int inputs=0, int kind=0, rule=None, needs=(),
+        **more):
     """Make the operator `name` and enter it into the registry.
 
     Parameters
     ----------
     name : str
         Public name.
+    namespace : str, optional
+        Where the function lives when it is not `ferrox` itself: "linalg" makes it `ferrox.linalg.name`, and
+        `linalg.name` its name in the registry and in messages.  A method keeps the short name.
     function : callable, optional
         The Python-visible implementation, for operators that are not elementwise.
     kernel : str, optional
@@ -185,6 +206,8 @@ def row(str name, *, function=None, str kernel=None, int inputs=0, int kind=0, r
     more
         reference, sample, doc, method, inplace, out, aliases, arguments, public: see `ferrox._core.ops`.
     """
+    if namespace is not None:
+        name = f"{namespace}.{name}"
     cdef Op op = Op(name)
     cdef int i
     if name in registry:
@@ -193,9 +216,11 @@ def row(str name, *, function=None, str kernel=None, int inputs=0, int kind=0, r
     op.inputs = inputs
     op.kind = kind
     op.row = more
+    if namespace is not None:
+        more["namespace"] = namespace
     if function is not None:
         op.function = function
-        op.entry = function_entry
+        op.entry = call_function
         more.setdefault("doc", function.__doc__)
     if rule is not None:
         op.vjp = <void *> <size_t> rule
@@ -217,9 +242,18 @@ cdef void _set_slots():
 _set_slots()
 
 
-def alias_row(str name, str of):
-    """A second public name for an operator (`multiply` for `mul`)."""
-    registry[name] = registry[of]
+def method(str name, function):
+    """A method of Tensor that is no operator, called as operators are; it is not in the registry."""
+    cdef Op op = Op(name)
+    op.function = function
+    op.entry = call_function
+    op.row = {"doc": function.__doc__}
+    return op
+
+
+def alias_row(str name, str of, *, str namespace=None):
+    """A second public name for an operator (`multiply` for `mul`), or its name in a namespace (`special.expit`)."""
+    registry[name if namespace is None else f"{namespace}.{name}"] = registry[of]
 
 
 def operators():

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS
 from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport as_dtype, default_dtype, dtype_name, dtype_object
-from ferrox._core.tensor.interchange import _numpy_tensor, frombuffer
+from ferrox._core.tensor.interchange import foreign_tensor, frombuffer
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.tensor.base cimport TensorBase, alias, new_tensor, set_data
@@ -89,7 +89,7 @@ cdef object read_number(str name, str argument, object value):
         return value
     if isinstance(value, TensorBase):
         return element(<TensorBase> value)
-    made = _numpy_tensor(value)
+    made = foreign_tensor(value)
     if made is not None:
         return element(<TensorBase> made)
     raise TypeError(f"{name}(): argument '{argument}' must be Number, not {type(value).__name__}")
@@ -105,11 +105,7 @@ cdef TensorBase _from_data(str name, object data, object dtype, object place, bi
     if isinstance(data, TensorBase):
         source = <TensorBase> data
     elif not isinstance(data, (list, tuple, int, float)):
-        source = _numpy_tensor(data)
-        if source is None and hasattr(data, "__cuda_array_interface__"):
-            from ferrox._core.api.dlpack import from_cuda_array
-
-            source = from_cuda_array(data)
+        source = foreign_tensor(data)
     if source is None:
         made = tensor_of(data, -1 if dtype is None else as_dtype(dtype))
     else:
@@ -203,15 +199,7 @@ def _asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
     elif isinstance(obj, (bytes, bytearray, memoryview)):
         shares = frombuffer(obj, dtype=dtype_object(default_dtype) if dtype is None else dtype)
     elif not isinstance(obj, (list, tuple, int, float)):
-        shares = _numpy_tensor(obj)
-        if shares is None and hasattr(obj, "__dlpack__"):
-            from ferrox._core.api.dlpack import from_dlpack
-
-            shares = from_dlpack(obj)
-        elif shares is None and hasattr(obj, "__cuda_array_interface__"):
-            from ferrox._core.api.dlpack import from_cuda_array
-
-            shares = from_cuda_array(obj)
+        shares = foreign_tensor(obj)
     if shares is None:
         if copy is False:
             raise ValueError(f"[asarray] can't alias arbitrary sequence into a tensor, got {type(obj).__name__}")

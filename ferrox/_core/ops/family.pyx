@@ -10,16 +10,20 @@ the method `exp`, the in-place method `exp_`, the stub, the docs table and the t
 """
 from cpython.object cimport PyObject
 
-from ferrox._core.graph.op cimport Op, entry_fn
+from ferrox._core.graph.binding cimport parameter_of
+from ferrox._core.graph.op cimport Op, call_function, entry_fn, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport apply, apply_in_place, assign, check_out, deliver, shadow_for
 from ferrox._core.tensor.base cimport TensorBase
 
 cdef extern from "Python.h":
+    void Py_DECREF(PyObject *o)
     void Py_INCREF(PyObject *o)
-    PyObject *PyObject_Vectorcall(PyObject *callable, PyObject **args, size_t nargs, PyObject *names) except NULL
+    PyObject **PySequence_Fast_ITEMS(PyObject *sequence)
+    PyObject *PyObject_VectorcallDict(PyObject *callable, PyObject **args, size_t nargs, PyObject *keywords) except NULL
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
+cdef dict EXTREMES = {"max": "amax", "min": "amin"}
 cdef tuple ARGUMENTS = ((), ("input",), ("input", "other"), ("input", "tensor1", "tensor2"))
 
 
@@ -36,7 +40,7 @@ cdef int _parse(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObj
     if given > n:
         if op.function is not None:
             return 1
-        raise TypeError(f"{op.name}() takes {n} positional arguments but {given} were given")
+        raise TypeError(f"[{op.name}] takes {n} positional arguments, got {given}; it takes {_form(op)}")
     for i in range(n):
         inputs[i] = args[i] if i < given else NULL
     if names != NULL:
@@ -49,16 +53,31 @@ cdef int _parse(Op op, PyObject **args, Py_ssize_t given, PyObject *names, PyObj
             elif op.function is not None:
                 return 1
             else:
-                raise TypeError(f"{op.name}() got an unexpected keyword argument {name!r}")
+                place = _place_of(op, arguments, name)
+                if inputs[place] != NULL:
+                    raise TypeError(f"[{op.name}] got {name!r} twice: by position and by keyword, or under two names")
+                inputs[place] = args[i]
             i += 1
     for i in range(n):
         if inputs[i] == NULL:
-            raise TypeError(f"{op.name}() missing argument {arguments[i]!r}")
+            raise TypeError(f"[{op.name}] missing argument {arguments[i]!r}; it takes {_form(op)}")
     if out[0] == <PyObject *> None:
         out[0] = NULL
     if out[0] != NULL and not isinstance(<object> out[0], TensorBase):
         raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(<object> out[0]).__name__}")
     return 0
+
+
+cdef str _form(Op op):
+    return f"{op.name}({', '.join(op.row['arguments'])}, *, out=None)"
+
+
+cdef int _place_of(Op op, tuple arguments, str name) except -1:
+    """Which input a keyword stands for."""
+    cdef str known = parameter_of(op.name, name, arguments)
+    if known is None:
+        raise TypeError(f"[{op.name}] got an unexpected keyword argument {name!r}; it takes {_form(op)}")
+    return <int> arguments.index(known)
 
 
 cdef PyObject *elementwise_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -78,6 +97,16 @@ cdef PyObject *elementwise_entry(PyObject *self, PyObject **args, size_t nargs, 
     return _owned(apply(op, inputs, op.inputs, <TensorBase> out, NULL, None))
 
 
+cdef object _without_out(PyObject *self, list positional, dict keywords):
+    cdef list every = positional + list(keywords.values())
+    cdef tuple names = tuple(keywords)
+    cdef PyObject *made = call_function(self, PySequence_Fast_ITEMS(<PyObject *> every), <size_t> len(positional),
+                                        <PyObject *> names if names else NULL)
+    result = <object> made
+    Py_DECREF(made)
+    return result
+
+
 cdef PyObject *delivering_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
     """A row's function, and `out=` on top of it: a tensor, or a sequence of them where there are several results."""
     cdef Op op = <Op> self
@@ -87,11 +116,16 @@ cdef PyObject *delivering_entry(PyObject *self, PyObject **args, size_t nargs, P
     cdef object out
     cdef int i
     if names == NULL or "out" not in <tuple> names:
-        return PyObject_Vectorcall(<PyObject *> op.function, args, nargs, names)
+        return call_function(self, args, nargs, names)
     positional = [<object> args[i] for i in range(<int> given)]
     keywords = {(<tuple> names)[i]: <object> args[given + i] for i in range(<int> len(<tuple> names))}
     out = keywords.pop("out")
-    result = op.function(*positional, **keywords)
+    if out is None and "axis" in keywords and op.name in EXTREMES:
+        # np.max(x, axis=0) calls x.max(axis=0, out=None), and wants values alone.
+        return PyObject_VectorcallDict(<PyObject *> registry[EXTREMES[op.name]],
+                                       PySequence_Fast_ITEMS(<PyObject *> positional), <size_t> len(positional),
+                                       <PyObject *> keywords)
+    result = _without_out(self, positional, keywords)
     if out is None:
         return _owned(result)
     if isinstance(result, TensorBase):

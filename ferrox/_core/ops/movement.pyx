@@ -1,9 +1,9 @@
 """Dimensions added, dropped, merged, moved, repeated; flips, rolls and padding."""
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_MAX_DIMS, fx_itemsize
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_MAX_DIMS, FX_U8, fx_itemsize
 from ferrox._core.door.dispatch cimport count_change
-from ferrox._core.dtype cimport dtype, dtype_name
+from ferrox._core.dtype cimport as_dtype, dtype, dtype_name
 from ferrox._core.graph.node cimport grad_enabled, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
@@ -12,8 +12,9 @@ from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, r
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.views cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_view, offset_of, set_data, shape_of, shape_tuple, \
-    strides_of
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, new_view, offset_of, set_data, shape_of, \
+    shape_tuple, strides_of
+from ferrox._core.tensor.interchange cimport holds_bools
 
 
 def _spread(tuple args):
@@ -24,6 +25,16 @@ def _spread(tuple args):
 
 
 # reshapes by other names
+
+cdef bint _holds_bools(TensorBase x) except -1:
+    """Whether the memory of x, of dtype bool, holds 0 and 1 alone; on a GPU its kernels look."""
+    cdef TensorBase numbers
+    if x.a.device_type == FX_CPU:
+        return holds_bools(x)
+    numbers = alias(x)
+    numbers.a.dtype = FX_U8
+    return operators()["amax"](numbers).item() <= 1
+
 
 cdef TensorBase _reinterpreted(TensorBase x, int to):
     """The bytes of x read as `dtype`; no gradient flows through, as in PyTorch."""
@@ -59,6 +70,9 @@ cdef TensorBase _reinterpreted(TensorBase x, int to):
         strides[last] = 1
     out = new_view(x, x.a.ndim, shape, strides, 0)
     out.a.dtype = to
+    if to == FX_BOOL and x.a.dtype != FX_BOOL and x.a.numel and not _holds_bools(out):
+        raise RuntimeError(f"[view] the bytes of {dtype_name(x.a.dtype)} hold others than 0 and 1, which bool has not; "
+                           "x != 0 makes a bool tensor of them")
     return out
 
 
@@ -85,8 +99,8 @@ def _view(input, *shape):
     >>> fx.tensor(1.0).view(fx.int32)
     tensor(1065353216, dtype=ferrox.int32)
     """
-    if len(shape) == 1 and isinstance(shape[0], dtype):
-        return _reinterpreted(<TensorBase?> input, (<dtype> shape[0]).code)
+    if len(shape) == 1 and isinstance(shape[0], (dtype, type)):
+        return _reinterpreted(<TensorBase?> input, as_dtype(shape[0]))
     return viewed(VIEW, <TensorBase?> input, _spread(shape), True)
 
 cdef Op VIEW = row("view", function=_view, rule=rule(reshape_vjp), reference="input.reshape(shape)",

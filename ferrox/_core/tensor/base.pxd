@@ -17,6 +17,7 @@ cdef class TensorBase:
     cdef object grad_               # the accumulated gradient or None
     cdef object meta                # dict of the rare: hooks, retain_grad, names; None for most
     cdef object __weakref__
+    cdef PyObject *attributes       # its `__dict__`, owned; NULL until the user gives it an attribute
     cdef uint32_t output            # which output of grad_fn it is
     cdef uint32_t history           # how often an in-place change gave it a new grad_fn
     cdef uint32_t base_history      # for a view: base.history when its grad_fn was made

@@ -20,6 +20,7 @@ from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_itemsize,
 from ferrox._core.door.device cimport device_object
 from ferrox._core.dtype cimport dtype_object
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
+from ferrox._core.tensor.size cimport size_of
 
 cdef extern from "Python.h":
     void Py_XDECREF(PyObject *o)
@@ -29,6 +30,13 @@ cdef extern from "Python.h":
     void PyObject_GC_UnTrack(void *o)
     void PyObject_GC_Track(void *o)
     int PyObject_GC_IsTracked(PyObject *o)
+    int PyObject_GenericSetAttr(PyObject *o, PyObject *name, PyObject *value) except -1
+    object PyObject_GenericGetDict(PyObject *o, void *unused)
+    void PyType_Modified(PyTypeObject *type)
+    ctypedef struct Attributes "PyTypeObject":
+        Py_ssize_t tp_dictoffset
+        void *tp_setattro
+        PyObject *tp_dict
 
 cdef PyObject **_pending = NULL
 cdef Py_ssize_t _pending_count = 0
@@ -79,18 +87,21 @@ cdef class TensorBase:
         if self.base != NULL:
             drop(self.base)
             self.base = NULL
+        if self.attributes != NULL:
+            Py_DECREF(self.attributes)
+            self.attributes = NULL
         if self.a.dims != NULL and self.a.dims != self.inline_dims:
             free(self.a.dims)
 
     @property
     def shape(self):
-        """Sizes, a tuple of ints."""
-        return shape_tuple(&self.a)
+        """Sizes of the dimensions, a `ferrox.Size`: a tuple of ints."""
+        return size_of(self.a.ndim, self.a.dims)
 
     def size(self, dim=None):
-        """Sizes as a tuple, or the size of one dimension."""
+        """Sizes as a `ferrox.Size`, or the size of one dimension."""
         if dim is None:
-            return shape_tuple(&self.a)
+            return size_of(self.a.ndim, self.a.dims)
         return shape_of(self)[self._dim(dim)]
 
     def stride(self, dim=None):
@@ -370,6 +381,8 @@ cdef int _traverse(PyObject *self, visitproc visit, void *arg) noexcept:
         status = visit((<TensorBase> self).grad_fn, arg)
     if status == 0 and (<TensorBase> self).base != NULL:
         status = visit((<TensorBase> self).base, arg)
+    if status == 0 and (<TensorBase> self).attributes != NULL:
+        status = visit((<TensorBase> self).attributes, arg)
     return status
 
 
@@ -382,6 +395,9 @@ cdef int _clear(PyObject *self) noexcept:
     reference = (<TensorBase> self).base
     (<TensorBase> self).base = NULL
     Py_XDECREF(reference)
+    reference = (<TensorBase> self).attributes
+    (<TensorBase> self).attributes = NULL
+    Py_XDECREF(reference)
     return 0
 
 
@@ -390,3 +406,20 @@ _clear_attributes = (<PyTypeObject *> TensorBase).tp_clear
 (<PyTypeObject *> TensorBase).tp_traverse = <traverseproc> _traverse
 (<PyTypeObject *> TensorBase).tp_clear = <inquiry> _clear
 tensor_class = TensorBase
+
+
+# Attributes of the user's.  Cython would make a dict for every tensor: this one is made when something is put in.
+
+cdef int _set_attribute(PyObject *self, PyObject *name, PyObject *value) except -1:
+    PyObject_GenericSetAttr(self, name, value)
+    if (<TensorBase> self).attributes != NULL:
+        track(<object> self)
+    return 0
+
+
+cdef TensorBase _probe = TensorBase.__new__(TensorBase)
+(<Attributes *> <PyObject *> TensorBase).tp_dictoffset = <char *> &_probe.attributes - <char *> <PyObject *> _probe
+(<Attributes *> <PyObject *> TensorBase).tp_setattro = <void *> _set_attribute
+(<dict> (<Attributes *> <PyObject *> TensorBase).tp_dict)["__dict__"] = property(
+    lambda self: PyObject_GenericGetDict(<PyObject *> self, NULL), doc="The attributes that the user gave it.")
+PyType_Modified(<PyTypeObject *> TensorBase)

@@ -4,18 +4,20 @@ NumPy itself is never imported here unless somebody asks for an array: an object
 is loaded already.
 """
 import sys
+from importlib import import_module
 
 from cpython.buffer cimport PyBUF_ANY_CONTIGUOUS, PyBUF_C_CONTIGUOUS, PyBUF_F_CONTIGUOUS, PyBUF_FORMAT, PyBUF_ND, \
     PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 
 from ferrox._core.tensor import values
-from ferrox._core.abi cimport fx_storage, FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_MAX_DIMS, fx_itemsize, fx_letter
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_MAX_DIMS, FX_U8, fx_itemsize, \
+    fx_letter, fx_storage
 from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
-from ferrox._core.tensor.base cimport TensorBase, bare, needs_grad
-from ferrox._core.tensor.values cimport with_grad
+from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
+from ferrox._core.tensor.values cimport converted, with_grad
 
 # Formats of the struct module; long and long long have the same size here, and q says it everywhere.
 cdef dict _formats = {chr(fx_letter(code)): code for code in range(FX_DTYPES) if fx_letter(code)}
@@ -81,7 +83,7 @@ cdef TensorBase from_buffer(object source):
                                        0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = buffer.view.buf
-    return tensor
+    return with_bools(tensor)
 
 
 def from_numpy(ndarray, /):
@@ -123,6 +125,74 @@ cdef TensorBase numpy_array(object value):
     return from_buffer(value)
 
 
+# Bools
+
+cdef bint _bools(const uint8_t *p, int ndim, const int64_t *dims, const int64_t *strides) noexcept nogil:
+    """Whether a window of bytes holds 0 and 1 alone."""
+    cdef int64_t i
+    cdef uint8_t every = 0
+    if ndim == 0:
+        return p[0] <= 1
+    if ndim == 1:
+        for i in range(dims[0]):
+            every |= p[i * strides[0]]
+        return every <= 1
+    for i in range(dims[0]):
+        if not _bools(p + i * strides[0], ndim - 1, dims + 1, strides + 1):
+            return False
+    return True
+
+
+cdef bint holds_bools(TensorBase x) noexcept:
+    """Whether the host memory of x, of dtype bool, holds 0 and 1 alone."""
+    cdef int64_t step = 1
+    cdef bint clean
+    if x.a.numel == 0:
+        return True
+    with nogil:
+        if x.a.flags & FX_CONTIGUOUS:
+            clean = _bools(<const uint8_t *> x.a.data, 1, &x.a.numel, &step)
+        else:
+            clean = _bools(<const uint8_t *> x.a.data, x.a.ndim, x.a.dims, x.a.dims + x.a.ndim)
+    return clean
+
+
+cdef TensorBase with_bools(TensorBase x):
+    """x, or, if it is of dtype bool and its memory holds others than 0 and 1, a copy in which they are 1.
+
+    Kernels take a bool for 0 or 1: they add it up as it lies.  What others wrote into memory that is shared with them
+    is looked at once, when it comes in; with 0 and 1 in it, it stays shared.
+    """
+    cdef TensorBase numbers
+    if x.a.dtype != FX_BOOL or x.a.device_type != FX_CPU or holds_bools(x):
+        return x
+    numbers = alias(x)
+    numbers.a.dtype = FX_U8
+    return converted(numbers, FX_BOOL)
+
+
+# Objects of other libraries
+
+def foreign_tensor(value):
+    """A tensor for what another library has for one, on its memory where it can be; None for anything else.
+
+    Taken are arrays and scalars of NumPy, objects with `__dlpack__`, `__cuda_array_interface__` or `__array__`.
+    """
+    made = _numpy_tensor(value)
+    kind = type(value)
+    if made is not None or kind in (list, tuple, float, int, bool, str, range) or isinstance(value, TensorBase):
+        return made
+    if hasattr(kind, "__dlpack__"):
+        return import_module("ferrox._core.api.dlpack").from_dlpack(value)
+    if hasattr(kind, "__cuda_array_interface__") and hasattr(value, "__cuda_array_interface__"):
+        return import_module("ferrox._core.api.dlpack").from_cuda_array(value)
+    if hasattr(kind, "__array__"):
+        import numpy
+
+        return _numpy_tensor(numpy.asarray(value))
+    return None
+
+
 def _numpy_tensor(value):
     """A tensor for a NumPy array (on its memory) or a NumPy scalar, None for anything else."""
     numpy = sys.modules.get("numpy")
@@ -132,16 +202,14 @@ def _numpy_tensor(value):
 
 
 cdef object plain_operand(object value):
-    """What arithmetic makes of a value of NumPy: a number of a scalar, a tensor of an array; None of anything else."""
+    """A number of a NumPy scalar, a tensor of an array or of others' tensors: for arithmetic; None of anything else."""
     numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return None
-    if isinstance(value, numpy.generic):
+    if numpy is not None and isinstance(value, numpy.generic):
         value = value.item()
         return value if isinstance(value, (int, float)) else None
-    if isinstance(value, numpy.ndarray):
+    if numpy is not None and isinstance(value, numpy.ndarray):
         return numpy_array(value)
-    return None
+    return foreign_tensor(value) if hasattr(type(value), "__dlpack__") else None
 
 
 def coerce(value):
@@ -149,7 +217,7 @@ def coerce(value):
     return plain_operand(value)
 
 
-values.numpy_tensor = _numpy_tensor
+values.foreign_tensor = foreign_tensor
 
 
 # Out: the buffer protocol
@@ -267,7 +335,7 @@ def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False):
     tensor.a.storage = storage_foreign(<char *> held.view.buf + skip, <size_t> (n * size), held, FX_CPU, 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = <char *> held.view.buf + skip
-    return with_grad(tensor, requires_grad)
+    return with_grad(with_bools(tensor), requires_grad)
 
 
 cdef int _d

@@ -1,13 +1,14 @@
 """Elements as Python objects: one element, nested lists, tensors made of nested sequences; and moves between devices.
 
-Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C: once for shape and dtype, once to
-store.  Anything else in them (tensors, NumPy arrays and scalars, ranges, other sequences) sends the whole through
-`_plain`, which turns it into lists of numbers first.
+Note [Nested sequences].  Lists and tuples of plain numbers are walked twice in C, by borrowed items: once for shape
+and dtype, once to store.  No code of the user's can run meanwhile, for a plain number is of the very class.  Anything
+else in them (tensors, arrays and scalars of others, ranges, other sequences, subclasses of int) sends the whole through
+`_plain`, which holds what it looks at and turns it into fresh lists of plain numbers first.
 """
 from cpython.bool cimport PyBool_Check
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.long cimport PyLong_AsDouble, PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.long cimport PyLong_AsDouble, PyLong_AsLongLongAndOverflow, PyLong_Check, PyLong_CheckExact
 from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
@@ -37,7 +38,7 @@ cdef struct Plan:
     int leaf            # depth of the numbers, -1 before the first
     int kinds
 
-numpy_tensor = None     # set by interchange: a tensor for a NumPy array or scalar, None for anything else
+foreign_tensor = None   # set by interchange: a tensor for an array or tensor of another library, None for anything else
 
 
 # Moves
@@ -232,7 +233,7 @@ cdef int _walk(object data, int depth, Plan *plan) except -1:
         plan.kinds |= SAW_FLOAT
     elif PyBool_Check(data):
         plan.kinds |= SAW_BOOL
-    elif PyLong_Check(data):
+    elif PyLong_CheckExact(data):
         plan.kinds |= SAW_INT
     elif not _sequence(data):
         return 1
@@ -279,16 +280,30 @@ cdef char *_store_all(object data, char *p, int dtype) except NULL:
     return p
 
 
-cdef object _plain(object data, int depth, int *dtype):
-    """`data` as lists of numbers; its dtype is promoted into `dtype`."""
+cdef list _plain_items(object data, int depth, int *dtype, bint truth):
+    """The items of a sequence as `_plain` gives them; user code that runs meanwhile must leave it as long as it is."""
+    cdef Py_ssize_t n = len(data), i
+    cdef list items = []
+    if depth == FX_MAX_DIMS:
+        raise ValueError(f"too many dimensions: a tensor has at most {FX_MAX_DIMS}")
+    for i in range(n):
+        if len(data) != n:
+            break
+        items.append(_plain(data[i], depth + 1, dtype, truth))
+    if len(data) != n:
+        raise RuntimeError(f"[tensor] a sequence of length {n} at dim {depth} changed while it was read: its length is "
+                           f"{len(data)} now")
+    return items
+
+
+cdef object _plain(object data, int depth, int *dtype, bint truth):
+    """`data` as lists of numbers; its dtype is promoted into `dtype`.  With `truth` numbers become bools."""
     cdef int own
     cdef TensorBase tensor
-    if depth > FX_MAX_DIMS:
-        raise ValueError(f"too many dimensions: a tensor has at most {FX_MAX_DIMS}")
     if isinstance(data, (list, tuple, range)):
-        return [_plain(each, depth + 1, dtype) for each in data]
-    if not isinstance(data, TensorBase) and numpy_tensor is not None:
-        made = numpy_tensor(data)
+        return _plain_items(data, depth, dtype, truth)
+    if not isinstance(data, TensorBase):
+        made = foreign_tensor(data)
         data = data if made is None else made
     if isinstance(data, TensorBase):
         tensor = <TensorBase> data
@@ -296,17 +311,19 @@ cdef object _plain(object data, int depth, int *dtype):
         data = nested(tensor, -1)
     elif PyFloat_Check(data):
         own = default_dtype
-        data = float(data)
+        data = bool(data) if truth else float.__float__(data)
     elif PyLong_Check(data):
         own = FX_BOOL if PyBool_Check(data) else FX_I64
+        if not PyBool_Check(data):
+            data = bool(data) if truth else int.__int__(data)
     elif isinstance(data, (str, bytes)):
         if depth:
             raise ValueError(f"too many dimensions '{type(data).__name__}'")
         raise TypeError(f"[tensor] invalid data type '{type(data).__name__}'")
     elif hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, dict):
-        return [_plain(each, depth + 1, dtype) for each in data]
+        return _plain_items(data, depth, dtype, truth)
     else:
-        raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        raise RuntimeError(f"[tensor] Could not infer dtype of {type(data).__name__}")
     dtype[0] = own if dtype[0] < 0 else promotions[dtype[0]][own]
     return data
 
@@ -320,7 +337,7 @@ cdef TensorBase tensor_of(object data, int dtype):
     plan.leaf = -1
     plan.kinds = 0
     if _walk(data, 0, &plan):
-        data = _plain(data, 0, &inferred)
+        data = _plain(data, 0, &inferred, dtype == FX_BOOL)
         plan.ndim = 0
         plan.leaf = -1
         plan.kinds = 0
