@@ -15,7 +15,8 @@ from ferrox._core.api.dlpack import from_dlpack
 from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
 from ferrox._core.api.public import install as _install
-from ferrox._core.graph.node import graph_stats, is_grad_enabled
+from ferrox._core.graph.node import is_grad_enabled
+from ferrox._core.graph.statistics import graph_stats
 from ferrox._core.tensor.interchange import from_numpy, frombuffer
 from ferrox._core.graph.op import Op
 from ferrox._core.ops.movement import broadcast_shapes
