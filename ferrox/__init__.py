@@ -10,15 +10,16 @@ tensor([2., 4., 6.])
 """
 # Operators come from the registry (api/public.py); packages and whatever lives in them are imported when they are first used.
 from ferrox._core import dtype as _dtypes
-from ferrox._core.door.device import device
 from ferrox._core.api.dlpack import from_dlpack
+from ferrox._core.api.public import install as _install
+from ferrox._core.api.tensorclass import Tensor
+from ferrox._core.door.device import device
+from ferrox._core.door.threads import get_num_threads, set_num_threads
 from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
-from ferrox._core.api.public import install as _install
 from ferrox._core.graph.node import is_grad_enabled
-from ferrox._core.graph.statistics import graph_stats
-from ferrox._core.tensor.interchange import from_numpy, frombuffer
 from ferrox._core.graph.op import Op
+from ferrox._core.graph.statistics import graph_stats
 from ferrox._core.ops.movement import broadcast_shapes
 from ferrox._core.tensor.generator import (
     Generator,
@@ -29,8 +30,7 @@ from ferrox._core.tensor.generator import (
     seed,
     set_rng_state,
 )
-from ferrox._core.api.tensorclass import Tensor
-from ferrox._core.door.threads import get_num_threads, set_num_threads
+from ferrox._core.tensor.interchange import from_numpy, frombuffer
 
 __version__ = "0.1.0"
 

@@ -1,12 +1,12 @@
 """Hands the registry out: public functions, Tensor methods and in-place methods, each from its row."""
-import ferrox._core.cpu
 import ferrox._core.api.custom
+import ferrox._core.cpu
 import ferrox._core.ops  # noqa: F401
 from ferrox._core.api import dlpack, methods, pickling, tensorclass
-from ferrox._core.tensor import interchange
 from ferrox._core.graph.op import operators
 from ferrox._core.ops import creation, elementwise, random
 from ferrox._core.ops.family import in_place, with_out
+from ferrox._core.tensor import interchange
 
 
 def install():
