@@ -8,37 +8,37 @@ tensor twice, or a tensor that someone else holds.  What shares memory with an i
 history already, is copied, so that no in-place change can pass by the graph; what an `Op`'s forward returned and still
 holds elsewhere is aliased.  An input named by `mark_dirty` was changed in place and takes over the node as its history.
 
-Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Lifetime], tensor/base.pyx): a context
-may refer back to an output.
+Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Tracking], graph/tracking.pyx): a
+context may refer back to an output.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from ferrox._core.graph cimport op as op_module
-from ferrox._core.abi cimport FX_F64, FX_HOST_SCALAR, FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
+from ferrox._core.abi cimport FX_MAX_DIMS
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.device cimport device as _device, device_object
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.door.dispatch cimport count_change
-from ferrox._core.graph.node cimport Node, check_alive, check_version, grad_enabled, record_many, set_grad, \
-    shape_of_node, with_history
+from ferrox._core.graph.node cimport Node, attach, check_alive, check_version, grad_enabled, record_many, set_grad, \
+    shape_of_node, take_over, with_history
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, track
+from ferrox._core.graph.unrecorded cimport unrecorded
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, sole, track, \
+    unshared
 from ferrox._core.tensor.frame cimport set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
-    void PyObject_GC_Track(void *o)
-    int PyObject_GC_IsTracked(PyObject *o)
-    Py_ssize_t Py_REFCNT(PyObject *o)
     ctypedef struct PyTupleItems "PyTupleObject":
         PyObject *ob_item[1]
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
 cdef enum:
-    NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output
+    NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output, and
+    CONSTANT = NEITHER - 1      # of one that was said to have no derivative
     KEPT_BIT = 31               # in Op.needs: a slot for the Kept object
 
 cdef int _fill = kernel_id("fill")
@@ -63,9 +63,9 @@ cdef class Kept:
         else:
             tensor = <TensorBase> value
             self.versions.append(tensor.a.storage.version)
-            if place < 0 and place != NEITHER:
+            if NEITHER < place < 0:
                 tensor = alias(tensor)
-            value = pack(tensor) if packing() and not (place == NEITHER and needs_grad(tensor)) else tensor
+            value = pack(tensor) if packing() and not (place <= NEITHER and needs_grad(tensor)) else tensor
         self.values.append(value)
         self.places.append(place)
         return 0
@@ -94,18 +94,18 @@ cdef object _kept(Node node, int at):
         tensor = unpack(<Packed> value)
     else:
         tensor = <TensorBase> value
-        check_version(node, tensor, kept.versions[at], "a saved tensor" if place == NEITHER else
+        check_version(node, tensor, kept.versions[at], "a saved tensor" if place <= NEITHER else
                       f"input {place}" if place >= 0 else f"output {-1 - place}")
     if place >= 0:
         return with_history(node, place, tensor) if type(value) is Packed else tensor
-    if place == NEITHER or not grad_enabled():
+    if place == CONSTANT or not grad_enabled():
         return tensor
     if categories[tensor.a.dtype] != FLOATING:
         return tensor
+    if place == NEITHER:
+        return unrecorded(node, tensor, f"saved tensor {at}")
     again = alias(tensor)
-    Py_INCREF(<PyObject *> node)
-    again.grad_fn = <PyObject *> node
-    again.output = -1 - place
+    attach(again, node, <uint32_t> (-1 - place))
     return again
 
 
@@ -127,6 +127,7 @@ cdef class Call:
     cdef tuple tensors          # which of them are tensors
     cdef dict params
     cdef list positions         # of each tensor among the outputs
+    cdef list unrecorded        # names of attributes of `context` that hold tensors without a history
     cdef int n_outputs
 
 
@@ -214,27 +215,12 @@ cdef object _checked(Node node, object result, str rule):
     return result if given == len(result) else result[:given]
 
 
-cdef bint _shares(TensorBase tensor, tuple arguments, list outputs, int before) noexcept:
-    """Whether `tensor` lies on the memory of an argument or of one of the first `before` outputs."""
-    cdef int k
-    for each in arguments:
-        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
-            return True
-    for k in range(before):
-        each = outputs[k]
-        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
-            return True
-    return False
-
-
-cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call, bint function,
+cdef object _finish(Op op, tuple arguments, object result, bint recording, Call call, bint function,
                     tuple dirty, tuple plain, object saving):
     """Record a call by Note [Outputs of Python]; returns what the caller gets.
 
-    `box` holds what forward returned, and nothing else does, so that references can be counted; `saving(inputs,
-    outputs)` gives the Kept.
+    `saving(inputs, outputs)` gives the Kept.
     """
-    cdef object result = box.pop()
     cdef bint single = not isinstance(result, tuple) and (function or not isinstance(result, list))
     cdef list outputs = [result] if single else list(result)
     cdef list originals = list(outputs), recorded = []
@@ -242,8 +228,8 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
     cdef Node node = None
     cdef int k, n = len(outputs)
     cdef bint any_output = False
+    cdef bint alone = single or unshared(<PyObject *> result)
     cdef PyObject *held
-    result = None
     for each in dirty:
         if not isinstance(each, TensorBase):
             raise TypeError(f"[{op.name}] mark_dirty takes tensors, got {type(each).__name__}")
@@ -253,6 +239,7 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if recording:
             check_leaf(<TensorBase> each)
         count_change(op.name, &(<TensorBase> each).a)
+    cdef set storages = {<size_t> (<TensorBase> each).a.storage for each in arguments if isinstance(each, TensorBase)}
     call.positions = []
     call.n_outputs = n
     for k in range(n):
@@ -262,10 +249,11 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if _among(tensor, dirty):
             if recording:
                 outputs[k] = alias(tensor)
-        elif needs_grad(tensor) or _shares(tensor, arguments, outputs, k):
+        elif needs_grad(tensor) or <size_t> tensor.a.storage in storages:
             outputs[k] = cast_to(tensor, tensor.a.dtype)
-        elif not function and Py_REFCNT(<PyObject *> tensor) > 3:     # originals, outputs, tensor
+        elif not function and not (alone and sole(<PyObject *> tensor, 4)):     # result, originals, outputs, tensor
             outputs[k] = alias(tensor)
+        storages.add(<size_t> (<TensorBase> outputs[k]).a.storage)
         recorded.append(outputs[k])
         call.positions.append(k)
         if categories[tensor.a.dtype] == FLOATING and not _among(originals[k], plain):
@@ -281,14 +269,14 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         kept = saving(arguments, originals)
         Py_INCREF(<PyObject *> kept)
         node.slot[node.n_in] = <PyObject *> kept
-        PyObject_GC_Track(<void *> node)
+        track(node)
+        node.tracked = 1
         for k in range(n):
             if not isinstance(outputs[k], TensorBase):
                 continue
             tensor = <TensorBase> outputs[k]
             if _among(originals[k], plain):
-                drop(tensor.grad_fn)
-                tensor.grad_fn = NULL
+                take_over(tensor, NULL, 0)
             elif _among(originals[k], dirty):
                 rebase(<TensorBase> originals[k], tensor)
             track(tensor)
@@ -372,7 +360,6 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     cdef bint before = grad_enabled(), recording = False
     cdef list versions = []
     cdef object python = op
-    cdef list box
     if not hasattr(op, "forward"):
         raise NotImplementedError(f"[{op.name}] has no forward: define `forward(self, *inputs, **params)` in its class")
     if op.vjp == NULL and hasattr(op, "vjp"):
@@ -391,7 +378,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                             "arguments only")
     set_grad(False)
     try:
-        box = [python.forward(*arguments, **params)]
+        result = python.forward(*arguments, **params)
     finally:
         set_grad(before)
     recording = recording and before
@@ -416,7 +403,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                 kept.add(outputs[position], -1 - k)
         return kept
 
-    return _finish(op, arguments, box, recording, call, False, (), (), saving)
+    return _finish(op, arguments, result, recording, call, False, (), (), saving)
 
 
 cdef PyObject *_python_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -462,7 +449,7 @@ cdef class FunctionCtx:
         self.dirty = tensors
 
     def mark_non_differentiable(self, *tensors):
-        """Say which outputs have no gradient."""
+        """Say which outputs, or other tensors that `ctx` keeps, have no gradient: constants."""
         self.plain = tensors
 
     def set_materialize_grads(self, value):
@@ -479,16 +466,54 @@ cdef class FunctionCtx:
         return tuple([_kept(<Node> self.node, k) for k in range(self.n_saved)])
 
 
+cdef bint _is_unrecorded(object value, tuple arguments, tuple plain) noexcept:
+    return (isinstance(value, TensorBase) and categories[(<TensorBase> value).a.dtype] == FLOATING
+            and not needs_grad(<TensorBase> value) and not _among(value, arguments) and not _among(value, plain))
+
+
+cdef list _unrecorded_names(dict attributes, tuple arguments, tuple plain):
+    """The attributes of a context that hold tensors computed in forward, alone or in a tuple or list."""
+    cdef list names = []
+    for name, value in attributes.items():
+        for each in (<object> value if isinstance(value, (tuple, list)) else (value,)):
+            if _is_unrecorded(each, arguments, plain):
+                names.append(name)
+                break
+    return names
+
+
+cdef dict _without_history(Node node, Call call, FunctionCtx context):
+    """Put tensors whose gradient is an error in the place of those; what was there and what is, by name."""
+    cdef dict kept = {}
+    for name in call.unrecorded:
+        value = (<object> context).__dict__.get(name)
+        if isinstance(value, TensorBase):
+            stand_in = unrecorded(node, <TensorBase> value, f"ctx.{name}")
+        elif type(value) in (tuple, list):
+            stand_in = type(value)([unrecorded(node, <TensorBase> each, f"ctx.{name}") if _is_unrecorded(each, (), ())
+                                    else each for each in value])
+        else:
+            continue
+        kept[name] = value, stand_in
+        (<object> context).__dict__[name] = stand_in
+    return kept
+
+
 cdef object _function_vjp(Node node, object g):
     cdef Call call = <Call> node.params
     cdef FunctionCtx context = <FunctionCtx> call.context
     cdef PyObject *before = context.node
     check_alive(node)
     context.node = <PyObject *> node
+    kept = _without_history(node, call, context) if call.unrecorded and grad_enabled() else None
     try:
         result = context.function._backward(context, *_cotangents(node, g, context.materialise))
     finally:
         context.node = before
+        if kept is not None:
+            for name, (value, stand_in) in (<dict> kept).items():
+                if (<object> context).__dict__.get(name) is stand_in:
+                    (<object> context).__dict__[name] = value
     return _checked(node, result, f"{node.op.name}Backward")
 
 
@@ -533,10 +558,13 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
                 if each is value and not _among(value, context.plain) and (
                         place < 0 or _among(value, context.dirty)):
                     place = -1 - k
+            if place == NEITHER and value is not None and _among(value, context.plain):
+                place = CONSTANT
             kept.add(value, NEITHER if value is None else place)
         context.n_saved = len(kept.values)
         return kept
 
-    outputs = _finish(op, arguments, [result], recording and before, call, True, context.dirty, context.plain, saving)
+    outputs = _finish(op, arguments, result, recording and before, call, True, context.dirty, context.plain, saving)
+    call.unrecorded = _unrecorded_names((<object> context).__dict__, arguments, context.plain)
     context.to_save = context.dirty = context.plain = ()
     return outputs
