@@ -15,18 +15,17 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from ferrox._core.graph cimport op as op_module
-from ferrox._core.abi cimport FX_F64, FX_HOST_SCALAR, FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
-from ferrox._core.door.backend cimport kernel_id
+from ferrox._core.abi cimport FX_MAX_DIMS
 from ferrox._core.door.device cimport device as _device, device_object
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.door.dispatch cimport count_change
 from ferrox._core.graph.node cimport Node, check_alive, check_version, grad_enabled, record_many, set_grad, \
     shape_of_node, with_history
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
+from ferrox._core.ops.elementwise cimport check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, track
-from ferrox._core.tensor.frame cimport set_to
+from ferrox._core.tensor.frame cimport converted, set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -40,8 +39,6 @@ cdef extern from "Python.h":
 cdef enum:
     NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output
     KEPT_BIT = 31               # in Op.needs: a slot for the Kept object
-
-cdef int _fill = kernel_id("fill")
 
 
 cdef class Kept:
@@ -263,7 +260,7 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
             if recording:
                 outputs[k] = alias(tensor)
         elif needs_grad(tensor) or _shares(tensor, arguments, outputs, k):
-            outputs[k] = cast_to(tensor, tensor.a.dtype)
+            outputs[k] = converted(tensor, tensor.a.dtype)
         elif not function and Py_REFCNT(<PyObject *> tensor) > 3:     # originals, outputs, tensor
             outputs[k] = alias(tensor)
         recorded.append(outputs[k])

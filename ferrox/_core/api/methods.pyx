@@ -24,7 +24,8 @@ from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.memory.storage cimport storage_foreign
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, drop, needs_grad, new_like, track
-from ferrox._core.tensor.values cimport converted, element, fill, moved, nested, transfer
+from ferrox._core.tensor.frame cimport converted, fill
+from ferrox._core.tensor.values cimport element, moved, nested, transfer
 
 METHODS = {}
 
@@ -409,9 +410,9 @@ def fill_(self, value):
         value = value.item()
     if grad_enabled() and needs_grad(target):
         filled = new_like(target, target.a.dtype)
-        fill(filled, value, "fill_")
+        fill("fill_", filled, value, True)
         return assign(FILL, target, filled)
-    fill(target, value, "fill_")
+    fill("fill_", target, value, False)
     return self
 
 
