@@ -64,6 +64,26 @@ wheel: $(BIN)/.tools-wheel
 SAMPLE := autograd core/test_gemm.py core/test_interchange.py core/test_threads.py nn ops/test_out.py test_io.py \
   test_import.py cuda/test_driver.py cuda/test_dense.py
 
+# Calls of everything public with arguments of every wrong kind; a failure names its seed, and the call to make again.
+.PHONY: fuzz
+CALLS ?= 1000000
+SEED ?= 0
+fuzz: $(BIN)/.installed-test
+	$(AWAY) nice -n 15 $(BIN)/python $(ROOT)/tests/fuzz.py --calls $(CALLS) --seed $(SEED) --jobs 2
+
+# The suite under AddressSanitizer and UndefinedBehaviorSanitizer, and what computes in threads under ThreadSanitizer:
+# builds of their own in $(VENV)-address and $(VENV)-thread, results in out/sanitize (tools/sanitize.py).
+SANITIZED := address-build address thread-build thread
+.PHONY: sanitize $(SANITIZED:%=sanitize-%) installed-test
+sanitize:
+	for stage in $(SANITIZED); do $(MAKE) sanitize-$$stage || failed="$$failed $$stage"; done; \
+	  cat $(OUT)/sanitize/summary.txt; test -z "$$failed"
+
+$(SANITIZED:%=sanitize-%): sanitize-%:
+	$(PYTHON) tools/sanitize.py $* --venv $(VENV) --out $(OUT)/sanitize
+
+installed-test: $(BIN)/.installed-test
+
 lint: $(BIN)/.tools-lint
 	$(BIN)/ruff check .
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint $$(git ls-files "*.pyx" "*.pxd")
@@ -141,4 +161,4 @@ $(BIN)/.tools-lint: Makefile | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TORCH) $(OUT)
+	rm -rf $(VENV) $(TORCH) $(VENV)-address $(VENV)-thread $(OUT)

@@ -47,7 +47,6 @@ WIDE = {
     "layer_norm": lambda x, d: F.layer_norm(r(x, 4, 3), (3,), side(d, 3)),
     "layer_norm, matrix": lambda x, d: F.layer_norm(r(x, 4, 3, 2), (3, 2), side(d, 3, 2)),
     "layer_norm bias": lambda x, d: F.layer_norm(r(x, 4, 3), (3,), None, side(d, 3)),
-    "rms_norm": lambda x, d: F.rms_norm(r(x, 4, 3), (3,), side(d, 3)),
     "batch_norm": lambda x, d: F.batch_norm(r(x, 4, 3), None, None, side(d, 3), training=True),
     "batch_norm bias": lambda x, d: F.batch_norm(r(x, 4, 3), None, None, r(x, 3), side(d, 3), training=True),
     "batch_norm mean": lambda x, d: F.batch_norm(r(x, 4, 3), side(d, 3), r(x, 3), training=True),
@@ -69,6 +68,14 @@ def test_another_dtype_is_refused(name):
             else:
                 with pytest.raises(RuntimeError):
                     function(x, d)
+
+
+def test_rms_norm_casts_its_weight():
+    x, w = r(fx.float64, 4, 3), side(fx.int64, 3)
+    for dtype in DTYPES[1:]:
+        got = F.rms_norm(x, (3,), w.to(dtype))
+        assert got.dtype == fx.float64
+        np.testing.assert_array_equal(got.numpy(), F.rms_norm(x, (3,), w.double()).numpy())
 
 
 @pytest.mark.parametrize("mask", DTYPES)

@@ -361,8 +361,8 @@ def _pad(input, pad, mode="constant", value=None):
         d = x.a.ndim - 1 - i
         before, after = pad[2 * i], pad[2 * i + 1]
         size = shape_of(x)[d]
-        if size + before + after < 1:
-            raise RuntimeError(f"[pad] padding ({before}, {after}) leaves nothing of dimension {d} of input "
+        if size + before + after < 0:
+            raise RuntimeError(f"[pad] padding ({before}, {after}) leaves less than nothing of dimension {d} of input "
                                f"{list(shape_tuple(&x.a))}")
         if mode == "reflect" and max(before, after) >= size:
             raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding "

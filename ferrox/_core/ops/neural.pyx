@@ -303,6 +303,8 @@ cdef object _rms_norm_vjp(Node n, object cotangents):
 def _rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) over the last dimensions, times weight; eps is the dtype's by default."""
     cdef TensorBase x = <TensorBase?> input, y, rstd
+    if weight is not None and not (x.a.dtype < FX_F32 and (<TensorBase?> weight).a.dtype == FX_F32):
+        weight = to_dtype(<TensorBase?> weight, x.a.dtype)      # as PyTorch, unlike that of layer_norm
     cdef int64_t n = _trailing("rms_norm", x, normalized_shape, weight, None)
     cdef frame f
     cdef double added
