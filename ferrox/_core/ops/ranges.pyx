@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.dtype cimport default_dtype
+from ferrox._core.dtype cimport FLOATING, categories, default_dtype
 from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate, read_dtype, read_number
 from ferrox._core.ops.shape cimport read_int

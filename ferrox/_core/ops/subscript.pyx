@@ -21,7 +21,7 @@ from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.views cimport dense_strides_of, select_dim, window, window_vjp, zeros
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
 from ferrox._core.tensor.frame cimport adopt, begin, close_arrays, frame, make, make_shaped, more_arrays, \
     more_params, read, run, whole, write
 from ferrox._core.tensor.values cimport moved
@@ -304,7 +304,7 @@ cdef TensorBase _last_put(TensorBase x, list dims, list tensors, int at):
     last = new_tensor(k, shape, FX_I64, x.a.device_type, x.a.device_index)
     order = operators()["arange"](first.a.numel, device=x.device)
     order = reshape(order, shape_tuple(&first.a))
-    _put(last, own, tensors, 0, order, False)
+    _put(last, own, tensors, 0, order, False, True)
     kept = operators()["eq"](_index(last, own, tensors, 0), order)
     return reshape(kept, shape_tuple(&first.a) + (1,) * (x.a.ndim - k - at))
 
