@@ -19,7 +19,8 @@ from ferrox._core.door.device import device
 from ferrox._core.door.threads import get_num_threads, set_num_threads
 from ferrox._core.dtype import dtype, finfo, get_default_dtype, iinfo, promote_types, set_default_dtype
 from ferrox._core.errors import LinAlgError, OutOfMemoryError
-from ferrox._core.graph.node import graph_stats, is_grad_enabled
+from ferrox._core.graph.node import is_grad_enabled
+from ferrox._core.graph.statistics import graph_stats
 from ferrox._core.graph.op import Op
 from ferrox._core.ops.movement import broadcast_shapes
 from ferrox._core.tensor.generator import (

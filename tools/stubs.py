@@ -28,7 +28,7 @@ HEADING = "# Written by tools/stubs.py from what it describes; to write it anew:
 WIDTH = 120
 # The compiled modules that hold public classes.
 MODULES = ("api.custom", "api.tensorclass", "cuda.graphs", "cuda.stream", "door.device", "dtype", "errors",
-           "graph.engine", "graph.node", "graph.op", "tensor.generator", "tensor.size")
+           "graph.engine", "graph.node", "graph.op", "graph.statistics", "tensor.generator", "tensor.size")
 IMPORTS = {
     "from builtins import bool as _bool": ["_bool"],
     "from builtins import float as _float": ["_float"],

@@ -3,7 +3,7 @@
 import importlib
 
 from ferrox._core.graph.engine import backward, grad
-from ferrox._core.graph.node import graph_stats
+from ferrox._core.graph.statistics import graph_stats
 from ferrox.autograd.grad_mode import (
     enable_grad,
     inference_mode,

@@ -2,8 +2,8 @@
 from ferrox._core.api.custom import FunctionCtx as FunctionCtx
 from ferrox._core.graph.engine import backward as backward
 from ferrox._core.graph.engine import grad as grad
-from ferrox._core.graph.node import graph_stats as graph_stats
 from ferrox._core.graph.node import is_grad_enabled as is_grad_enabled
+from ferrox._core.graph.statistics import graph_stats as graph_stats
 from ferrox.autograd import functional as functional
 from ferrox.autograd import graph as graph
 from ferrox.autograd._gradcheck import GradcheckError as GradcheckError

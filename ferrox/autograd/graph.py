@@ -4,7 +4,8 @@ import contextlib
 from collections import namedtuple
 
 from ferrox._core.graph import packing
-from ferrox._core.graph.node import Node, graph_stats
+from ferrox._core.graph.node import Node
+from ferrox._core.graph.statistics import graph_stats
 
 __all__ = ["GradientEdge", "Node", "disable_saved_tensors_hooks", "get_gradient_edge", "graph_stats", "leaves",
            "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks", "walk"]

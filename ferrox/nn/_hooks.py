@@ -154,7 +154,7 @@ class _BackwardHooks:
         for hook in self.pre_hooks:
             result = hook(self.module, grads)
             if result is not None:
-                grads = _as_gradients(result, len(grads), "Backward pre hook")
+                grads = self._as_gradients(result, grads, "Backward pre hook", "grad_output", hook)
         self.grad_outputs = grads
         if not self.input_tapped:
             for hook in self.hooks:
@@ -174,18 +174,31 @@ class _BackwardHooks:
         for hook in self.hooks:
             result = hook(self.module, grads, self.grad_outputs)
             if result is not None:
-                grads = _as_gradients(result, len(grads), "Backward hook")
+                grads = self._as_gradients(result, grads, "Backward hook", "grad_input", hook)
         self.grad_outputs = None
         return grads
 
+    def _as_gradients(self, result, grads, kind, which, hook):
+        """What a hook returned in place of `grads`: as many, each of the same shape, dtype and device."""
+        result = result if isinstance(result, tuple) else (result,)
+        what = f"[{type(self.module).__name__}] {kind} ({getattr(hook, '__qualname__', type(hook).__name__)})"
+        if len(result) != len(grads):
+            raise RuntimeError(
+                f"{what} returned an invalid number of {which}, got {len(result)}, but expected {len(grads)}"
+            )
+        for new, old in zip(result, grads, strict=True):
+            if new is None:
+                continue
+            if not isinstance(new, fx.Tensor):
+                raise TypeError(f"{what} must return tensors or None, got {type(new).__name__}")
+            if old is not None and (new.shape, new.dtype, new.device) != (old.shape, old.dtype, old.device):
+                raise RuntimeError(
+                    f"{what} has changed the size, dtype or device of {which}: it is {tuple(old.shape)} {old.dtype} on "
+                    f"{old.device}, returned was {tuple(new.shape)} {new.dtype} on {new.device}"
+                )
+        return result
 
-def _as_gradients(result, expected, what):
-    result = result if isinstance(result, tuple) else (result,)
-    if len(result) != expected:
-        raise RuntimeError(
-            f"{what} returned an invalid number of grad_input, got {len(result)}, but expected {expected}"
-        )
-    return result
+
 
 
 def _tap(values, callback):

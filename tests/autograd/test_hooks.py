@@ -140,3 +140,120 @@ def test_walking_the_graph():
     assert {id(each) for each in fx.autograd.graph.leaves(y)} == {id(x), id(w)}
     edge = fx.autograd.graph.get_gradient_edge(y)
     assert edge.node is y.grad_fn and edge.output_nr == 0
+
+
+# What hooks return, and in-place changes
+
+
+WRONG = {"size": lambda g: g[:1], "dtype": lambda g: g.double(), "type": lambda g: 3}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_a_tensor_hook_returns_is_checked(wrong):
+    error = TypeError if wrong == "type" else RuntimeError
+    x = fx.rand(3, requires_grad=True)
+    y = x.exp()
+    y.register_hook(WRONG[wrong])
+    with pytest.raises(error, match=rf"\[exp\] a hook on its output .*{'tensor or None' if wrong == 'type' else wrong}"):
+        y.sum().backward()
+    x.register_hook(WRONG[wrong])
+    with pytest.raises(error, match=r"a hook on a leaf tensor of shape \(3,\)"):
+        (x * 2).sum().backward()
+    first, _ = y.detach().requires_grad_().split([1, 2])
+    first.register_hook(lambda g: fx.ones(2))
+    with pytest.raises(RuntimeError, match="changed the size"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "number", "no tuple"])
+@pytest.mark.parametrize("kind", ["hook", "prehook"])
+def test_what_a_node_hook_returns_is_checked(kind, wrong):
+    x = fx.rand(3, requires_grad=True)
+    y = x.exp()
+
+    def hook(first, second=None):
+        if wrong == "number":
+            return first * 2
+        if wrong == "no tuple":
+            return first[0]
+        return (WRONG[wrong](first[0]),)
+
+    (y.grad_fn.register_hook if kind == "hook" else y.grad_fn.register_prehook)(hook)
+    with pytest.raises((TypeError, RuntimeError), match=rf"\[exp\] a {kind} .*\(.*hook\)"):
+        y.sum().backward()
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "number"])
+@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_what_a_module_hook_returns_is_checked(kind, wrong):
+    module = fx.nn.Linear(2, 2)
+
+    def hook(module, first, second=None):
+        return first * 2 if wrong == "number" else (WRONG[wrong](first[0]),)
+
+    getattr(module, kind)(hook)
+    with pytest.raises((TypeError, RuntimeError), match=r"\[Linear\] Backward (pre )?hook \(.*hook\)"):
+        module(fx.rand(3, 2, requires_grad=True)).sum().backward()
+
+
+def hooks_and_changes(library):
+    """What hooks and retained gradients see when tensors are changed in place."""
+    seen = []
+    for change in ("mul", "copy", "slice", "fill", "twice", "view"):
+        x = library.ones(2, requires_grad=True)
+        a = x * 1.0
+        a.retain_grad()
+        a.register_hook(lambda g, change=change: seen.append((change, "before", g.tolist())))
+        if change == "mul":
+            a.mul_(2)
+        elif change == "copy":
+            a.copy_(x * 4)
+        elif change == "slice":
+            a[0] = x[1] * 5
+        elif change == "fill":
+            a.fill_(2.0)
+        elif change == "twice":
+            a.mul_(2).add_(x)
+        else:
+            a[1].mul_(6)
+        a.register_hook(lambda g, change=change: seen.append((change, "after", g.tolist())))
+        (a * a * 3).sum().backward()
+        seen.append((change, a.grad.tolist(), x.grad.tolist(), a.retains_grad))
+        x = library.ones(2, requires_grad=True)
+        a = x * 1.0
+        v = a[0]
+        v.retain_grad()
+        a.mul_(2)
+        (v * 3).sum().backward()
+        seen.append((v.grad.tolist(), x.grad.tolist()))
+    return sorted(map(str, seen))
+
+
+def test_hooks_and_retained_gradients_under_in_place_changes_are_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+    assert hooks_and_changes(fx) == hooks_and_changes(torch)
+
+
+def test_a_tensor_cut_off_retains_no_gradient():
+    x = fx.ones(2, requires_grad=True)
+    a = x * 1.0
+    b = a * 2.0
+    a.retain_grad()
+    a.detach_()
+    b.sum().backward()
+    assert a.grad is None and not a.retains_grad and x.grad.tolist() == [2.0, 2.0]
+
+
+def test_hooks_come_before_what_is_captured_and_prehooks_after():
+    torch = pytest.importorskip("torch")
+    for library in (torch, fx):
+        x = library.ones(2, requires_grad=True)
+        y = x * 1.0
+        y.register_hook(lambda g: g * 3)
+        y.grad_fn.register_prehook(lambda grads: (grads[0] * 10,))
+        y.retain_grad()
+        (captured,) = library.autograd.grad(y.sum(), y, retain_graph=True)
+        y.grad = None
+        y.sum().backward()
+        assert (captured.tolist(), y.grad.tolist(), x.grad.tolist()) == ([3.0] * 2, [3.0] * 2, [30.0] * 2)

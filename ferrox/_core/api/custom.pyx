@@ -20,19 +20,17 @@ from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.device cimport device as _device, device_object
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.door.dispatch cimport count_change
-from ferrox._core.graph.node cimport Node, check_alive, check_version, grad_enabled, record_many, set_grad, \
-    shape_of_node, with_history
+from ferrox._core.graph.node cimport Node, attach, check_alive, check_version, grad_enabled, record_many, set_grad, \
+    shape_of_node, take_over, with_history
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, track
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, sole, track, \
+    unshared
 from ferrox._core.tensor.frame cimport set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
-    void PyObject_GC_Track(void *o)
-    int PyObject_GC_IsTracked(PyObject *o)
-    Py_ssize_t Py_REFCNT(PyObject *o)
     ctypedef struct PyTupleItems "PyTupleObject":
         PyObject *ob_item[1]
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
@@ -103,9 +101,7 @@ cdef object _kept(Node node, int at):
     if categories[tensor.a.dtype] != FLOATING:
         return tensor
     again = alias(tensor)
-    Py_INCREF(<PyObject *> node)
-    again.grad_fn = <PyObject *> node
-    again.output = -1 - place
+    attach(again, node, <uint32_t> (-1 - place))
     return again
 
 
@@ -214,27 +210,12 @@ cdef object _checked(Node node, object result, str rule):
     return result if given == len(result) else result[:given]
 
 
-cdef bint _shares(TensorBase tensor, tuple arguments, list outputs, int before) noexcept:
-    """Whether `tensor` lies on the memory of an argument or of one of the first `before` outputs."""
-    cdef int k
-    for each in arguments:
-        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
-            return True
-    for k in range(before):
-        each = outputs[k]
-        if isinstance(each, TensorBase) and (<TensorBase> each).a.storage == tensor.a.storage:
-            return True
-    return False
-
-
-cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call, bint function,
+cdef object _finish(Op op, tuple arguments, object result, bint recording, Call call, bint function,
                     tuple dirty, tuple plain, object saving):
     """Record a call by Note [Outputs of Python]; returns what the caller gets.
 
-    `box` holds what forward returned, and nothing else does, so that references can be counted; `saving(inputs,
-    outputs)` gives the Kept.
+    `saving(inputs, outputs)` gives the Kept.
     """
-    cdef object result = box.pop()
     cdef bint single = not isinstance(result, tuple) and (function or not isinstance(result, list))
     cdef list outputs = [result] if single else list(result)
     cdef list originals = list(outputs), recorded = []
@@ -242,8 +223,8 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
     cdef Node node = None
     cdef int k, n = len(outputs)
     cdef bint any_output = False
+    cdef bint alone = single or unshared(<PyObject *> result)
     cdef PyObject *held
-    result = None
     for each in dirty:
         if not isinstance(each, TensorBase):
             raise TypeError(f"[{op.name}] mark_dirty takes tensors, got {type(each).__name__}")
@@ -253,6 +234,7 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if recording:
             check_leaf(<TensorBase> each)
         count_change(op.name, &(<TensorBase> each).a)
+    cdef set storages = {<size_t> (<TensorBase> each).a.storage for each in arguments if isinstance(each, TensorBase)}
     call.positions = []
     call.n_outputs = n
     for k in range(n):
@@ -262,10 +244,11 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         if _among(tensor, dirty):
             if recording:
                 outputs[k] = alias(tensor)
-        elif needs_grad(tensor) or _shares(tensor, arguments, outputs, k):
+        elif needs_grad(tensor) or <size_t> tensor.a.storage in storages:
             outputs[k] = cast_to(tensor, tensor.a.dtype)
-        elif not function and Py_REFCNT(<PyObject *> tensor) > 3:     # originals, outputs, tensor
+        elif not function and not (alone and sole(<PyObject *> tensor, 4)):     # result, originals, outputs, tensor
             outputs[k] = alias(tensor)
+        storages.add(<size_t> (<TensorBase> outputs[k]).a.storage)
         recorded.append(outputs[k])
         call.positions.append(k)
         if categories[tensor.a.dtype] == FLOATING and not _among(originals[k], plain):
@@ -281,14 +264,14 @@ cdef object _finish(Op op, tuple arguments, list box, bint recording, Call call,
         kept = saving(arguments, originals)
         Py_INCREF(<PyObject *> kept)
         node.slot[node.n_in] = <PyObject *> kept
-        PyObject_GC_Track(<void *> node)
+        track(node)
+        node.tracked = 1
         for k in range(n):
             if not isinstance(outputs[k], TensorBase):
                 continue
             tensor = <TensorBase> outputs[k]
             if _among(originals[k], plain):
-                drop(tensor.grad_fn)
-                tensor.grad_fn = NULL
+                take_over(tensor, NULL, 0)
             elif _among(originals[k], dirty):
                 rebase(<TensorBase> originals[k], tensor)
             track(tensor)
@@ -372,7 +355,6 @@ cdef object _call_op(Op op, tuple arguments, dict params):
     cdef bint before = grad_enabled(), recording = False
     cdef list versions = []
     cdef object python = op
-    cdef list box
     if not hasattr(op, "forward"):
         raise NotImplementedError(f"[{op.name}] has no forward: define `forward(self, *inputs, **params)` in its class")
     if op.vjp == NULL and hasattr(op, "vjp"):
@@ -391,7 +373,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                             "arguments only")
     set_grad(False)
     try:
-        box = [python.forward(*arguments, **params)]
+        result = python.forward(*arguments, **params)
     finally:
         set_grad(before)
     recording = recording and before
@@ -416,7 +398,7 @@ cdef object _call_op(Op op, tuple arguments, dict params):
                 kept.add(outputs[position], -1 - k)
         return kept
 
-    return _finish(op, arguments, box, recording, call, False, (), (), saving)
+    return _finish(op, arguments, result, recording, call, False, (), (), saving)
 
 
 cdef PyObject *_python_entry(PyObject *self, PyObject **args, size_t nargs, PyObject *names) except NULL:
@@ -537,6 +519,6 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
         context.n_saved = len(kept.values)
         return kept
 
-    outputs = _finish(op, arguments, [result], recording and before, call, True, context.dirty, context.plain, saving)
+    outputs = _finish(op, arguments, result, recording and before, call, True, context.dirty, context.plain, saving)
     context.to_save = context.dirty = context.plain = ()
     return outputs

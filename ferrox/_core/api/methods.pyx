@@ -4,7 +4,6 @@
 """
 import sys
 from importlib import import_module
-from _weakref import ref as weak_reference
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -12,19 +11,20 @@ from libc.string cimport memcmp
 
 from ferrox._core.dtype import all_dtypes
 from ferrox._core.graph.hooks import Handle
+from ferrox._core.graph.tracking import adopt
 from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_CUDA, FX_F16, FX_F32, FX_F64, \
     FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_U8, fx_itemsize
 from ferrox._core.door.device cimport as_device, device as _device, device_object
 from ferrox._core.door.dispatch cimport check_memory, count_change
 from ferrox._core.dtype cimport as_dtype, dtype_name, dtype_object
-from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record, rule
+from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record, retain, rule, take_over
 from ferrox._core.tensor.interchange cimport numpy_array, to_numpy
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.memory.storage cimport storage_foreign
-from ferrox._core.tensor.base cimport TensorBase, alias, bare, drop, needs_grad, new_like, track
+from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad, new_like
 from ferrox._core.tensor.values cimport converted, element, fill, moved, nested, transfer
 
 METHODS = {}
@@ -438,9 +438,7 @@ def detach_(self):
     cdef TensorBase x = <TensorBase?> self
     if x.base != NULL:
         raise RuntimeError("Can't detach views in-place. Use detach() instead.")
-    drop(x.grad_fn)
-    x.grad_fn = NULL
-    x.output = 0
+    take_over(x, NULL, 0)
     x.history += 1
     (<TensorBase> x).requires_grad_ = False
     return self
@@ -450,17 +448,10 @@ def detach_(self):
 def retain_grad(self):
     """Have backward store the gradient of this non-leaf tensor in `.grad`."""
     cdef TensorBase x = <TensorBase?> self
-    cdef Node node
     if not needs_grad(x):
         raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    node = history_of(x)
-    if node is None or _retains(x):
-        return
-    if node.meta is None:
-        node.meta = {}
-    node.meta.setdefault("retained", []).append((x.output, weak_reference(self)))
-    x.meta = {} if x.meta is None else x.meta
-    x.meta["retains_grad"] = True
+    if history_of(x) is not None and not _retains(x):
+        retain(x)
 
 
 cdef bint _retains(TensorBase x):
@@ -476,7 +467,7 @@ def register_post_accumulate_grad_hook(self, hook):
     if x.grad_fn != NULL:
         raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     x.meta = {} if x.meta is None else x.meta
-    track(x)
+    adopt((x, hook), 0)
     return Handle(x.meta.setdefault("post_hooks", []), hook)
 
 

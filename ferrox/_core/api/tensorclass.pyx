@@ -6,17 +6,17 @@ The operators behind Python's are rows as well: `resolve` looks them up once, wh
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 
 from ferrox._core.graph import engine, node as graph
-from ferrox._core.tensor cimport base as tensor_module
 from ferrox._core.abi cimport FX_F32
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype as _dtype, dtype_name, dtype_object
 from ferrox._core.graph.engine cimport run_backward
 from ferrox._core.graph.node cimport history_of
 from ferrox._core.tensor.interchange cimport export_buffer, plain_operand, release_buffer
 from ferrox._core.graph.op cimport Op, registry
+from ferrox._core.graph.tracking import adopt
 from ferrox._core.ops.family import in_place
 from ferrox._core.ops.subscript cimport get_item, set_item
 from ferrox._core.ops.shape cimport permute, transpose
-from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, set_data, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, set_data, set_tensor_class, shape_tuple
 from ferrox._core.tensor.values cimport element, nested
 
 cdef extern from "Python.h":
@@ -120,7 +120,7 @@ cdef class Tensor(TensorBase):
     __array_priority__ = 1000   # arrays leave mixed arithmetic to the tensor
 
     def __init__(self, *args, device=None, **unknown):
-        if self.a.storage != NULL:    # of a subclass whose __new__ has taken the arguments
+        if not self.unfilled:       # of a subclass whose __new__ has taken the arguments
             return
         if unknown:
             raise TypeError(f"[Tensor] got an unexpected keyword argument {next(iter(unknown))!r}")
@@ -392,6 +392,8 @@ cdef class Tensor(TensorBase):
             if shape_tuple(&given.a) != shape_tuple(&self.a):
                 raise RuntimeError(f"assigned grad has shape {value.shape}, the tensor has shape {self.shape}")
         self.grad_ = value
+        if value is not None and needs_grad(given):
+            adopt((self,), 0)
 
     @grad.deleter
     def grad(self):
@@ -421,7 +423,7 @@ def install(str name, object value):
     PyType_Modified(<PyTypeObject *> Tensor)
 
 
-tensor_module.tensor_class = Tensor
+set_tensor_class(Tensor)
 
 
 # Public names.  What Python and Cython say about a type in their own errors is its C name, so that is the public one.

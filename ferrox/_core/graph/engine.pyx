@@ -6,24 +6,31 @@ the roots get their cotangents.  *Sweep*: from the end of the array to its begin
 cotangent into those of its inputs, which are fitted to shape and dtype and accumulated, in a node or in a leaf's
 `.grad`.
 
-Accumulation is in place where nobody else can see the tensor: the engine holds its only reference, and no other tensor
-shares its storage.  A leaf's first gradient is taken over without a copy on the same condition.
+Accumulation is in place where nobody else can see the tensor (`sole`, tensor/base.pyx).  A leaf's first gradient is
+taken over without a copy on the same condition.
 
-A node carries the state of the run that walks it.  Graphs of different threads are separate; two runs that meet in one
-node at the same time are refused.
+Note [Leaves].  A gradient is added to a leaf by one thread at a time; kernels of large ones give up the GIL, so another
+waits until it has been added.
 """
+import os
+
 from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdlib cimport free, realloc
+from libc.stdint cimport uint32_t
 from libc.string cimport memcmp
 
-from ferrox._core.graph.node cimport Node, grad_enabled, history_of, release_saved, set_grad, shape_of_node, vjp_fn
 from ferrox._core.door.profile cimport BACKWARD, begin_range, end_entry, recording
-from ferrox._core.tensor.base cimport TensorBase, drop, needs_grad, on_one_device, shape_tuple, strides_of
+from ferrox._core.graph.hooked cimport after_accumulation, leaf_hooks, node_hooks, node_prehooks, tensor_hooks
+from ferrox._core.graph.node cimport Node, grad_enabled, history_of, release_saved, set_grad, shape_of_node, vjp_fn
+from ferrox._core.graph.walk cimport Run, Step, close, discover, step_of
+from ferrox._core.tensor.base cimport TensorBase, drop, needs_grad, on_one_device, shape_tuple, sole, unshared
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
-    Py_ssize_t Py_REFCNT(PyObject *o)
+    PyObject *PyList_GET_ITEM(PyObject *values, Py_ssize_t k)
+
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned microseconds)
 
 cdef extern from *:
     """
@@ -34,16 +41,6 @@ cdef extern from *:
     size_t fx_run
 
 cdef size_t _runs = 0
-
-cdef struct Frame:
-    PyObject *node
-    int edge
-
-cdef struct Walk:
-    PyObject **order
-    Py_ssize_t count, room
-    Frame *stack
-    Py_ssize_t depth, stack_room
 
 cdef object _check_gradients = None     # detect_anomaly: called with (node, input number, gradient)
 
@@ -75,124 +72,117 @@ def queue_callback(callback):
     _callbacks.setdefault(<size_t> fx_run, []).append(callback)
 
 
-cdef int _push(Walk *walk, Node node) except -1:
-    if walk.depth == walk.stack_room:
-        walk.stack_room = 2 * walk.stack_room + 64
-        grown = realloc(walk.stack, sizeof(Frame) * <size_t> walk.stack_room)
-        if grown == NULL:
-            raise MemoryError()
-        walk.stack = <Frame *> grown
-    walk.stack[walk.depth].node = <PyObject *> node
-    walk.stack[walk.depth].edge = 0
-    walk.depth += 1
-    if node.task != NULL:
-        raise RuntimeError(f"[{node.op.name}] another backward is walking this part of the graph right now")
-    node.task = walk
-    return 0
-
-
-cdef int _discover(Walk *walk, Node root, dict wanted) except -1:
-    """Append the nodes behind `root` to walk.order, inputs first."""
-    cdef Frame *frame
-    cdef Node node, following
-    cdef PyObject *target
-    if root.task == walk:
-        return 0
-    root.needed = wanted is None
-    _push(walk, root)
-    while walk.depth:
-        frame = &walk.stack[walk.depth - 1]
-        node = <Node> frame.node
-        if frame.edge < node.n_in:
-            target = node.slot[frame.edge]
-            if target == NULL:
-                frame.edge += 1
-            elif type(<object> target) is Node:
-                following = <Node> target
-                if following.task != walk:
-                    following.needed = wanted is None
-                    _push(walk, following)      # invalidates frame; this edge is looked at again on the way back
-                else:
-                    if wanted is not None and (following.needed
-                                               or (<size_t> target, node.tail[frame.edge]) in wanted):
-                        node.needed = True
-                    frame.edge += 1
-            else:
-                if wanted is not None and (<size_t> target, 0) in wanted:
-                    node.needed = True
-                frame.edge += 1
-        else:
-            walk.depth -= 1
-            if walk.count == walk.room:
-                walk.room = 2 * walk.room + 256
-                grown = realloc(walk.order, sizeof(PyObject *) * <size_t> walk.room)
-                if grown == NULL:
-                    node.task = NULL
-                    raise MemoryError()
-                walk.order = <PyObject **> grown
-            walk.order[walk.count] = <PyObject *> node
-            walk.count += 1
-    return 0
-
-
-cdef inline bint _sole(PyObject *tensor) noexcept:
-    """Whether one reference to the tensor, and one tensor on its storage, is all there is."""
-    return (Py_REFCNT(tensor) == 1 and (<TensorBase> tensor).a.storage.references == 1
-            and (<TensorBase> tensor).a.storage.owner == NULL)
-
-
-cdef bint _dense(TensorBase tensor) noexcept:
-    cdef int d
-    for d in range(tensor.a.ndim):
-        if strides_of(tensor)[d] == 0 and tensor.a.dims[d] > 1:
-            return False
-    return True
-
-
-cdef int _give(Node node, int output, object g, bint create) except -1:
+cdef int _give(Run run, Node node, uint32_t output, object g) except -1:
     """Add a cotangent to output `output` of `node`."""
-    cdef TensorBase total
+    cdef Step *at = step_of(run, <PyObject *> node)
     cdef list parts
-    cdef PyObject *held
-    if node.n_out == 1:
-        held = node.cotangent
+    cdef PyObject *held = at.cotangent
+    cdef object total
+    if node.n_out > 1:
         if held == NULL:
-            Py_INCREF(<PyObject *> g)
-            node.cotangent = <PyObject *> g
-        elif not create and _sole(held) and _dense(<TensorBase> held) and not needs_grad(<TensorBase> held):
+            parts = [None] * node.n_out
+            Py_INCREF(<PyObject *> parts)
+            at.cotangent = <PyObject *> parts
+        parts = <list> at.cotangent
+        held = PyList_GET_ITEM(<PyObject *> parts, output)
+        if held == <PyObject *> None:
+            parts[output] = g
+        elif _may_add_into(run, held):
             operators.add_into(<TensorBase> held, <TensorBase> g)
         else:
-            total = operators.add(<TensorBase> held, <TensorBase> g)
-            Py_INCREF(<PyObject *> total)
-            node.cotangent = <PyObject *> total
-            drop(held)
-        return 0
-    if node.cotangent == NULL:
-        parts = [None] * node.n_out
-        Py_INCREF(<PyObject *> parts)
-        node.cotangent = <PyObject *> parts
-    parts = <list> node.cotangent
-    if parts[output] is None:
-        parts[output] = g
+            parts[output] = operators.add(<TensorBase> held, <TensorBase> g)
+    elif held == NULL:
+        Py_INCREF(<PyObject *> g)
+        at.cotangent = <PyObject *> g
+    elif _may_add_into(run, held):
+        operators.add_into(<TensorBase> held, <TensorBase> g)
     else:
-        parts[output] = operators.add(<TensorBase> parts[output], <TensorBase> g)
+        total = operators.add(<TensorBase> held, <TensorBase> g)
+        Py_INCREF(<PyObject *> total)
+        at.cotangent = <PyObject *> total
+        drop(held)
     return 0
 
 
-cdef int _accumulate(TensorBase leaf, PyObject *g, bint create) except -1:
-    """Add a gradient to `leaf.grad`."""
-    cdef TensorBase piece = <TensorBase> g
-    if leaf.grad_ is None:
-        # `piece` is one more reference than the caller's.
-        if (Py_REFCNT(g) == 2 and piece.a.storage.references == 1 and piece.a.storage.owner == NULL and _dense(piece)
-                and (create or not needs_grad(piece))):
-            leaf.grad_ = piece
+cdef inline bint _may_add_into(Run run, PyObject *held) noexcept:
+    return not run.create and sole(held, 1) and not needs_grad(<TensorBase> held)
+
+
+# Note [Leaves]: who adds to which leaf now.
+cdef struct Hold:
+    PyObject *leaf
+    void *thread
+    Hold *before
+
+cdef Hold *_holds = NULL
+
+
+cdef int _hold(Hold *mine, PyObject *leaf) except -1:
+    """Wait until no other thread adds to `leaf`.  Who holds a leaf already, in a finalizer, does not wait."""
+    global _holds
+    cdef Hold *each = _holds
+    mine.leaf = leaf
+    mine.thread = <void *> &fx_running
+    while each != NULL:
+        if each.thread == mine.thread:
+            break
+        each = each.before
+    if each == NULL:
+        each = _holds
+        while each != NULL:
+            if each.leaf == leaf:
+                with nogil:
+                    usleep(20)
+                each = _holds
+            else:
+                each = each.before
+    mine.before = _holds
+    _holds = mine
+    return 0
+
+
+cdef void _let_go(Hold *mine) noexcept:
+    cdef Hold **at = &_holds
+    while at[0] != NULL:
+        if at[0] == mine:
+            at[0] = mine.before
+            return
+        at = &at[0].before
+
+
+def _forked():
+    """In a child process, where the threads that held leaves do not exist."""
+    global _holds
+    _holds = NULL
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+cdef int _accumulate(Run run, TensorBase leaf, PyObject *g, Py_ssize_t held) except -1:
+    """Add a gradient, which the caller holds `held` references to, to `leaf.grad`."""
+    cdef Hold hold
+    cdef TensorBase total, piece = <TensorBase> g, before
+    cdef bint tape = run.create
+    _hold(&hold, <PyObject *> leaf)
+    try:
+        before = <TensorBase> leaf.grad_
+        if before is None:
+            # `piece` is one more reference than the caller's.
+            if sole(g, held + 1) and (tape or not needs_grad(piece)):
+                leaf.grad_ = piece
+            else:
+                total = operators.copy(piece)
+                leaf.grad_ = total
+        elif tape or needs_grad(before):
+            total = operators.add(before, piece)
+            leaf.grad_ = total
         else:
-            leaf.grad_ = operators.copy(piece)
-    elif create or needs_grad(<TensorBase> leaf.grad_):
-        leaf.grad_ = operators.add(<TensorBase> leaf.grad_, piece)
-    else:
-        operators.add_into(<TensorBase> leaf.grad_, piece)
+            operators.add_into(before, piece)
+    finally:
+        _let_go(&hold)
+    if tape and needs_grad(<TensorBase> leaf.grad_):
+        run.grown.append(leaf)
     return 0
 
 
@@ -200,7 +190,7 @@ cdef inline bint _fits(TensorBase g, int ndim, const void *shape, int dtype) noe
     return g.a.ndim == ndim and g.a.dtype == dtype and memcmp(g.a.dims, shape, 8 * <size_t> ndim) == 0
 
 
-cdef object _fitted_to_node(object g, Node node, int output):
+cdef object _fitted_to_node(object g, Node node, uint32_t output):
     cdef TensorBase tensor = <TensorBase> g
     if output == 0:
         if _fits(tensor, node.ndim, node.shape, node.dtype):
@@ -212,51 +202,8 @@ cdef object _fitted_to_node(object g, Node node, int output):
     return operators.fit(tensor, shape, dtype)
 
 
-cdef object _run_hooks(list hooks, object g):
-    for hook, in list(hooks):
-        replaced = hook(g)
-        if replaced is not None:
-            if not isinstance(replaced, TensorBase):
-                raise TypeError(f"a tensor hook must return a tensor or None, got {type(replaced).__name__}")
-            if not on_one_device(<TensorBase> replaced, <TensorBase> g):
-                raise RuntimeError(f"a tensor hook must leave a gradient on its device: got one on {g.device}, "
-                                   f"returned one on {replaced.device}")
-            g = replaced
-    return g
-
-
-cdef object _cotangent_hooks(Node node, object g):
-    """Tensor hooks, retained gradients and prehooks of a node, on its cotangent."""
-    cdef dict by_output = <dict> (<dict> node.meta).get("output_hooks")
-    if by_output is not None:
-        for output, hooks in by_output.items():
-            if node.n_out == 1:
-                g = _run_hooks(hooks, g)
-            elif g[output] is not None:
-                g[output] = _run_hooks(hooks, g[output])
-    for hook, in tuple((<dict> node.meta).get("prehooks", ())):
-        replaced = hook((g,) if node.n_out == 1 else tuple(g))
-        if replaced is not None:
-            g = replaced[0] if node.n_out == 1 else list(replaced)
-    for output, reference in (<dict> node.meta).get("retained", ()):
-        tensor = reference()
-        piece = g if node.n_out == 1 else g[output]
-        if tensor is not None and piece is not None:
-            (<TensorBase> tensor).grad_ = piece if (<TensorBase> tensor).grad_ is None else operators.add(
-                <TensorBase> (<TensorBase> tensor).grad_, <TensorBase> piece)
-    return g
-
-
-cdef object _result_hooks(Node node, object result, object g):
-    for hook, in tuple((<dict> node.meta).get("hooks", ())):
-        replaced = hook(result if isinstance(result, tuple) else (result,), (g,) if node.n_out == 1 else tuple(g))
-        if replaced is not None:
-            result = tuple(replaced)
-    return result
-
-
-cdef int _pass_on(Node node, int i, PyObject *piece, bint create, dict wanted, dict sums) except -1:
-    """Give input i of `node` its gradient."""
+cdef int _pass_on(Run run, Node node, uint32_t i, PyObject *piece, Py_ssize_t held) except -1:
+    """Give input i of `node` its gradient, which the caller holds `held` references to."""
     cdef PyObject *target = node.slot[i]
     cdef Node following
     cdef TensorBase leaf
@@ -270,64 +217,91 @@ cdef int _pass_on(Node node, int i, PyObject *piece, bint create, dict wanted, d
         _check_gradients(node, i, <object> piece)
     if type(<object> target) is Node:
         following = <Node> target
-        if wanted is not None and not following.needed and (<size_t> target, node.tail[i]) not in wanted:
+        if run.wanted is not None and not step_of(run, target).needed \
+                and (<size_t> target, node.tail[i]) not in run.wanted:
             return 0
         if following.n_out == 1 and _fits(<TensorBase> piece, following.ndim, following.shape, following.dtype):
-            return _give(following, 0, <object> piece, create)
-        return _give(following, node.tail[i], _fitted_to_node(<object> piece, following, node.tail[i]), create)
+            return _give(run, following, 0, <object> piece)
+        return _give(run, following, node.tail[i], _fitted_to_node(<object> piece, following, node.tail[i]))
     leaf = <TensorBase> target
-    if wanted is not None and (<size_t> target, 0) not in wanted:
+    if run.wanted is not None:
+        if (<size_t> target, 0) not in run.wanted:
+            return 0
+    elif not needs_grad(leaf):      # not any more
         return 0
     if not _fits(<TensorBase> piece, leaf.a.ndim, leaf.a.dims, leaf.a.dtype):
         fitted = operators.fit(<TensorBase> piece, shape_tuple(&leaf.a), leaf.a.dtype)
         piece = <PyObject *> fitted
-    if wanted is None and leaf.meta is None:
-        return _accumulate(leaf, piece, create)
-    held = sums.get(<size_t> target)
-    sums[<size_t> target] = (leaf, <object> piece if held is None
-                             else operators.add(<TensorBase> held[1], <TensorBase> piece))
+        held = 1
+    if run.wanted is None and leaf.meta is None:
+        return _accumulate(run, leaf, piece, held)
+    return _collect(run, leaf, <object> piece)
+
+
+cdef int _collect(Run run, TensorBase leaf, object g) except -1:
+    """Add a gradient to those of a leaf that are not accumulated before they are complete."""
+    held = run.sums.get(<size_t> <PyObject *> leaf)
+    run.sums[<size_t> <PyObject *> leaf] = (leaf, g if held is None else operators.add(<TensorBase> held[1],
+                                                                                       <TensorBase> g))
     return 0
 
 
-cdef int _sweep_node(Node node, bint retain, bint create, dict wanted, dict captured, dict sums) except -1:
-    cdef object g, result
-    cdef int i
-    cdef Py_ssize_t given
-    g = <object> node.cotangent
-    drop(node.cotangent)
-    node.cotangent = NULL
+cdef object _before_rule(Run run, Node node, object g):
+    """Hooks on a node's cotangent, and who asked for it."""
+    cdef uint32_t k
     if node.meta is not None:
-        g = _cotangent_hooks(node, g)
-    if captured is not None:
-        for i in range(node.n_out):
-            if (<size_t> <PyObject *> node, i) in wanted:
-                captured[<size_t> <PyObject *> node, i] = g if node.n_out == 1 else g[i]
-    if not node.needed:
+        g = tensor_hooks(node, g)
+        for output, reference in tuple((<dict> node.meta).get("retained", ())):
+            tensor = reference()
+            piece = g if node.n_out == 1 else g[output]
+            if tensor is not None and piece is not None:
+                _accumulate(run, <TensorBase> tensor, <PyObject *> piece, 0)
+    if run.captured is not None:
+        for k in range(node.n_out):
+            if (<size_t> <PyObject *> node, k) in run.wanted:
+                run.captured[<size_t> <PyObject *> node, k] = g if node.n_out == 1 else g[k]
+    if node.meta is not None:
+        g = node_prehooks(node, g)
+    return g
+
+
+cdef int _sweep_node(Run run, Step *step) except -1:
+    cdef Node node = <Node> step.node
+    cdef object g = <object> step.cotangent, result
+    cdef uint32_t i
+    cdef Py_ssize_t given, held
+    drop(step.cotangent)
+    step.cotangent = NULL
+    if node.meta is not None or run.captured is not None:
+        g = _before_rule(run, node, g)
+    if not step.needed:
         return 0
     if node.op.vjp == NULL:
         raise NotImplementedError(f"[{node.op.name}] has no gradient rule: its input {_first_edge(node)} requires grad")
     result = (<vjp_fn> node.op.vjp)(node, g)
-    if not retain:
+    if not run.retain:
         release_saved(node)
     if node.meta is not None:
-        result = _result_hooks(node, result, g)
+        result = node_hooks(node, result, g)
     g = None
+    held = 1 if unshared(<PyObject *> result) else 0       # a hook may have kept the tuple
     if type(result) is tuple:
         given = PyTuple_GET_SIZE(result)
-        if given < node.n_in:
+        if given < <Py_ssize_t> node.n_in:
             raise RuntimeError(f"[{node.op.name}] the gradient rule returned {given} gradients for {node.n_in} inputs")
         for i in range(node.n_in):
-            _pass_on(node, i, <PyObject *> PyTuple_GET_ITEM(result, i), create, wanted, sums)
+            _pass_on(run, node, i, <PyObject *> PyTuple_GET_ITEM(result, i), held)
     else:
-        _pass_on(node, 0, <PyObject *> result, create, wanted, sums)
+        _pass_on(run, node, 0, <PyObject *> result, 1)
     return 0
 
 
 cdef dict _backward_names = {}
 
 
-cdef int _sweep_recorded(Node node, bint retain, bint create, dict wanted, dict captured, dict sums) except -1:
+cdef int _sweep_recorded(Run run, Step *step) except -1:
     """`_sweep_node` under a range of the profiler: "MulBackward" for `mul`."""
+    cdef Node node = <Node> step.node
     name = _backward_names.get(node.op.name)
     if name is None:
         parts = node.op.name.split("_")
@@ -335,20 +309,20 @@ cdef int _sweep_recorded(Node node, bint retain, bint create, dict wanted, dict 
         _backward_names[node.op.name] = name
     cdef long long entry = begin_range(name, BACKWARD, node.sequence)
     try:
-        return _sweep_node(node, retain, create, wanted, captured, sums)
+        return _sweep_node(run, step)
     finally:
         end_entry(entry)
 
 
 cdef int _first_edge(Node node):
-    cdef int i
+    cdef uint32_t i
     for i in range(node.n_in):
         if node.slot[i] != NULL:
             return i
     return 0
 
 
-cdef object _seed(TensorBase root, object cotangent, bint create):
+cdef object _seed(TensorBase root, object cotangent):
     if cotangent is None:
         if root.a.numel != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs; got an output of shape "
@@ -374,112 +348,128 @@ cdef object run_backward(tuple roots, tuple cotangents, bint retain, bint create
     computed: added to their `.grad` if `accumulate`, else returned as a list (None for an unused input).
     """
     global fx_running, fx_run, _runs
-    cdef Walk walk
+    cdef Run run = Run.__new__(Run)
     cdef size_t outer_run = fx_run
-    cdef Node node
-    cdef TensorBase root, tensor
-    cdef Py_ssize_t k
     cdef bint before = grad_enabled()
-    cdef dict wanted = None, captured = None, sums = {}
-    cdef list keys = []
-    walk.order = NULL
-    walk.stack = NULL
-    walk.count = walk.room = walk.depth = walk.stack_room = 0
+    cdef list targets = None
+    run.retain = retain
+    run.create = create
+    run.accumulate = accumulate or inputs is None
+    run.sums = {}
+    if create:
+        run.grown = []
     if inputs is not None:
-        wanted = {}
-        captured = {}
-        for tensor in inputs:
-            if not needs_grad(tensor):
-                raise RuntimeError("One of the differentiated Tensors does not require grad")
-            node = history_of(tensor)
-            if node is None:
-                key = (<size_t> <PyObject *> tensor, 0)
-            else:
-                key = (<size_t> <PyObject *> node, tensor.output)
-            keys.append(key)
-            wanted[key] = True
+        targets = _targets(run, inputs)
     fx_running += 1
     _runs += 1
     fx_run = _runs
     try:
         set_grad(create)
-        for root in roots:
-            if not needs_grad(root):
-                raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
-            node = history_of(root)
-            if node is not None:
-                _discover(&walk, node, wanted)
-        for root, cotangent in zip(roots, cotangents):
-            cotangent = _seed(root, cotangent, create)
-            node = history_of(root)
-            if node is not None:
-                _give(node, root.output, cotangent, create)
-            elif wanted is None or (<size_t> <PyObject *> root, 0) in wanted:
-                held = sums.get(<size_t> <PyObject *> root)
-                sums[<size_t> <PyObject *> root] = (root, cotangent if held is None else
-                                                    operators.add(<TensorBase> held[1], <TensorBase> cotangent))
-        cotangent = None
-        for k in range(walk.count - 1, -1, -1):
-            node = <Node> walk.order[k]
-            if node.cotangent != NULL:
-                if recording:
-                    _sweep_recorded(node, retain, create, wanted, captured, sums)
-                else:
-                    _sweep_node(node, retain, create, wanted, captured, sums)
-            node.task = NULL
-        _settle(sums, create, accumulate or wanted is None)
+        _start(run, roots, cotangents)
+        _sweep(run)
+        _settle(run)
         while _callbacks and fx_run in _callbacks:
             for callback in _callbacks.pop(fx_run):
                 callback()
-        if wanted is None:
+        if inputs is None:
             return None
-        if accumulate:
-            for tensor, key in zip(inputs, keys):
-                if tensor.grad_fn != NULL and captured.get(key) is not None:
-                    _accumulate(tensor, <PyObject *> captured[key], create)
-            return None
-        found = []
-        for tensor, key in zip(inputs, keys):
-            if tensor.grad_fn != NULL:
-                found.append(captured.get(key))
-            else:
-                pair = sums.get(key[0])
-                found.append(None if pair is None else pair[1])
-        return found
+        return _found(run, targets)
     finally:
         if _callbacks:
             _callbacks.pop(fx_run, None)
         fx_running -= 1
         fx_run = outer_run
         set_grad(before)
-        for k in range(walk.count):
-            node = <Node> walk.order[k]
-            if node.task == &walk:
-                node.task = NULL
-            if node.cotangent != NULL:
-                drop(node.cotangent)
-                node.cotangent = NULL
-        while walk.depth:
-            walk.depth -= 1
-            if (<Node> walk.stack[walk.depth].node).task == &walk:
-                (<Node> walk.stack[walk.depth].node).task = NULL
-        free(walk.order)
-        free(walk.stack)
+        close(run)
+        if run.grown:
+            _track_grown(run.grown)
 
 
-cdef int _settle(dict sums, bint create, bint accumulate) except -1:
+cdef int _track_grown(list grown) except -1:
+    """Gradients with a history lead back to their leaves: the collector is to see that."""
+    from ferrox._core.graph.tracking import adopt
+
+    adopt(grown, 0)
+    return 0
+
+
+cdef list _targets(Run run, tuple inputs):
+    """(tensor, its node or None, which output) for each input; fills run.wanted."""
+    cdef TensorBase tensor
+    cdef Node node
+    cdef list targets = []
+    run.wanted = {}
+    run.captured = {}
+    for tensor in inputs:
+        if not needs_grad(tensor):
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+        node = history_of(tensor)
+        targets.append((tensor, node, tensor.output if node is not None else 0))
+        if node is None:
+            run.wanted[<size_t> <PyObject *> tensor, 0] = True
+        else:
+            run.wanted[<size_t> <PyObject *> node, tensor.output] = True
+    return targets
+
+
+cdef int _start(Run run, tuple roots, tuple cotangents) except -1:
+    """Find the nodes behind `roots`, and give the roots their cotangents."""
+    cdef TensorBase root
+    cdef Node node
+    cdef list starts = []
+    for root in roots:
+        if not needs_grad(root):
+            raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+        node = history_of(root)
+        starts.append((node, root.output))
+        if node is not None:
+            discover(run, node)
+    for k, (root, cotangent) in enumerate(zip(roots, cotangents)):
+        cotangent = _seed(root, cotangent)
+        node, output = <tuple> starts[k]
+        if node is not None:
+            _give(run, node, output, cotangent)
+        elif run.wanted is None or (<size_t> <PyObject *> root, 0) in run.wanted:
+            _collect(run, root, cotangent)
+    return 0
+
+
+cdef int _sweep(Run run) except -1:
+    cdef Py_ssize_t k
+    for k in range(run.count - 1, -1, -1):
+        if run.steps[k].cotangent != NULL:
+            if recording:
+                _sweep_recorded(run, &run.steps[k])
+            else:
+                _sweep_node(run, &run.steps[k])
+    return 0
+
+
+cdef list _found(Run run, list targets):
+    """The gradients asked for, None where there is none, or added to `.grad`."""
+    cdef list found = []
+    for tensor, node, output in targets:
+        if node is None:
+            pair = run.sums.get(<size_t> <PyObject *> tensor)
+            found.append(None if pair is None else pair[1])
+            continue
+        g = run.captured.get((<size_t> <PyObject *> node, output))
+        found.append(g)
+        if run.accumulate and g is not None:
+            _accumulate(run, <TensorBase> tensor, <PyObject *> g, 0)
+    return None if run.accumulate else found
+
+
+cdef int _settle(Run run) except -1:
     """Run the hooks of leaves whose gradient had to be complete first, then accumulate it."""
     cdef TensorBase leaf
-    for key, (tensor, g) in list(sums.items()):
+    for key, (tensor, g) in list(run.sums.items()):
         leaf = <TensorBase> tensor
-        if leaf.meta is not None and "hooks" in leaf.meta:
-            g = _run_hooks(leaf.meta["hooks"], g)
-            sums[key] = (leaf, g)
-        if accumulate:
-            _accumulate(leaf, <PyObject *> g, create)
-            if leaf.meta is not None:
-                for hook, in tuple(leaf.meta.get("post_hooks", ())):
-                    hook(leaf)
+        g = leaf_hooks(leaf, g)
+        run.sums[key] = (leaf, g)
+        if run.accumulate:
+            _accumulate(run, leaf, <PyObject *> g, 0)
+            after_accumulation(leaf)
     return 0
 
 

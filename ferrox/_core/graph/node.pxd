@@ -1,6 +1,6 @@
 # Graph nodes, recording, saved values.  See graph/node.pyx.
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from ferrox._core.graph.op cimport Op
 from ferrox._core.tensor.base cimport TensorBase
@@ -22,19 +22,27 @@ cdef class Node:
     cdef uint32_t inline_tail[4]
     cdef object params              # what forward left for the gradient besides saved values
     cdef object meta                # dict of the rare: hooks, traceback; None for most
-    cdef PyObject *cotangent        # during backward: a tensor, or a list for several outputs
-    cdef void *task                 # the backward that walks it now
+    cdef void *task                 # the backward that has marked it, and
+    cdef Py_ssize_t place           # where among its steps it stands
     cdef uint32_t saved             # mask: bit i is input i, bit OUTPUT_BIT + k is output k
-    cdef uint16_t n_in
-    cdef uint16_t n_out
-    cdef uint8_t n_saved
+    cdef uint32_t n_in
+    cdef uint32_t n_out
+    cdef int32_t device_index       # of the (first) output, as what follows
+    cdef uint8_t dtype, ndim, device_type
+    cdef uint8_t n_saved            # at most one for each bit of the mask
     cdef uint8_t released           # saved values are gone
     cdef uint8_t persist            # saved values outlive backward
-    cdef uint8_t needed             # during backward: leads to something asked for
-    cdef uint8_t dtype, ndim, device_type, device_index     # of the (first) output
+    cdef uint8_t tracked            # seen by the cyclic collector, as are the tensors and nodes made from it
     cdef int64_t *shape
     cdef int64_t inline_shape[3]
     cdef uint64_t sequence
+
+cdef struct node_totals:
+    int64_t alive       # nodes in the process
+    int64_t reads       # saved values that gradients have read
+    uint64_t made       # nodes ever
+
+cdef node_totals totals
 
 cdef bint grad_enabled() noexcept
 cdef void set_grad(bint on) noexcept
@@ -56,6 +64,9 @@ cdef object with_history(Node node, int i, TensorBase tensor)
 cdef object rule(vjp_fn function)
 cdef tuple shape_of_node(Node node)
 cdef Node history_of(TensorBase tensor)
+cdef void attach(TensorBase tensor, Node node, uint32_t output) noexcept
+cdef int take_over(TensorBase tensor, PyObject *node, uint32_t output) except -1
+cdef int retain(TensorBase tensor) except -1
 
 # Views: the operators above give these two, so that an in-place change through a view reaches its base.
 ctypedef TensorBase (*view_again_fn)(TensorBase base, TensorBase geometry)

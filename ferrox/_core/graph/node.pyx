@@ -14,10 +14,12 @@ Note [Version counters].  A storage counts its in-place changes.  A saved tensor
 when the gradient reads the value, the value is wrong, and the error names both operators.
 """
 cimport cython
-from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+
+from _weakref import ref as _weak
 
 from ferrox._core.graph.hooks import Handle as _Handle
 from ferrox._core.door cimport profile
@@ -40,12 +42,9 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
-    void Py_XDECREF(PyObject *o)
     void PyObject_GC_UnTrack(void *o)
 
-cdef uint64_t _sequence = 0
-profile.sequence = &_sequence
-cdef int64_t _alive = 0, _reads = 0
+profile.sequence = &totals.made
 cdef bint _trace = False        # detect_anomaly: nodes remember where they were made
 
 
@@ -93,17 +92,14 @@ cdef class Node:
     """One application of an operator in the graph (`tensor.grad_fn`)."""
 
     def __dealloc__(self):
-        global _alive
         cdef int i
         if self.slot != NULL:
-            _alive -= 1
+            totals.alive -= 1
             for i in range(self.n_in + self.n_saved):
                 if self.slot[i] != NULL:
                     drop(self.slot[i])
             if self.slot != self.inline_slot:
                 free(self.slot)
-        if self.cotangent != NULL:
-            drop(self.cotangent)
         if self.shape != NULL and self.shape != self.inline_shape:
             free(self.shape)
 
@@ -174,28 +170,36 @@ cdef class Node:
         handle
             With `remove()`.
         """
-        return _Handle(_meta(self).setdefault("hooks", []), hook)
+        return _node_handle(self, "hooks", hook)
 
     def register_prehook(self, hook):
         """Call `hook(grad_outputs)` before the node's gradient; it may return new grad_outputs."""
-        return _Handle(_meta(self).setdefault("prehooks", []), hook)
+        return _node_handle(self, "prehooks", hook)
 
     def __repr__(self):
         return f"<{self.op.name} node, output {shape_of_node(self)} {dtype_name(self.dtype)}>"
 
 
-def tensor_hook(TensorBase tensor, hook):
+cdef object _node_handle(Node node, str kind, object hook):
+    from ferrox._core.graph.tracking import adopt
+
+    adopt((node, hook), node.sequence)
+    return _Handle(_meta(node).setdefault(kind, []), hook)
+
+
+def tensor_hook(TensorBase tensor not None, hook):
     """Call `hook(grad)` when the gradient of `tensor` is computed; what it returns, if not None, replaces it."""
+    from ferrox._core.graph.tracking import adopt
+
     cdef Node node
     if not needs_grad(tensor):
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     node = history_of(tensor)
+    adopt((tensor, hook), 0 if node is None else node.sequence)
     if node is None:
         if tensor.meta is None:
             tensor.meta = {}
-        track(tensor)
         return _Handle(tensor.meta.setdefault("hooks", []), hook)
-    track(tensor)
     return _Handle(_meta(node).setdefault("output_hooks", {}).setdefault(tensor.output, []), hook)
 
 
@@ -231,17 +235,53 @@ cdef Node history_of(TensorBase tensor):
 cdef int _refresh(TensorBase tensor) except -1:
     cdef TensorBase base = <TensorBase> tensor.base
     cdef TensorBase again = view_again(base, tensor)
-    drop(tensor.grad_fn)
-    tensor.grad_fn = again.grad_fn
-    tensor.output = again.output
-    again.grad_fn = NULL
+    take_over(tensor, again.grad_fn, again.output)
     tensor.base_history = base.history
+    return 0
+
+
+cdef void attach(TensorBase tensor, Node node, uint32_t output) noexcept:
+    """Make output `output` of `node` the history of `tensor`."""
+    cdef PyObject *before = tensor.grad_fn
+    Py_INCREF(<PyObject *> node)
+    tensor.grad_fn = <PyObject *> node
+    tensor.output = output
+    if node.tracked:
+        track(tensor)
+    drop(before)
+
+
+cdef int retain(TensorBase tensor) except -1:
+    """Have backward store the gradient of a tensor that is no leaf in its `.grad`."""
+    _meta(<Node> tensor.grad_fn).setdefault("retained", []).append((tensor.output, _weak(tensor)))
+    tensor.meta = {} if tensor.meta is None else tensor.meta
+    tensor.meta["retains_grad"] = True
+    return 0
+
+
+cdef int take_over(TensorBase tensor, PyObject *node, uint32_t output) except -1:
+    """Give `tensor` the history of its new value, or none.  The gradient that it retains is that of its latest value;
+    hooks stay with the value they were registered on."""
+    cdef PyObject *before = tensor.grad_fn
+    cdef bint retains = before != NULL and tensor.meta is not None and tensor.meta.get("retains_grad", False)
+    if retains:
+        entries = (<Node> before).meta.get("retained", [])
+        entries[:] = [entry for entry in entries if entry[1]() is not tensor]
+        del tensor.meta["retains_grad"]
+    if node != NULL:
+        attach(tensor, <Node> node, output)
+        if retains:
+            retain(tensor)
+    else:
+        before = tensor.grad_fn
+        tensor.grad_fn = NULL
+        tensor.output = 0
+        drop(before)
     return 0
 
 
 cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
     """A node with its edges; `mask` receives what has to be saved."""
-    global _sequence, _alive
     cdef Node node
     cdef TensorBase tensor
     cdef uint32_t saved = 0
@@ -262,9 +302,7 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
         if node.slot == NULL:
             raise MemoryError()
         node.tail = <uint32_t *> (node.slot + total)
-    _alive += 1
-    _sequence += 1
-    node.sequence = _sequence
+    totals.alive += 1
     node.op = op
     node.n_in = n
     node.n_out = n_out
@@ -283,9 +321,13 @@ cdef Node _new_node(Op op, PyObject **inputs, int n, int n_out, uint32_t *mask):
                 node.slot[i] = tensor.grad_fn
                 node.tail[i] = tensor.output
                 Py_INCREF(node.slot[i])
+                node.tracked |= (<Node> tensor.grad_fn).tracked
             elif tensor.requires_grad_:
                 node.slot[i] = <PyObject *> tensor
                 Py_INCREF(node.slot[i])
+                node.tracked |= tensor.meta is not None
+    totals.made += 1        # after the inputs' nodes, of which `_refresh` may just have made some
+    node.sequence = totals.made
     mask[0] = saved
     if _trace:
         import traceback
@@ -307,6 +349,7 @@ cdef int _save_inputs(Node node, PyObject **inputs, uint32_t mask) except -1:
                 node.tail[at] = (<TensorBase> value).a.storage.version
                 if packing():
                     value = pack(<TensorBase> value)
+                    node.tracked = 1
             Py_INCREF(<PyObject *> value)
             node.slot[at] = <PyObject *> value
             at += 1
@@ -317,6 +360,7 @@ cdef int _save_inputs(Node node, PyObject **inputs, uint32_t mask) except -1:
 
 cdef int _save_output(Node node, TensorBase out, int at) except -1:
     cdef object kept = pack(alias(out)) if packing() else alias(out)
+    node.tracked |= packing()
     Py_INCREF(<PyObject *> kept)
     node.slot[at] = <PyObject *> kept
     node.tail[at] = out.a.storage.version
@@ -363,10 +407,9 @@ cdef Node record(Op op, PyObject **inputs, int n, TensorBase out, object params)
         _save_output(node, out, at)
     node.params = params
     _describe(node, out)
-    drop(out.grad_fn)
-    Py_INCREF(<PyObject *> node)
-    out.grad_fn = <PyObject *> node
-    out.output = 0
+    if node.tracked:
+        track(node)
+    attach(out, node, 0)
     return node
 
 
@@ -385,16 +428,17 @@ cdef Node record_many(Op op, PyObject **inputs, int n, tuple outs, object params
         if k < 16 and mask >> (OUTPUT_BIT + k) & 1:
             _save_output(node, out, at)
             at += 1
-        if categories[out.a.dtype] == FLOATING:
-            drop(out.grad_fn)
-            Py_INCREF(<PyObject *> node)
-            out.grad_fn = <PyObject *> node
-            out.output = k
     node.params = params
     _describe(node, <TensorBase> outs[0])
     if n_out > 1:
         _meta(node)["outputs"] = tuple([(shape_tuple(&(<TensorBase> each).a), (<TensorBase> each).a.dtype)
                                         for each in outs])
+    if node.tracked:
+        track(node)
+    for k in range(n_out):
+        out = <TensorBase> outs[k]
+        if categories[out.a.dtype] == FLOATING:
+            attach(out, node, k)
     return node
 
 
@@ -404,7 +448,6 @@ cdef bint wants(Node node, int i) noexcept:
 
 
 cdef object _saved(Node node, int bit):
-    global _reads
     cdef int at
     cdef PyObject *value
     check_alive(node)
@@ -412,8 +455,9 @@ cdef object _saved(Node node, int bit):
         raise RuntimeError(f"[{node.op.name}] the gradient rule reads a value that its row does not list under needs "
                            f"(bit {bit})")
     at = node.n_in + fx_popcount(node.saved & ((<uint32_t> 1 << bit) - 1))
-    value = node.slot[at]
-    _reads += 1
+    cdef object held = <object> node.slot[at]       # a hook may free what the node saved
+    value = <PyObject *> held
+    totals.reads += 1
     if isinstance(<object> value, TensorBase):
         if (<TensorBase> value).a.storage.version != node.tail[at]:
             check_version(node, <TensorBase> value, node.tail[at], f"input {bit}" if bit < OUTPUT_BIT else "the output")
@@ -458,9 +502,7 @@ cdef object with_history(Node node, int i, TensorBase tensor):
         return tensor
     again = alias(tensor)
     if type(<object> target) is Node:
-        Py_INCREF(target)
-        again.grad_fn = target
-        again.output = node.tail[i]
+        attach(again, <Node> target, node.tail[i])
     else:
         record(_ALIAS, &target, 1, again, None)
     return again
@@ -493,9 +535,7 @@ cdef object saved_output(Node node, int k):
     if fx_grad_off:
         return kept
     again = alias(kept)
-    Py_INCREF(<PyObject *> node)
-    again.grad_fn = <PyObject *> node
-    again.output = k
+    attach(again, node, k)
     return again
 
 
@@ -510,90 +550,3 @@ cdef void release_saved(Node node) noexcept:
         value = node.slot[i]
         node.slot[i] = NULL
         drop(value)
-
-
-def graph_stats(*tensors):
-    """What the graph holds.
-
-    Parameters
-    ----------
-    *tensors : Tensor, optional
-        Count the graph behind these; without any, only the totals of the process.
-
-    Returns
-    -------
-    dict
-        alive (nodes in the process), made (ever), reads (saved values used by gradients, each computed once in
-        forward); and for the graph behind `tensors`: nodes, edges, leaves, values (saved tensors) and bytes (memory
-        they keep, counting shared storage once).
-
-    Examples
-    --------
-    >>> import ferrox as fx
-    >>> x = fx.ones(3, requires_grad=True)
-    >>> fx.graph_stats((x * x).exp())["nodes"]
-    2
-    """
-    cdef dict stats = {"alive": _alive, "made": _sequence, "reads": _reads}
-    cdef Node node
-    cdef int i, values = 0, edges = 0
-    if not tensors:
-        return stats
-    seen, leaves, storages = set(), set(), {}
-    stack = [made for made in [history_of(<TensorBase?> tensor) for tensor in tensors] if made is not None]
-    while stack:
-        node = <Node> stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for i in range(node.n_in + node.n_saved):
-            if node.slot[i] == NULL:
-                continue
-            value = <object> node.slot[i]
-            if i < node.n_in:
-                edges += 1
-                if type(value) is Node:
-                    stack.append(value)
-                else:
-                    leaves.add(id(value))
-                continue
-            for each in value.tensors() if hasattr(value, "tensors") else (value,):
-                if isinstance(each, TensorBase):
-                    values += 1
-                    storages[<size_t> (<TensorBase> each).a.storage] = (<TensorBase> each).a.storage.nbytes
-    stats.update(nodes=len(seen), edges=edges, leaves=len(leaves), values=values, bytes=sum(storages.values()))
-    return stats
-
-
-# The collector's view of a node; only those of operators in Python are tracked (Note [Lifetime], tensor/base.pyx).
-cdef traverseproc _traverse_attributes
-cdef inquiry _clear_attributes
-
-
-cdef int _traverse(PyObject *self, visitproc visit, void *arg) noexcept:
-    cdef Node node = <Node> self
-    cdef int i, status = _traverse_attributes(self, visit, arg)
-    if node.slot != NULL:
-        for i in range(node.n_in + node.n_saved):
-            if status == 0 and node.slot[i] != NULL:
-                status = visit(node.slot[i], arg)
-    return status
-
-
-cdef int _clear(PyObject *self) noexcept:
-    cdef Node node = <Node> self
-    cdef PyObject *reference
-    cdef int i
-    _clear_attributes(<object> self)
-    if node.slot != NULL:
-        for i in range(node.n_in + node.n_saved):
-            reference = node.slot[i]
-            node.slot[i] = NULL
-            Py_XDECREF(reference)
-    return 0
-
-
-_traverse_attributes = (<PyTypeObject *> Node).tp_traverse
-_clear_attributes = (<PyTypeObject *> Node).tp_clear
-(<PyTypeObject *> Node).tp_traverse = <traverseproc> _traverse
-(<PyTypeObject *> Node).tp_clear = <inquiry> _clear

@@ -11,7 +11,11 @@ cdef extern from *:
     """
     static __thread PyObject *fx_pack_hooks = NULL;
     """
-    PyObject *fx_pack_hooks     # (pack, unpack) of this thread, or NULL; borrowed from who set it
+    PyObject *fx_pack_hooks     # (pack, unpack) of this thread, owned, or NULL
+
+cdef extern from "Python.h":
+    void Py_XINCREF(PyObject *o)
+    void Py_XDECREF(PyObject *o)
 
 
 @cython.final
@@ -24,29 +28,32 @@ cdef bint packing() noexcept:
 
 
 def set_hooks(hooks):
-    """Set the pair (pack, unpack) of this thread, or None; the caller keeps it alive.  Returns what was set before."""
+    """Set the pair (pack, unpack) of this thread, or None.  Returns what was set before."""
     global fx_pack_hooks
-    before = None if fx_pack_hooks == NULL else <object> fx_pack_hooks
+    cdef PyObject *held = fx_pack_hooks
+    before = None if held == NULL else <object> held
     fx_pack_hooks = NULL if hooks is None else <PyObject *> hooks
+    Py_XINCREF(fx_pack_hooks)
+    Py_XDECREF(held)
     return before
 
 
 cdef object pack(TensorBase tensor):
     global fx_pack_hooks
-    cdef PyObject *hooks = fx_pack_hooks
-    cdef Packed made = Packed()
-    cdef object pair = <object> hooks
-    fx_pack_hooks = NULL
+    cdef Packed made = Packed.__new__(Packed)
+    cdef object pair = <object> fx_pack_hooks
+    set_hooks(None)
     try:
         made.packed = pair[0](alias(tensor) if needs_grad(tensor) else tensor)
     finally:
-        fx_pack_hooks = hooks
+        set_hooks(pair)
     made.unpack = pair[1]
     return made
 
 
 cdef TensorBase unpack(Packed value):
-    result = value.unpack(value.packed)
+    cdef object hook = value.unpack, packed = value.packed     # a backward elsewhere may free what the node saved
+    result = hook(packed)
     if not isinstance(result, TensorBase):
         raise TypeError("Output of saved tensor unpack_hook expected to be a Tensor but got result of type "
                         f"{type(result).__name__}")

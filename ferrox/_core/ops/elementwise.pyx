@@ -22,14 +22,11 @@ from libc.string cimport memcmp
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, FX_MAX_DIMS, fx_array
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph.node cimport Node, grad_enabled, history_of, record_frame
+from ferrox._core.graph.node cimport Node, attach, grad_enabled, history_of, record, record_frame, take_over
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, new_tensor, set_data, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, is_tensor, needs_grad, new_like, new_tensor, set_data, shape_tuple
 from ferrox._core.tensor.frame cimport begin, check_call, copy_into, frame, make, make_like, nearest_whole, read, \
-    read_number, real, run, whole, write
-
-cdef extern from "Python.h":
-    void Py_INCREF(PyObject *o)
+    read_number, real, run, set_to, whole, write
 
 cdef enum:
     MAX_INPUTS = 4
@@ -434,10 +431,8 @@ cdef TensorBase shadow(TensorBase tensor):
     cdef TensorBase made = alias(tensor)
     cdef Node history = history_of(tensor)
     made.requires_grad_ = tensor.requires_grad_
-    made.output = tensor.output
     if history is not None:
-        made.grad_fn = <PyObject *> history
-        Py_INCREF(made.grad_fn)
+        attach(made, history, tensor.output)
     return made
 
 
@@ -538,10 +533,31 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
                 or memcmp(result.a.dims, target.a.dims, 8 * <size_t> target.a.ndim) != 0:
             cast = conform(result, target)
             return assign(op, target, cast)
+        if target.base == NULL and needs_grad(target) and (op.vjp == NULL or not needs_grad(result)):
+            result = _overwritten(target, result)
     copy_into(op.name, target, result)
     if grad:
         rebase(target, result)
     return target
+
+
+cdef object _overwrite_vjp(Node n, object g):
+    cdef TensorBase zeros = new_like(<TensorBase> g, (<TensorBase> g).a.dtype)
+    set_to(zeros, 0)
+    return (zeros, g) if n.n_in == 2 else zeros
+
+cdef Op OVERWRITE = Op("overwrite")
+OVERWRITE.vjp = <void *> _overwrite_vjp
+
+
+cdef TensorBase _overwritten(TensorBase target, TensorBase result):
+    """`result`, which does not come from `target`'s value of before: that gets a gradient of zeros, as in PyTorch."""
+    cdef TensorBase before = shadow(target), made = alias(result)
+    cdef PyObject *inputs[2]
+    inputs[0] = <PyObject *> before
+    inputs[1] = <PyObject *> result
+    record(OVERWRITE, inputs, 2 if needs_grad(result) else 1, made, None)
+    return made
 
 
 cdef TensorBase conform(TensorBase result, TensorBase target):
@@ -564,10 +580,6 @@ cdef int rebase(TensorBase target, TensorBase result) except -1:
 
 
 cdef int take_history(TensorBase target, TensorBase source) except -1:
-    drop(target.grad_fn)
-    target.grad_fn = source.grad_fn
-    target.output = source.output
-    if target.grad_fn != NULL:
-        Py_INCREF(target.grad_fn)
+    take_over(target, source.grad_fn, source.output)
     target.history += 1
     return 0

@@ -22,8 +22,10 @@ cdef class TensorBase:
     cdef uint32_t history           # how often an in-place change gave it a new grad_fn
     cdef uint32_t base_history      # for a view: base.history when its grad_fn was made
     cdef uint8_t requires_grad_     # for a leaf; a tensor with a grad_fn requires grad
+    cdef uint8_t unfilled           # `Tensor.__new__` made it: empty until `__init__` or `set_data` give it elements
 
 cdef type tensor_class              # the class that operators return: set by the face above
+cdef void set_tensor_class(type cls)
 
 cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device_type, int device_index)
 cdef TensorBase new_like(TensorBase like, int dtype)
@@ -40,6 +42,8 @@ cdef tuple shape_tuple(fx_array *a)
 cdef tuple stride_tuple(fx_array *a)
 cdef void drop(PyObject *reference) noexcept
 cdef void track(object tensor) noexcept
+cdef bint sole(PyObject *tensor, Py_ssize_t held) noexcept
+cdef bint unshared(PyObject *container) noexcept
 
 cdef inline int64_t *shape_of(TensorBase t) noexcept:
     return t.a.dims

@@ -11,19 +11,18 @@ hooks (Python closures, which can refer back to it) is tracked from then on.
 """
 cimport cython
 from cpython.number cimport PyNumber_Index
-from cpython.object cimport PyObject, PyTypeObject, inquiry, traverseproc, visitproc
+from cpython.object cimport PyObject, PyTypeObject, inquiry, newfunc, traverseproc, visitproc
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array, fx_itemsize, fx_storage
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_MAX_DIMS, fx_array, fx_itemsize, fx_storage
 from ferrox._core.door.device cimport device_object
 from ferrox._core.dtype cimport dtype_object
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 from ferrox._core.tensor.size cimport size_of
 
 cdef extern from "Python.h":
-    void Py_XDECREF(PyObject *o)
     void Py_XINCREF(PyObject *o)
     void Py_DECREF(PyObject *o)
     Py_ssize_t Py_REFCNT(PyObject *o)
@@ -76,6 +75,9 @@ cdef void drop(PyObject *reference) noexcept:
 @cython.freelist(512)
 cdef class TensorBase:
     """The part of a tensor that knows no operator."""
+
+    def __init__(self):
+        raise TypeError(f"cannot create {type(self).__name__!r} instances; derive from ferrox.Tensor")
 
     def __dealloc__(self):
         if self.a.storage != NULL:
@@ -197,8 +199,7 @@ cdef class TensorBase:
 
 
 cdef TensorBase _blank():
-    cdef TensorBase tensor = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(
-        tensor_class, <PyObject *> _no_arguments, NULL)
+    cdef TensorBase tensor = <TensorBase> _raw_new(tensor_class, <PyObject *> _no_arguments, NULL)
     PyObject_GC_UnTrack(<void *> tensor)
     return tensor
 
@@ -336,6 +337,7 @@ cdef int set_data(TensorBase tensor, TensorBase other) except -1:
     _give_dims(tensor, other.a.ndim)
     memcpy(tensor.a.dims, other.a.dims, 2 * sizeof(int64_t) * <size_t> other.a.ndim)
     tensor.a.storage = other.a.storage
+    tensor.unfilled = 0
     if old != NULL:
         storage_release(old)
     return 0
@@ -345,7 +347,7 @@ def as_subclass(TensorBase tensor, type cls):
     """A tensor of class `cls` on the same storage, a leaf without history; `cls` derives from `ferrox.Tensor`."""
     if not issubclass(cls, TensorBase):
         raise TypeError(f"[as_subclass] {cls!r} does not derive from ferrox.Tensor")
-    cdef TensorBase made = <TensorBase> (<PyTypeObject *> tensor_class).tp_new(cls, <PyObject *> _no_arguments, NULL)
+    cdef TensorBase made = <TensorBase> _raw_new(cls, <PyObject *> _no_arguments, NULL)
     set_data(made, tensor)
     return made
 
@@ -362,6 +364,28 @@ cdef tuple shape_tuple(fx_array *a):
 cdef tuple stride_tuple(fx_array *a):
     cdef int d
     return tuple([a.dims[a.ndim + d] for d in range(a.ndim)])
+
+
+cdef bint sole(PyObject *tensor, Py_ssize_t held) noexcept:
+    """Whether the caller, who knows of `held` references to `tensor`, may write into it or give it away: nobody else
+    holds the tensor, no other tensor and no owner of foreign memory sees its elements, and none of them share a place.
+
+    The one place where references are counted to decide that; who is unsure of `held` passes less, and copies.
+    """
+    cdef TensorBase t = <TensorBase> tensor     # one more reference
+    cdef int d
+    if Py_REFCNT(tensor) != held + 1 or t.a.storage.references != 1 or t.a.storage.owner != NULL:
+        return False
+    if not t.a.flags & FX_CONTIGUOUS:
+        for d in range(t.a.ndim):
+            if strides_of(t)[d] == 0 and t.a.dims[d] > 1:
+                return False
+    return True
+
+
+cdef bint unshared(PyObject *container) noexcept:
+    """Whether the caller's is the only reference to a tuple: then its tensors are held by it as far as `sole` counts."""
+    return Py_REFCNT(container) == 1
 
 
 cdef void track(object tensor) noexcept:
@@ -391,13 +415,13 @@ cdef int _clear(PyObject *self) noexcept:
     _clear_attributes(<object> self)
     reference = (<TensorBase> self).grad_fn
     (<TensorBase> self).grad_fn = NULL
-    Py_XDECREF(reference)
+    drop(reference)
     reference = (<TensorBase> self).base
     (<TensorBase> self).base = NULL
-    Py_XDECREF(reference)
+    drop(reference)
     reference = (<TensorBase> self).attributes
     (<TensorBase> self).attributes = NULL
-    Py_XDECREF(reference)
+    drop(reference)
     return 0
 
 
@@ -423,3 +447,32 @@ cdef TensorBase _probe = TensorBase.__new__(TensorBase)
 (<dict> (<Attributes *> <PyObject *> TensorBase).tp_dict)["__dict__"] = property(
     lambda self: PyObject_GenericGetDict(<PyObject *> self, NULL), doc="The attributes that the user gave it.")
 PyType_Modified(<PyTypeObject *> TensorBase)
+
+
+# Tensors made from Python by `__new__`: empty until they are filled.  `_blank` goes past this.
+cdef newfunc _raw_new = (<PyTypeObject *> TensorBase).tp_new
+
+
+cdef object _new_from_python(type cls, PyObject *args, PyObject *kwargs):
+    cdef TensorBase made = <TensorBase> _raw_new(cls, args, kwargs)
+    made.a.storage = storage_new(0, FX_CPU, 0)
+    made.a.data = made.a.storage.data
+    made.a.dtype = FX_F32
+    made.a.device_type = FX_CPU
+    made.a.device_index = 0
+    _give_dims(made, 1)
+    made.a.dims[0] = 0
+    made.a.dims[1] = 1
+    update_flags(&made.a)
+    made.unfilled = 1
+    return made
+
+
+cdef void set_tensor_class(type cls):
+    """Make `cls` the class that operators return."""
+    global tensor_class, _raw_new
+    tensor_class = cls
+    _raw_new = (<PyTypeObject *> cls).tp_new
+    (<PyTypeObject *> cls).tp_new = _new_from_python
+    del (<dict> (<Attributes *> <PyObject *> TensorBase).tp_dict)["__new__"]    # what is left refuses
+    PyType_Modified(<PyTypeObject *> TensorBase)
