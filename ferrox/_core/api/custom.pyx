@@ -25,6 +25,7 @@ from ferrox._core.graph.node cimport Node, attach, check_alive, check_version, g
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
+from ferrox._core.graph.unrecorded cimport unrecorded
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, sole, track, \
     unshared
 from ferrox._core.tensor.frame cimport set_to
@@ -36,7 +37,8 @@ cdef extern from "Python.h":
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
 cdef enum:
-    NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output
+    NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output, and
+    CONSTANT = NEITHER - 1      # of one that was said to have no derivative
     KEPT_BIT = 31               # in Op.needs: a slot for the Kept object
 
 cdef int _fill = kernel_id("fill")
@@ -61,9 +63,9 @@ cdef class Kept:
         else:
             tensor = <TensorBase> value
             self.versions.append(tensor.a.storage.version)
-            if place < 0 and place != NEITHER:
+            if NEITHER < place < 0:
                 tensor = alias(tensor)
-            value = pack(tensor) if packing() and not (place == NEITHER and needs_grad(tensor)) else tensor
+            value = pack(tensor) if packing() and not (place <= NEITHER and needs_grad(tensor)) else tensor
         self.values.append(value)
         self.places.append(place)
         return 0
@@ -92,14 +94,16 @@ cdef object _kept(Node node, int at):
         tensor = unpack(<Packed> value)
     else:
         tensor = <TensorBase> value
-        check_version(node, tensor, kept.versions[at], "a saved tensor" if place == NEITHER else
+        check_version(node, tensor, kept.versions[at], "a saved tensor" if place <= NEITHER else
                       f"input {place}" if place >= 0 else f"output {-1 - place}")
     if place >= 0:
         return with_history(node, place, tensor) if type(value) is Packed else tensor
-    if place == NEITHER or not grad_enabled():
+    if place == CONSTANT or not grad_enabled():
         return tensor
     if categories[tensor.a.dtype] != FLOATING:
         return tensor
+    if place == NEITHER:
+        return unrecorded(node, tensor, f"saved tensor {at}")
     again = alias(tensor)
     attach(again, node, <uint32_t> (-1 - place))
     return again
@@ -123,6 +127,7 @@ cdef class Call:
     cdef tuple tensors          # which of them are tensors
     cdef dict params
     cdef list positions         # of each tensor among the outputs
+    cdef list unrecorded        # names of attributes of `context` that hold tensors without a history
     cdef int n_outputs
 
 
@@ -444,7 +449,7 @@ cdef class FunctionCtx:
         self.dirty = tensors
 
     def mark_non_differentiable(self, *tensors):
-        """Say which outputs have no gradient."""
+        """Say which outputs, or other tensors that `ctx` keeps, have no gradient: constants."""
         self.plain = tensors
 
     def set_materialize_grads(self, value):
@@ -461,16 +466,54 @@ cdef class FunctionCtx:
         return tuple([_kept(<Node> self.node, k) for k in range(self.n_saved)])
 
 
+cdef bint _is_unrecorded(object value, tuple arguments, tuple plain) noexcept:
+    return (isinstance(value, TensorBase) and categories[(<TensorBase> value).a.dtype] == FLOATING
+            and not needs_grad(<TensorBase> value) and not _among(value, arguments) and not _among(value, plain))
+
+
+cdef list _unrecorded_names(dict attributes, tuple arguments, tuple plain):
+    """The attributes of a context that hold tensors computed in forward, alone or in a tuple or list."""
+    cdef list names = []
+    for name, value in attributes.items():
+        for each in (<object> value if isinstance(value, (tuple, list)) else (value,)):
+            if _is_unrecorded(each, arguments, plain):
+                names.append(name)
+                break
+    return names
+
+
+cdef dict _without_history(Node node, Call call, FunctionCtx context):
+    """Put tensors whose gradient is an error in the place of those; what was there and what is, by name."""
+    cdef dict kept = {}
+    for name in call.unrecorded:
+        value = context.__dict__.get(name)
+        if isinstance(value, TensorBase):
+            stand_in = unrecorded(node, <TensorBase> value, f"ctx.{name}")
+        elif type(value) in (tuple, list):
+            stand_in = type(value)([unrecorded(node, <TensorBase> each, f"ctx.{name}") if _is_unrecorded(each, (), ())
+                                    else each for each in value])
+        else:
+            continue
+        kept[name] = value, stand_in
+        context.__dict__[name] = stand_in
+    return kept
+
+
 cdef object _function_vjp(Node node, object g):
     cdef Call call = <Call> node.params
     cdef FunctionCtx context = <FunctionCtx> call.context
     cdef PyObject *before = context.node
     check_alive(node)
     context.node = <PyObject *> node
+    kept = _without_history(node, call, context) if call.unrecorded and grad_enabled() else None
     try:
         result = context.function._backward(context, *_cotangents(node, g, context.materialise))
     finally:
         context.node = before
+        if kept is not None:
+            for name, (value, stand_in) in (<dict> kept).items():
+                if context.__dict__.get(name) is stand_in:
+                    context.__dict__[name] = value
     return _checked(node, result, f"{node.op.name}Backward")
 
 
@@ -515,10 +558,13 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
                 if each is value and not _among(value, context.plain) and (
                         place < 0 or _among(value, context.dirty)):
                     place = -1 - k
+            if place == NEITHER and value is not None and _among(value, context.plain):
+                place = CONSTANT
             kept.add(value, NEITHER if value is None else place)
         context.n_saved = len(kept.values)
         return kept
 
     outputs = _finish(op, arguments, result, recording and before, call, True, context.dirty, context.plain, saving)
+    call.unrecorded = _unrecorded_names(context.__dict__, arguments, context.plain)
     context.to_save = context.dirty = context.plain = ()
     return outputs

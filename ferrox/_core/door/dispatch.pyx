@@ -19,6 +19,7 @@ from libc.stdlib cimport calloc, free
 from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize, \
     fx_kernel, fx_scalar
 from ferrox._core.door.backend cimport backends, implementation, kernel_id, kernel_name, place_call, signatures
+from ferrox._core.door.ending cimport run_released
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_call, end_entry, recording
 from ferrox._core.door.signature cimport READ, fits, operand_list, refuse_call, role_of, signature
@@ -92,8 +93,7 @@ cdef int dispatch(str name, fx_call *call) except -1:
         if work < RELEASE_GIL:
             status = kernel(call)
         else:
-            with nogil:
-                status = kernel(call)
+            status = run_released(kernel, call)
         if status != FX_OK:
             raise_status(status, name, call.message)
     if guarded:
@@ -305,15 +305,13 @@ cdef tuple _described(fx_array **arrays, int n):
 cdef int _run(fx_call *call, fx_kernel kernel) noexcept:
     """The kernel alone, as `dispatch` runs it."""
     cdef long long work = 0
-    cdef int i, status
+    cdef int i
     for i in range(call.n_out + call.n_in):
         if call.arrays[i] != NULL:
             work += call.arrays[i].numel
     if work < RELEASE_GIL:
         return kernel(call)
-    with nogil:
-        status = kernel(call)
-    return status
+    return run_released(kernel, call)
 
 
 cdef int _watched_dispatch(str name, fx_call *call, fx_kernel kernel) except -1:
@@ -337,8 +335,7 @@ cdef int _told_dispatch(str name, fx_call *call, fx_kernel kernel) except -1:
     cdef long long entry = begin_call(name, call) if recording else -1
     start = perf_counter()
     cdef int status
-    with nogil:
-        status = kernel(call)
+    status = run_released(kernel, call)
     seconds = perf_counter() - start
     end_entry(entry)
     if status != FX_OK:

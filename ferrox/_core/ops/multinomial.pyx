@@ -5,6 +5,7 @@ from libc.stdlib cimport free, malloc, qsort
 from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.dispatch cimport launch
+from ferrox._core.door.ending cimport begin_released, end_released
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate
@@ -156,11 +157,13 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     if scratch == NULL:
         raise MemoryError()
     with nogil:
+        begin_released()
         for r in range(rows):
             if again:
                 _sample_with(w + r * n, n, d + r * per_row, k, to + r * k, <double *> scratch)
             else:
                 _sample_without(w + r * n, n, d + r * per_row, k, to + r * k, <Runner *> scratch)
+        end_released()
     free(scratch)
     if x.a.device_type != FX_CPU:
         drawn = moved(drawn, x.a.device_type, x.a.device_index)

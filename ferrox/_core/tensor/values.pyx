@@ -17,6 +17,7 @@ from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, 
     FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_itemsize
 from ferrox._core.door.backend cimport backends, kernel_id
 from ferrox._core.door.dispatch cimport launch
+from ferrox._core.door.ending cimport begin_released, end_released
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_transfer, end_entry, recording
@@ -65,7 +66,9 @@ cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     if recording:
         entry = begin_transfer("to", 0 if source < 0 else 1 if to < 0 else 2, by, to if source < 0 else source, size)
     with nogil:
+        begin_released()
         status = backends[by].copy(out.a.data, to, x.a.data, source, size, wait)
+        end_released()
     end_entry(entry)
     if status != FX_OK:
         raise_status(status, "to", b"the copy failed")
