@@ -387,3 +387,154 @@ def test_the_graph_shows_the_function():
     assert y.grad_fn.name() == "MyFunction"
     with pytest.raises(RuntimeError, match="should not be instantiated"):
         MyFunction()
+
+
+# Differentiating twice (PyTorch's "Double Backward with Custom Functions")
+
+
+class SquareOfInput(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * 2 * x
+
+
+class ExpOfOutput(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.exp()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * y
+
+
+class SinhOfOutputs(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        a, b = x.exp(), (-x).exp()
+        ctx.save_for_backward(a, b)
+        return (a - b) / 2, a, b
+
+    @staticmethod
+    def backward(ctx, g, ga, gb):
+        a, b = ctx.saved_tensors
+        return g * (a + b) / 2 + ga * a - gb * b
+
+
+class SinhOfAttributes(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.a, ctx.b = x.exp(), (-x).exp()
+        return (ctx.a - ctx.b) / 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (ctx.a + ctx.b) / 2
+
+
+class SinhOfAList(SinhOfAttributes):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.both = [x.exp(), (-x).exp()]
+        return (ctx.both[0] - ctx.both[1]) / 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (ctx.both[0] + ctx.both[1]) / 2
+
+
+class SinhOfSaved(SinhOfAttributes):
+    @staticmethod
+    def forward(ctx, x):
+        a, b = x.exp(), (-x).exp()
+        ctx.save_for_backward(a, b)
+        return (a - b) / 2
+
+    @staticmethod
+    def backward(ctx, g):
+        a, b = ctx.saved_tensors
+        return g * (a + b) / 2
+
+
+class InputOnContext(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k):
+        ctx.x, ctx.k = x, k
+        return x**2 * k
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 2 * ctx.x * ctx.k, None
+
+
+class OutputOnContext(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.y = x.exp()
+        return ctx.y
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.y
+
+
+class ScaledByAConstant(fx.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.factor = fx.full((), 3.0)
+        ctx.mark_non_differentiable(ctx.factor)
+        ctx.save_for_backward(x)
+        return x**2 * ctx.factor
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * 2 * x * ctx.factor
+
+
+def twice(function, x, *more):
+    out = function.apply(x, *more)
+    out = out[0] if isinstance(out, tuple) else out
+    (first,) = fx.autograd.grad(out.sum(), x, create_graph=True)
+    return first.detach(), fx.autograd.grad(first.sum(), x)[0]
+
+
+@pytest.mark.parametrize("function, first, second", [
+    (SquareOfInput, lambda x: 2 * x, lambda x: x * 0 + 2),
+    (ExpOfOutput, lambda x: x.exp(), lambda x: x.exp()),
+    (SinhOfOutputs, lambda x: x.cosh(), lambda x: x.sinh()),
+    (OutputOnContext, lambda x: x.exp(), lambda x: x.exp()),
+    (ScaledByAConstant, lambda x: 6 * x, lambda x: x * 0 + 6),
+])
+def test_functions_differentiated_twice(function, first, second):
+    x = fx.rand(4, dtype=fx.float64, requires_grad=True)
+    found = twice(function, x)
+    assert fx.allclose(found[0], first(x.detach())) and fx.allclose(found[1], second(x.detach()))
+
+
+def test_an_argument_on_the_context_has_its_history():
+    x, k = fx.rand(4, dtype=fx.float64, requires_grad=True), fx.full((4,), 5.0, dtype=fx.float64)
+    found = twice(InputOnContext, x, k)
+    assert fx.allclose(found[0], 10 * x.detach()) and found[1].tolist() == [10.0] * 4
+
+
+@pytest.mark.parametrize("function, name", [(SinhOfAttributes, r"ctx\.[ab]"), (SinhOfAList, r"ctx\.both"),
+                                            (SinhOfSaved, "saved tensor [01]")])
+def test_what_forward_computed_is_not_silently_taken_for_a_constant(function, name):
+    x = fx.rand(4, requires_grad=True)
+    for point in (x, x * 1.0):
+        (first,) = fx.autograd.grad(function.apply(point).sum(), x, create_graph=True)
+        assert fx.allclose(first.detach(), x.detach().cosh())
+        with pytest.raises(RuntimeError, match=rf"\[{function.__name__}\] differentiating twice: {name} was computed"):
+            fx.autograd.grad(first.sum(), x)
+    function.apply(x).sum().backward()
+    assert fx.allclose(x.grad, x.detach().cosh())

@@ -61,7 +61,7 @@ def test_a_hook_may_drop_everything():
     x, tensors = chain()
     loss = tensors[-1].sum()
     owners = [tensors, loss]
-    loss.register_hook(lambda gradient: owners.clear() or gc.collect() and None)
+    loss.register_hook(lambda gradient: [owners.clear(), gc.collect()] and None)
     del tensors
     root = owners[1]
     del loss
@@ -107,8 +107,14 @@ def test_a_hook_may_walk_the_same_graph():
     x, tensors = chain()
     loss = (tensors[-1] * tensors[-1]).sum()
     inner = []
-    tensors[50].register_hook(lambda gradient: inner.append(inner or fx.autograd.grad(loss, x, retain_graph=True)[0]))
-    loss.backward()
+
+    def hook(gradient):
+        if not inner:
+            inner.append(None)
+            inner.append(fx.autograd.grad(loss, x, retain_graph=True)[0])
+
+    tensors[50].register_hook(hook)
+    loss.backward(retain_graph=True)
     expected = 2 * x.detach()
     assert fx.equal(x.grad, expected) and fx.equal(inner[1], expected)
 
@@ -116,7 +122,7 @@ def test_a_hook_may_walk_the_same_graph():
 def test_gradients_of_inputs_that_a_hook_cuts_off():
     x, tensors = chain()
     middle = tensors[100]
-    middle.register_hook(lambda gradient: middle.detach_() and None)
+    middle.register_hook(lambda gradient: [middle.detach_()] and None)
     of_middle, of_x = fx.autograd.grad(tensors[-1].sum(), (middle, x))
     assert of_middle.tolist() == [1.0] * 5 and of_x.tolist() == [1.0] * 5
 

@@ -486,7 +486,7 @@ cdef dict _without_history(Node node, Call call, FunctionCtx context):
     """Put tensors whose gradient is an error in the place of those; what was there and what is, by name."""
     cdef dict kept = {}
     for name in call.unrecorded:
-        value = context.__dict__.get(name)
+        value = (<object> context).__dict__.get(name)
         if isinstance(value, TensorBase):
             stand_in = unrecorded(node, <TensorBase> value, f"ctx.{name}")
         elif type(value) in (tuple, list):
@@ -495,7 +495,7 @@ cdef dict _without_history(Node node, Call call, FunctionCtx context):
         else:
             continue
         kept[name] = value, stand_in
-        context.__dict__[name] = stand_in
+        (<object> context).__dict__[name] = stand_in
     return kept
 
 
@@ -512,8 +512,8 @@ cdef object _function_vjp(Node node, object g):
         context.node = before
         if kept is not None:
             for name, (value, stand_in) in (<dict> kept).items():
-                if context.__dict__.get(name) is stand_in:
-                    context.__dict__[name] = value
+                if (<object> context).__dict__.get(name) is stand_in:
+                    (<object> context).__dict__[name] = value
     return _checked(node, result, f"{node.op.name}Backward")
 
 
@@ -565,6 +565,6 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
         return kept
 
     outputs = _finish(op, arguments, result, recording and before, call, True, context.dirty, context.plain, saving)
-    call.unrecorded = _unrecorded_names(context.__dict__, arguments, context.plain)
+    call.unrecorded = _unrecorded_names((<object> context).__dict__, arguments, context.plain)
     context.to_save = context.dirty = context.plain = ()
     return outputs

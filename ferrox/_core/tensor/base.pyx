@@ -473,6 +473,6 @@ cdef void set_tensor_class(type cls):
     global tensor_class, _raw_new
     tensor_class = cls
     _raw_new = (<PyTypeObject *> cls).tp_new
-    (<PyTypeObject *> cls).tp_new = _new_from_python
+    (<PyTypeObject *> cls).tp_new = <newfunc> _new_from_python
     del (<dict> (<Attributes *> <PyObject *> TensorBase).tp_dict)["__new__"]    # what is left refuses
     PyType_Modified(<PyTypeObject *> TensorBase)
