@@ -1,8 +1,8 @@
 """Questions about tensors and dtypes: `ferrox.is_tensor`, `ferrox.result_type`, …"""
 import builtins
 
-from ferrox._core.dtype import dtype, get_default_dtype, promote_types
 from ferrox._core.api.tensorclass import Tensor
+from ferrox._core.dtype import dtype, get_default_dtype, promote_types
 
 __all__ = ["can_cast", "is_complex", "is_floating_point", "is_nonzero", "is_tensor", "numel", "result_type", "typename"]
 

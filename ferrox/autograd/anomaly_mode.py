@@ -3,8 +3,9 @@
 import os
 import warnings
 
-from ferrox._core.graph import anomaly, engine, node as graph
 from ferrox._core.door import dispatch
+from ferrox._core.graph import anomaly, engine
+from ferrox._core.graph import node as graph
 
 __all__ = ["detect_anomaly", "is_anomaly_enabled", "set_detect_anomaly"]
 

@@ -199,8 +199,6 @@ class _BackwardHooks:
         return result
 
 
-
-
 def _tap(values, callback):
     """Pass the tensors of the tuple `values` that require a gradient through one tap.
 

@@ -154,7 +154,8 @@ def test_what_a_tensor_hook_returns_is_checked(wrong):
     x = fx.rand(3, requires_grad=True)
     y = x.exp()
     y.register_hook(WRONG[wrong])
-    with pytest.raises(error, match=rf"\[exp\] a hook on its output .*{'tensor or None' if wrong == 'type' else wrong}"):
+    named = "tensor or None" if wrong == "type" else wrong
+    with pytest.raises(error, match=rf"\[exp\] a hook on its output .*{named}"):
         y.sum().backward()
     x.register_hook(WRONG[wrong])
     with pytest.raises(error, match=r"a hook on a leaf tensor of shape \(3,\)"):

@@ -61,7 +61,12 @@ def test_a_hook_may_drop_everything():
     x, tensors = chain()
     loss = tensors[-1].sum()
     owners = [tensors, loss]
-    loss.register_hook(lambda gradient: [owners.clear(), gc.collect()] and None)
+
+    def hook(gradient):
+        owners.clear()
+        gc.collect()
+
+    loss.register_hook(hook)
     del tensors
     root = owners[1]
     del loss
@@ -122,7 +127,11 @@ def test_a_hook_may_walk_the_same_graph():
 def test_gradients_of_inputs_that_a_hook_cuts_off():
     x, tensors = chain()
     middle = tensors[100]
-    middle.register_hook(lambda gradient: [middle.detach_()] and None)
+
+    def hook(gradient):
+        middle.detach_()
+
+    middle.register_hook(hook)
     of_middle, of_x = fx.autograd.grad(tensors[-1].sum(), (middle, x))
     assert of_middle.tolist() == [1.0] * 5 and of_x.tolist() == [1.0] * 5
 

@@ -205,13 +205,14 @@ def test_graphs_without_hooks_are_not_looked_at():
 
 
 def test_a_long_chain_with_a_hook_is_freed_in_flat_stack():
-    x = leaf()
-    y = x * 1.0
-    y.register_hook(lambda g: g * y)
-    out = y
-    for _ in range(200_000):
-        out = out * 1.0
-    gone = weakref.ref(y)
-    del y, out
+    def chain():
+        y = leaf() * 1.0
+        y.register_hook(lambda g: g * y)
+        out = y
+        for _ in range(200_000):
+            out = out * 1.0
+        return weakref.ref(y)
+
+    gone = chain()
     gc.collect()
     assert gone() is None

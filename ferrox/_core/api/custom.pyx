@@ -8,14 +8,14 @@ tensor twice, or a tensor that someone else holds.  What shares memory with an i
 history already, is copied, so that no in-place change can pass by the graph; what an `Op`'s forward returned and still
 holds elsewhere is aliased.  An input named by `mark_dirty` was changed in place and takes over the node as its history.
 
-Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Lifetime], tensor/base.pyx): a context
-may refer back to an output.
+Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Tracking], graph/tracking.pyx): a
+context may refer back to an output.
 """
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
 from ferrox._core.graph cimport op as op_module
-from ferrox._core.abi cimport FX_F64, FX_HOST_SCALAR, FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
+from ferrox._core.abi cimport FX_MAX_DIMS
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.device cimport device as _device, device_object
 from ferrox._core.dtype cimport FLOATING, categories

@@ -2,8 +2,8 @@
 
 The interpreter does not wait for daemon threads: it takes their objects away, and with them the memory that a kernel of
 theirs, which runs without the GIL, still reads and writes.  So its end waits until no such kernel runs; a thread that
-comes out of one from then on, or wants to begin one, stops there for good.  The thread that ends the interpreter goes on
-computing as it likes: functions registered with `atexit` may.
+comes out of one from then on, or wants to begin one, stops there for good.  The thread that ends the interpreter goes
+on computing as it likes: functions registered with `atexit` may.
 """
 import atexit
 import os

@@ -20,7 +20,7 @@ cdef class Run:
     cdef Frame *stack
     cdef Py_ssize_t depth, stack_room
     cdef dict table                 # address -> place, of nodes that another run has marked
-    cdef dict wanted                # (address of node or leaf, output): what gradients are asked for; None for all leaves
+    cdef dict wanted                # (address of node or leaf, output) of gradients asked for; None for all leaves
     cdef dict captured              # of those, the gradients of nodes' outputs
     cdef dict sums                  # address -> (leaf, its gradient), of leaves whose gradient must be complete first
     cdef list grown                 # leaves whose gradient has a history

@@ -24,7 +24,8 @@ from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph.node cimport Node, attach, grad_enabled, history_of, record, record_frame, take_over
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.tensor.base cimport TensorBase, alias, is_tensor, needs_grad, new_like, new_tensor, set_data, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, is_tensor, needs_grad, new_like, new_tensor, set_data, \
+    shape_tuple
 from ferrox._core.tensor.frame cimport begin, check_call, copy_into, frame, make, make_like, nearest_whole, read, \
     read_number, real, run, set_to, whole, write
 

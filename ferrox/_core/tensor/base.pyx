@@ -384,7 +384,7 @@ cdef bint sole(PyObject *tensor, Py_ssize_t held) noexcept:
 
 
 cdef bint unshared(PyObject *container) noexcept:
-    """Whether the caller's is the only reference to a tuple: then its tensors are held by it as far as `sole` counts."""
+    """Whether the caller's is the only reference to a tuple, which then holds its tensors for `sole`."""
     return Py_REFCNT(container) == 1
 
 
