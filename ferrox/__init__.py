@@ -8,7 +8,7 @@ Examples
 >>> x.grad
 tensor([2., 4., 6.])
 """
-# Operators come from the registry (api/public.py); packages and what lives in them are imported when they are first used.
+# Operators come from the registry (api/public.py); packages and what is in them are imported when they are first used.
 from ferrox._core import dtype as _dtypes
 from ferrox._core.api.attributes import layout, strided
 from ferrox._core.api.dlpack import from_dlpack

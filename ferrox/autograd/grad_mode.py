@@ -105,7 +105,7 @@ class _PlainMode(_Mode):
     if TYPE_CHECKING:
 
         @overload
-        def __new__(cls) -> Self: ...
+        def __new__(cls, function: None = None) -> Self: ...
         @overload
         def __new__(cls, function: _F) -> _F: ...  # type: ignore[misc]
 
@@ -207,6 +207,7 @@ class inference_mode(_Mode):
     __slots__ = ("_inference", "mode")
 
     if TYPE_CHECKING:
+        mode: bool
 
         @overload
         def __new__(cls, mode: bool = ...) -> Self: ...
@@ -217,13 +218,8 @@ class inference_mode(_Mode):
 
         def __new__(cls, mode=True):
             made = object.__new__(cls)
-            if callable(mode):
-                made.mode = True
-                return _Mode.__call__(made, mode)
-            return made
-
-        def __init__(self, mode=True):
-            self.mode = bool(mode)
+            made.mode = bool(mode)
+            return _Mode.__call__(made, mode) if callable(mode) else made
 
     @property
     def _on(self):
