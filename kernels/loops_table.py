@@ -10,10 +10,14 @@ import re
 import sys
 from pathlib import Path
 
-DTYPES = {
-    "real": {"f32p": "FX_F32", "f64p": "FX_F64"},
-    "integer": {"u8p": "FX_U8", "i8p": "FX_I8", "i16p": "FX_I16", "i32p": "FX_I32", "i64p": "FX_I64"},
-}
+# The dtypes that arithmetic is done in, by class: pointer type -> number.  Halves go by way of float32.
+ROW = re.compile(r"X\((\w+), +(\w+), .*?(INTEGRAL|FLOATING), +\d, \d+, +(\w+),")
+DTYPES = {"real": {}, "integer": {}}
+for _code, _suffix, _category, _sum in ROW.findall((Path(__file__).parent / "include/fx/dtypes.h").read_text()):
+    if _category == "INTEGRAL":
+        DTYPES["integer"][_suffix + "p"] = "FX_" + _code
+    elif _sum == _code:
+        DTYPES["real"][_suffix + "p"] = "FX_" + _code
 CLASSES = {
     "REAL": "real",
     "NUMBER": "real integer",

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 600
 # Lowest first; a module is on the floor of its longest matching prefix.
 FLOORS = (
-    ("ferrox._core.abi", "ferrox._core.dtypes"),
+    ("ferrox._core.abi", "ferrox._core.dtypes", "ferrox._core.sizes"),
     (
         "ferrox._core.dtype",
         "ferrox._core.errors",

@@ -1,8 +1,8 @@
 """Element types and their promotion, which is PyTorch's."""
 import sys
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, fx_dtype_name, \
-    fx_is_signed, fx_itemsize, fx_typestr
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_DTYPES, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, fx_digits, \
+    fx_dtype_name, fx_is_signed, fx_itemsize, fx_least, fx_most, fx_typestr
 
 cdef tuple _names = tuple([fx_dtype_name(code).decode() for code in range(FX_DTYPES)])
 default_dtype = FX_F32
@@ -147,21 +147,18 @@ def iinfo(type):
 
 
 class _FloatInfo:
-    _table = {  # bits, mantissa bits, largest exponent, decimal digits
-        "float16": (16, 10, 15, 3), "bfloat16": (16, 7, 127, 2), "float32": (32, 23, 127, 6),
-        "float64": (64, 52, 1023, 15),
-    }
-
     def __init__(self, kind):
-        if kind.name not in self._table:
+        cdef int code = (<dtype> kind).code, mantissa = fx_digits(code) - 1
+        if categories[code] != FLOATING:
             raise TypeError(f"[finfo] needs a floating-point dtype, got {kind}")
-        self.bits, mantissa, exponent, digits = self._table[kind.name]
+        self.bits = 8 * kind.itemsize
+        exponent = (1 << (self.bits - mantissa - 2)) - 1
         self.dtype = kind.name
         self.eps = 2.0 ** -mantissa
         self.max = (2.0 - self.eps) * 2.0 ** exponent
         self.min = -self.max
         self.tiny = self.smallest_normal = 2.0 ** (1 - exponent)
-        self.resolution = float(f"1e-{digits}")
+        self.resolution = float(f"1e-{int(mantissa * 0.30102999566398)}")
 
     def __repr__(self):
         return (f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, eps={self.eps}, "
@@ -174,8 +171,8 @@ class _IntInfo:
             raise TypeError(f"[iinfo] needs an integer dtype, got {kind}")
         self.bits = 8 * kind.itemsize
         self.dtype = kind.name
-        self.min = -(1 << (self.bits - 1)) if kind.is_signed else 0
-        self.max = (1 << (self.bits - kind.is_signed)) - 1
+        self.min = fx_least((<dtype> kind).code)
+        self.max = fx_most((<dtype> kind).code)
 
     def __repr__(self):
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

@@ -1,4 +1,6 @@
 # The table of element types, kernels/include/fx/dtypes.h; abi.pxd passes these names on.
+from libc.stdint cimport int64_t, uint64_t
+
 cdef extern from "fx/dtypes.h" nogil:
     enum:
         FX_BOOL
@@ -23,6 +25,11 @@ cdef extern from "fx/dtypes.h" nogil:
     bint fx_is_floating(int dtype)
     bint fx_is_whole(int dtype)
     bint fx_is_half(int dtype)
+    int fx_digits(int dtype)
+    int64_t fx_least(int dtype)
+    int64_t fx_most(int dtype)
+    uint64_t fx_sign_bit(int dtype)
+    uint64_t fx_infinity_bits(int dtype)
     int fx_accumulation(int dtype)
     int fx_computed(int dtype)
     const char *fx_suffix(int dtype)

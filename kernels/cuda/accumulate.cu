@@ -20,8 +20,7 @@ enum : int64_t { SUPERCHUNK = int64_t(FX_CHUNK) * FX_CHUNK };
 enum { AT_ONCE = 4 };
 
 /* What terms of a dtype are summed in. */
-template <class S>
-using sum_type = std::conditional_t<(storage<S>::dtype >= FX_F16), typename storage<S>::compute, int64_t>;
+template <class S> using sum_type = sum_of<S>;
 
 template <class A> __device__ __forceinline__ A combined(A x, A y, int action) {
     if constexpr (std::is_same_v<A, int64_t>) {
@@ -230,18 +229,11 @@ template <class S> __device__ __forceinline__ void finish_any(const fx_accumulat
 #define FX_KERNEL(name, body)                                                                                         \
     extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ fx_accumulate_args a) { body(a); } \
     FX_EXPORT(name)
-#define FX_DTYPE(suffix, type)                               \
+#define FX_ACCUMULATE(code, suffix, name, type, ...)         \
     FX_KERNEL(sum_chunks_##suffix, fx::sum_chunks_any<type>) \
     FX_KERNEL(accumulate_##suffix, fx::finish_any<type>)
-FX_DTYPE(u8, uint8_t)
-FX_DTYPE(i8, int8_t)
-FX_DTYPE(i16, int16_t)
-FX_DTYPE(i32, int32_t)
-FX_DTYPE(i64, int64_t)
-FX_DTYPE(f16, fx::float16)
-FX_DTYPE(bf16, fx::bfloat16)
-FX_DTYPE(f32, float)
-FX_DTYPE(f64, double)
+FX_EACH_INTEGRAL(FX_ACCUMULATE)
+FX_EACH_FLOATING(FX_ACCUMULATE)
 FX_KERNEL(sum_superchunks_i64, fx::sum_superchunks_any<int64_t>)
 FX_KERNEL(sum_superchunks_f32, fx::sum_superchunks_any<float>)
 FX_KERNEL(sum_superchunks_f64, fx::sum_superchunks_any<double>)

@@ -15,20 +15,12 @@
 namespace fx {
 
 template <class T> struct storage;
-#define FX_STORAGE(type, code, compute_type) \
-    template <> struct storage<type> {       \
-        static constexpr int dtype = code;   \
-        using compute = compute_type;        \
+#define FX_STORAGE(code, suffix, name, type, category, ...)                                       \
+    template <> struct storage<type> {                                                            \
+        static constexpr int dtype = FX_##code;                                                   \
+        using compute = std::conditional_t<FX_##category == FX_FLOATING, fx::sum_of<type>, type>; \
     };
-FX_STORAGE(uint8_t, FX_U8, uint8_t)
-FX_STORAGE(int8_t, FX_I8, int8_t)
-FX_STORAGE(int16_t, FX_I16, int16_t)
-FX_STORAGE(int32_t, FX_I32, int32_t)
-FX_STORAGE(int64_t, FX_I64, int64_t)
-FX_STORAGE(float16, FX_F16, float)
-FX_STORAGE(bfloat16, FX_BF16, float)
-FX_STORAGE(float, FX_F32, float)
-FX_STORAGE(double, FX_F64, double)
+FX_EACH_DTYPE(FX_STORAGE)
 #undef FX_STORAGE
 
 template <class T, int n> struct alignas(sizeof(T) * n) pack {
@@ -44,8 +36,7 @@ template <class T> __device__ __forceinline__ T from_value(uint64_t bits) {
 
 /* Operators that have no value for an integer divided by zero: they give 0, and say so. */
 template <class Op, class T> constexpr bool divides = false;
-#define FX_DIVIDES(name) \
-    template <class T> constexpr bool divides<name##_op, T> = storage<T>::dtype <= FX_I64;
+#define FX_DIVIDES(name) template <class T> constexpr bool divides<name##_op, T> = !fx::dtype<T>::floating;
 FX_DIVIDES(floor_divide)
 FX_DIVIDES(div_trunc)
 FX_DIVIDES(remainder)
@@ -135,17 +126,11 @@ template <class Op, class S, class Out, int arity> __device__ __forceinline__ vo
 }
 
 /* Casts that are rare stay out of line, so that a kernel does not hold a copy for every operand. */
-// clang-format off
-#define FX_EACH_DTYPE(M) \
-    M(FX_BOOL, bool) M(FX_U8, uint8_t) M(FX_I8, int8_t) M(FX_I16, int16_t) M(FX_I32, int32_t) M(FX_I64, int64_t) \
-    M(FX_F16, float16) M(FX_BF16, bfloat16) M(FX_F32, float) M(FX_F64, double)
-// clang-format on
-
 template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype) {
     T x{};
     switch (dtype) {
-#define FX_CASE(code, type) \
-    case code: convert_to(&x, *reinterpret_cast<const type *>(p)); break;
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(&x, *reinterpret_cast<const type *>(p)); break;
         FX_EACH_DTYPE(FX_CASE)
 #undef FX_CASE
     }
@@ -153,17 +138,17 @@ template <class T> __device__ __noinline__ T load_cast(const char *p, int dtype)
 }
 __device__ __noinline__ static int64_t load_by(const char *p, int dtype, int by) {
     switch (by) {
-    case FX_BOOL: return load_cast<bool>(p, dtype);
-    case FX_U8: return load_cast<uint8_t>(p, dtype);
-    case FX_I8: return load_cast<int8_t>(p, dtype);
-    case FX_I16: return load_cast<int16_t>(p, dtype);
-    default: return load_cast<int32_t>(p, dtype);
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: return load_cast<type>(p, dtype);
+        FX_EACH_BOOLEAN(FX_CASE) FX_EACH_INTEGRAL(FX_CASE)
+#undef FX_CASE
     }
+    return 0;
 }
 template <class T> __device__ __noinline__ void store_cast(char *p, int dtype, T x) {
     switch (dtype) {
-#define FX_CASE(code, type) \
-    case code: convert_to(reinterpret_cast<type *>(p), x); break;
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(reinterpret_cast<type *>(p), x); break;
         FX_EACH_DTYPE(FX_CASE)
 #undef FX_CASE
     }

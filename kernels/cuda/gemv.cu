@@ -94,10 +94,7 @@ template <class T> __device__ __forceinline__ void gemv_across(const fx_gemm_arg
 
 } // namespace fx
 
-#define FX_GEMV(suffix, type)                                       \
+#define FX_GEMV(code, suffix, name, type, ...)                      \
     FX_GEMM_KERNEL(gemv_##suffix##_along, 256, 2, gemv_along<type>) \
     FX_GEMM_KERNEL(gemv_##suffix##_across, 256, 2, gemv_across<type>)
-FX_GEMV(f32, float)
-FX_GEMV(f64, double)
-FX_GEMV(f16, fx::float16)
-FX_GEMV(bf16, fx::bfloat16)
+FX_EACH_FLOATING(FX_GEMV)

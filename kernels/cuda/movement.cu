@@ -89,10 +89,7 @@ template <class W> __device__ __forceinline__ void triangle(const fx_triangle_ar
 
 /* Strict operations, so that the values are those of the CPU. */
 __device__ __forceinline__ void range(const fx_range_args &a) {
-    const int size = a.dtype <= FX_I8                                               ? 1
-                     : a.dtype == FX_I16 || a.dtype == FX_F16 || a.dtype == FX_BF16 ? 2
-                     : a.dtype == FX_I32 || a.dtype == FX_F32                       ? 4
-                                                                                    : 8;
+    const int size = fx_itemsize(a.dtype);
     for (int64_t i = first_element(); i < a.n; i += all_threads()) {
         if (a.form == 0)
             store(a.out + i * size, a.dtype, int64_t(uint64_t(a.first) + uint64_t(i) * uint64_t(a.by)));

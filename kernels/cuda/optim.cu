@@ -11,30 +11,22 @@ template <class T> struct alignas(16) sixteen {
     T v[16 / sizeof(T)];
 };
 
-template <class R> struct code_of;
-template <> struct code_of<float> {
-    static constexpr int value = FX_F32;
-};
-template <> struct code_of<double> {
-    static constexpr int value = FX_F64;
-};
-
 template <class R> __device__ __forceinline__ R load_as(const void *p, int dtype, int64_t i) {
     R x{};
     switch (dtype) {
-    case FX_F16: convert_to(&x, static_cast<const float16 *>(p)[i]); break;
-    case FX_BF16: convert_to(&x, static_cast<const bfloat16 *>(p)[i]); break;
-    case FX_F32: convert_to(&x, static_cast<const float *>(p)[i]); break;
-    case FX_F64: convert_to(&x, static_cast<const double *>(p)[i]); break;
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(&x, static_cast<const type *>(p)[i]); break;
+        FX_EACH_FLOATING(FX_CASE)
+#undef FX_CASE
     }
     return x;
 }
 template <class R> __device__ __forceinline__ void store_as(void *p, int dtype, int64_t i, R x) {
     switch (dtype) {
-    case FX_F16: convert_to(static_cast<float16 *>(p) + i, x); break;
-    case FX_BF16: convert_to(static_cast<bfloat16 *>(p) + i, x); break;
-    case FX_F32: convert_to(static_cast<float *>(p) + i, x); break;
-    case FX_F64: convert_to(static_cast<double *>(p) + i, x); break;
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(static_cast<type *>(p) + i, x); break;
+        FX_EACH_FLOATING(FX_CASE)
+#undef FX_CASE
     }
 }
 
@@ -79,9 +71,9 @@ template <class R> struct adam_rule {
     bool l2, near, amsgrad;
     __device__ __forceinline__ adam_rule(const fx_step_args &a, int tensor)
         : step(R(a.live ? a.live[FX_LIVE_SIZE] : a.factor[FX_STEP_SIZE])), sign(R(a.factor[FX_STEP_SIGN])),
-          decay(R(a.factor[FX_STEP_WEIGHT])),
-          shrink(R(a.live ? a.live[FX_LIVE_SHRINK] : a.factor[FX_ADAM_SHRINK])), fresh1(R(a.factor[FX_ADAM_FRESH1])), kept1(R(1) - fresh1),
-          fresh2(R(a.factor[FX_ADAM_FRESH2])), kept2(R(a.factor[FX_ADAM_KEPT2])), root(R(a.live ? a.live[FX_LIVE_ROOT] : a.factor[FX_ADAM_ROOT])),
+          decay(R(a.factor[FX_STEP_WEIGHT])), shrink(R(a.live ? a.live[FX_LIVE_SHRINK] : a.factor[FX_ADAM_SHRINK])),
+          fresh1(R(a.factor[FX_ADAM_FRESH1])), kept1(R(1) - fresh1), fresh2(R(a.factor[FX_ADAM_FRESH2])),
+          kept2(R(a.factor[FX_ADAM_KEPT2])), root(R(a.live ? a.live[FX_LIVE_ROOT] : a.factor[FX_ADAM_ROOT])),
           eps(R(a.factor[FX_ADAM_EPS])), l2(a.flags & FX_STEP_DECAY), near(a.flags & FX_STEP_NEAR),
           amsgrad(a.data[tensor][4]) {}
     __device__ __forceinline__ void apply(R *x) const {
@@ -173,7 +165,7 @@ template <class R> __device__ __forceinline__ void scale(const fx_list_args &a) 
     const R factor = a.factor ? R(load_as<double>(a.factor, a.factor_dtype, 0)) : R(a.p);
     constexpr int width = 16 / int(sizeof(R));
     int64_t i = begin + threadIdx.x;
-    if (dtype == code_of<R>::value && reinterpret_cast<uintptr_t>(a.data[t]) % 16 == 0) {
+    if (dtype == fx::dtype<R>::code && reinterpret_cast<uintptr_t>(a.data[t]) % 16 == 0) {
         sixteen<R> *x = reinterpret_cast<sixteen<R> *>(static_cast<R *>(a.data[t]) + begin);
         const int64_t whole = (end - begin) / width;
         for (int64_t j = threadIdx.x; j < whole; j += 256) {
@@ -215,7 +207,7 @@ template <class R> __device__ __forceinline__ void norm(const fx_list_args &a) {
     const int64_t begin = int64_t(blockIdx.x - a.first_block[t]) * FX_LIST_CHUNK;
     const int64_t end = begin + FX_LIST_CHUNK < a.numel[t] ? begin + FX_LIST_CHUNK : a.numel[t];
     constexpr int width = 16 / int(sizeof(R));
-    const bool direct = dtype == code_of<R>::value && reinterpret_cast<uintptr_t>(a.data[t]) % 16 == 0;
+    const bool direct = dtype == fx::dtype<R>::code && reinterpret_cast<uintptr_t>(a.data[t]) % 16 == 0;
     double s[width];
 #pragma unroll
     for (int k = 0; k < width; k++) s[k] = start(a.kind);

@@ -8,18 +8,11 @@
 
 namespace fx {
 
-__device__ __forceinline__ int size_of(int dtype) {
-    return dtype <= FX_I8                                           ? 1
-           : dtype == FX_I16 || dtype == FX_F16 || dtype == FX_BF16 ? 2
-           : dtype == FX_I32 || dtype == FX_F32                     ? 4
-                                                                    : 8;
-}
-
 /* make(args, words, i, y): the elements from i on that a block of the stream gives, into y. */
 template <class T, int each, class Make> __device__ __forceinline__ void fill_blocks(const fx_random_args &a,
                                                                                      Make make) {
     const int64_t step = int64_t(gridDim.x) * blockDim.x, blocks = (a.n + each - 1) / each;
-    const int size = size_of(a.dtype);
+    const int size = fx_itemsize(a.dtype);
     const uint64_t seed = a.state ? a.state[0] : a.seed, offset = a.state ? a.state[1] + a.offset : a.offset;
     const bool together =
         a.dtype == storage<T>::dtype && reinterpret_cast<uintptr_t>(a.out) % sizeof(pack<T, each>) == 0;
@@ -40,7 +33,7 @@ template <class T, int each, class Make> __device__ __forceinline__ void fill_bl
 
 __device__ __forceinline__ void uniform_32(const fx_random_args &a) {
     const float low = float(a.a), high = float(a.b);
-    const int bits = a.dtype == FX_F16 ? 11 : a.dtype == FX_BF16 ? 8 : 24;
+    const int bits = fx_digits(a.dtype);
     fill_blocks<float, 4>(a, [&](const philox_words &words, int64_t, float *y) {
 #pragma unroll
         for (int k = 0; k < 4; k++) {
@@ -135,7 +128,7 @@ __device__ __forceinline__ void begin(const fx_random_args &a) {
 }
 
 template <class T> __device__ __forceinline__ void drop(const fx_random_args &a) {
-    const int size = size_of(a.dtype);
+    const int size = fx_itemsize(a.dtype);
     const T scale = T(a.b);
     fill_blocks<T, 4>(a, [&](const philox_words &words, int64_t i, T *y) {
 #pragma unroll

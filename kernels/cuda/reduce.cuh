@@ -27,6 +27,14 @@ __device__ __forceinline__ void deliver(const fx_reduce_args &a, int64_t at, con
         static_cast<State *>(a.out)[at] = s;
 }
 
+/* What becomes of a sum. */
+__device__ __forceinline__ double finished(const fx_reduce_args &a, double s) {
+    if (a.finish == FX_FINISH_SCALE) return s * a.p;
+    if (a.finish == FX_FINISH_ROOT) return fx::sqrt(s);
+    if (a.finish == FX_FINISH_POWER) return fx::pow(s, 1 / a.p);
+    return s;
+}
+
 /* A row by `group` threads: 1 to 32 lanes of a warp, or the block. */
 template <class Op, class S> __device__ __forceinline__ void reduce_rows(const fx_reduce_args &a, void *shared) {
     using T = computed<S>;
@@ -110,8 +118,7 @@ template <class Op, class S> __device__ __forceinline__ void reduce_columns(cons
                         m += there;
 #pragma unroll
                         for (int c = 0; c < 4; c++)
-                            v[c][u] =
-                                there && column + c < a.inner ? to<T>(p[(r + u * high) * a.inner + c]) : T(0);
+                            v[c][u] = there && column + c < a.inner ? to<T>(p[(r + u * high) * a.inner + c]) : T(0);
                     }
                 }
 #pragma unroll

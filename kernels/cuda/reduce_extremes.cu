@@ -3,32 +3,9 @@
 
 namespace fx {
 
-struct greatest {
-    template <class T> static __device__ __forceinline__ T lowest() {
-        if constexpr (is_floating<T>)
-            return -ieee<T>::infinity;
-        else
-            return T(uint64_t(1) << 63);
-    }
-    template <class T> static __device__ __forceinline__ bool beats(T x, T y) { return x > y; }
-};
-struct least {
-    template <class T> static __device__ __forceinline__ T lowest() {
-        if constexpr (is_floating<T>)
-            return ieee<T>::infinity;
-        else
-            return T(~uint64_t(0) >> 1);
-    }
-    template <class T> static __device__ __forceinline__ bool beats(T x, T y) { return x < y; }
-};
-
-struct greatest_size : greatest { /* of nothing: 0 */
-    template <class T> static __device__ __forceinline__ T lowest() { return T(0); }
-};
-
-template <class Way, bool by_size> struct extreme {
+template <class Way> struct extreme {
     template <class T> using state = T;
-    template <class T> static __device__ __forceinline__ T start() { return Way::template lowest<T>(); }
+    template <class T> static __device__ __forceinline__ T start() { return Way::template start<T>; }
     template <class T> static __device__ __forceinline__ T merge(T x, T y) {
         return Way::beats(y, x) || y != y ? y : x;
     }
@@ -37,7 +14,7 @@ template <class Way, bool by_size> struct extreme {
                                                 const fx_reduce_args &) {
 #pragma unroll
         for (int j = 0; j < N; j++)
-            if (j < m) s = merge(s, by_size ? absolute(x[j]) : x[j]);
+            if (j < m) s = merge(s, Way::item(x[j]));
     }
     template <class T> static __device__ __forceinline__ void put(const fx_reduce_args &a, int64_t at, T s) {
         store_by(a.out, at, a.out_dtype, s);
@@ -58,7 +35,7 @@ template <class Way> struct arg_extreme {
     template <class T> using state = located<T>;
     template <class T> static __device__ __forceinline__ located<T> start() {
         located<T> s{};
-        s.value = Way::template lowest<T>();
+        s.value = Way::template start<T>;
         s.index = -1;
         return s;
     }
@@ -93,18 +70,18 @@ template <class Way> struct arg_extreme {
     }
 };
 
-using largest = extreme<greatest, false>;
-using smallest = extreme<least, false>;
-using largest_size = extreme<greatest_size, true>;
-using smallest_size = extreme<least, true>;
-using place_of_largest = arg_extreme<greatest>;
-using place_of_smallest = arg_extreme<least>;
+#define FX_EXTREME(name, dtypes, start_, item_, beats_, finish)                                      \
+    struct name##_way {                                                                              \
+        template <class A> static constexpr A start = start_;                                        \
+        template <class V> static __device__ __forceinline__ V item(V x) { return item_; }           \
+        template <class V> static __device__ __forceinline__ bool beats(V x, V a) { return beats_; } \
+    };                                                                                               \
+    using name##_op = extreme<name##_way>;
+#define FX_PLACE(name, dtypes, of, finish) using name##_op = arg_extreme<of##_way>;
+#include "fx/reductions.h"
 
 } // namespace fx
 
-FX_REDUCE_NUMBER(amax, largest)
-FX_REDUCE_NUMBER(amin, smallest)
-FX_REDUCE_REAL(max_abs, largest_size)
-FX_REDUCE_REAL(min_abs, smallest_size)
-FX_REDUCE_NUMBER(argmax, place_of_largest)
-FX_REDUCE_NUMBER(argmin, place_of_smallest)
+#define FX_EXTREME(name, dtypes, ...) FX_REDUCE_##dtypes(name, name##_op)
+#define FX_PLACE(name, dtypes, ...) FX_REDUCE_##dtypes(name, name##_op)
+#include "fx/reductions.h"

@@ -3,7 +3,7 @@
 
 namespace fx {
 
-struct variance {
+struct var_states {
     template <class T> using state = moments;
     template <class T> static __device__ __forceinline__ moments start() { return {0, 0, 0}; }
     static __device__ __forceinline__ moments merge(const moments &x, const moments &y) { return join_moments()(x, y); }
@@ -22,7 +22,7 @@ struct variance {
     }
 };
 
-struct log_of_sum : log_sum {
+struct logsumexp_states : log_sum {
     template <int W, int N, class T>
     static __device__ __forceinline__ void fold(exponentials<T> &s, const T (&x)[N], int m, int64_t, int64_t,
                                                 const fx_reduce_args &) {
@@ -36,5 +36,7 @@ struct log_of_sum : log_sum {
 
 } // namespace fx
 
-FX_REDUCE_REAL(var, variance)
-FX_REDUCE_REAL(logsumexp, log_of_sum)
+#define FX_OF_sums(...)
+#define FX_OF_moments(...) __VA_ARGS__
+#define FX_STATES(name, dtypes, source, ...) FX_OF_##source(FX_REDUCE_##dtypes(name, name##_states))
+#include "fx/reductions.h"

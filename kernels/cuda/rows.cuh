@@ -12,26 +12,8 @@
 namespace fx {
 
 /* Integers are computed in int64, float16 and bfloat16 in float. */
-template <class S> struct arithmetic {
-    using type = int64_t;
-};
-template <> struct arithmetic<float16> {
-    using type = float;
-};
-template <> struct arithmetic<bfloat16> {
-    using type = float;
-};
-template <> struct arithmetic<float> {
-    using type = float;
-};
-template <> struct arithmetic<double> {
-    using type = double;
-};
-template <class S> using computed = typename arithmetic<S>::type;
-
-template <class T> constexpr bool is_floating = false;
-template <> constexpr bool is_floating<float> = true;
-template <> constexpr bool is_floating<double> = true;
+template <class S> using computed = sum_of<S>;
+template <class T> constexpr bool is_floating = dtype<T>::floating;
 /* Where sums are kept: double or int64. */
 template <class T> struct summed {
     using type = double;
@@ -58,30 +40,18 @@ template <class S, int n> __device__ __forceinline__ bool is_aligned(const S *p)
 /* Rare, so that a kernel holds one copy of the switch. */
 template <class V> __device__ __noinline__ void store_by(void *data, int64_t at, int dtype, V value) {
     switch (dtype) {
-#define FX_CASE(code, type) \
-    case code: convert_to(static_cast<type *>(data) + at, value); break;
-        FX_CASE(FX_BOOL, bool)
-        FX_CASE(FX_U8, uint8_t)
-        FX_CASE(FX_I8, int8_t)
-        FX_CASE(FX_I16, int16_t)
-        FX_CASE(FX_I32, int32_t)
-        FX_CASE(FX_I64, int64_t)
-        FX_CASE(FX_F16, float16)
-        FX_CASE(FX_BF16, bfloat16)
-        FX_CASE(FX_F32, float)
-        FX_CASE(FX_F64, double)
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(static_cast<type *>(data) + at, value); break;
+        FX_EACH_DTYPE(FX_CASE)
 #undef FX_CASE
     }
 }
 template <class V> __device__ __noinline__ V load_by_dtype(const void *data, int64_t at, int dtype) {
     V value{};
     switch (dtype) {
-#define FX_CASE(code, type) \
-    case code: convert_to(&value, static_cast<const type *>(data)[at]); break;
-        FX_CASE(FX_F16, float16)
-        FX_CASE(FX_BF16, bfloat16)
-        FX_CASE(FX_F32, float)
-        FX_CASE(FX_F64, double)
+#define FX_CASE(code, suffix, name, type, ...) \
+    case FX_##code: convert_to(&value, static_cast<const type *>(data)[at]); break;
+        FX_EACH_FLOATING(FX_CASE)
 #undef FX_CASE
     }
     return value;
@@ -313,20 +283,15 @@ template <int N, class T> __device__ __forceinline__ void add_moments(moments &s
     s = join_moments()(s, moments{mean, squares, double(m)});
 }
 
-template <class S> constexpr int dtype_of = FX_F64;
-template <> constexpr int dtype_of<float16> = FX_F16;
-template <> constexpr int dtype_of<bfloat16> = FX_BF16;
-template <> constexpr int dtype_of<float> = FX_F32;
+template <class S> constexpr int dtype_of = dtype<S>::code;
 
 } // namespace fx
 
 /* M(suffix, type) for the dtypes of storage; bool is stored as uint8_t. */
 // clang-format off
-#define FX_EACH_REAL(M, ...)                                                                       \
-    M(f16, fx::float16, __VA_ARGS__) M(bf16, fx::bfloat16, __VA_ARGS__) M(f32, float, __VA_ARGS__) \
-    M(f64, double, __VA_ARGS__)
-#define FX_EACH_INTEGER(M, ...)                                                                                      \
-    M(u8, uint8_t, __VA_ARGS__) M(i8, int8_t, __VA_ARGS__) M(i16, int16_t, __VA_ARGS__) M(i32, int32_t, __VA_ARGS__) \
-    M(i64, int64_t, __VA_ARGS__)
+#define FX_BY_SUFFIX(code, suffix, name, type, category, is_signed, digits, sum, typestr, letter, M, ...) \
+    M(suffix, type, __VA_ARGS__)
+#define FX_EACH_REAL(M, ...) FX_EACH_FLOATING(FX_BY_SUFFIX, M, __VA_ARGS__)
+#define FX_EACH_INTEGER(M, ...) FX_EACH_INTEGRAL(FX_BY_SUFFIX, M, __VA_ARGS__)
 // clang-format on
 #endif

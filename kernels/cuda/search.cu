@@ -27,18 +27,11 @@ template <class S> __device__ __forceinline__ void search(const fx_search_args &
 
 } // namespace fx
 
-#define FX_SEARCH(suffix, type)                                           \
+#define FX_SEARCH(code, suffix, name, type, ...)                          \
     extern "C" __global__ void __launch_bounds__(256)                     \
         searchsorted_##suffix(const __grid_constant__ fx_search_args a) { \
         fx::search<type>(a);                                              \
     }                                                                     \
     FX_EXPORT(searchsorted_##suffix)
-FX_SEARCH(u8, uint8_t)
-FX_SEARCH(i8, int8_t)
-FX_SEARCH(i16, int16_t)
-FX_SEARCH(i32, int32_t)
-FX_SEARCH(i64, int64_t)
-FX_SEARCH(f16, fx::float16)
-FX_SEARCH(bf16, fx::bfloat16)
-FX_SEARCH(f32, float)
-FX_SEARCH(f64, double)
+FX_EACH_INTEGRAL(FX_SEARCH)
+FX_EACH_FLOATING(FX_SEARCH)

@@ -192,15 +192,9 @@ FX_KERNEL(histogram_f32, fx_bins_args, fx::histogram<float>)
 FX_KERNEL(histogram_f64, fx_bins_args, fx::histogram<double>)
 FX_KERNEL(histogram_end_f32, fx_bins_args, fx::histogram_end<float>)
 FX_KERNEL(histogram_end_f64, fx_bins_args, fx::histogram_end<double>)
-#define FX_RUNS(suffix, type)                                        \
+#define FX_RUNS(code, suffix, name, type, ...)                       \
     FX_KERNEL(run_tiles_##suffix, fx_runs_args, fx::run_tiles<type>) \
     FX_KERNEL(runs_##suffix, fx_runs_args, fx::runs<type>)
-FX_RUNS(i8, int8_t)
-FX_RUNS(i16, int16_t)
-FX_RUNS(i32, int32_t)
-FX_RUNS(i64, int64_t)
-FX_RUNS(f16, fx::float16)
-FX_RUNS(bf16, fx::bfloat16)
-FX_RUNS(f32, float)
-FX_RUNS(f64, double)
+FX_EACH_INTEGRAL(FX_RUNS)
+FX_EACH_FLOATING(FX_RUNS)
 FX_KERNEL(run_lengths, fx_runs_args, fx::run_lengths)

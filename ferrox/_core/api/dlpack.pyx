@@ -16,6 +16,7 @@ from ferrox._core.door.device cimport as_device, device as _device
 from ferrox._core.dtype cimport dtype_name
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
 from ferrox._core.graph.op cimport registry
+from ferrox._core.sizes cimport fx_mul, fx_reach
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
 from ferrox._core.tensor.frame cimport converted
 from ferrox._core.tensor.interchange cimport with_bools
@@ -201,7 +202,6 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t step = 1, low = 0, high = 0
     cdef int d, dtype = _dtype_of(source.dtype), kind
-    cdef bint empty = False
     cdef char *data = <char *> source.data + source.byte_offset
     cdef TensorBase tensor
     if source.device.device_type == DEVICE_CPU or source.device.device_type == DEVICE_CUDA_HOST:
@@ -210,19 +210,17 @@ cdef TensorBase _on(DLTensor *source, object owner, bint read_only):
         kind = FX_CUDA
     else:
         raise BufferError(f"[from_dlpack] no backend for DLPack device type {source.device.device_type}")
-    if source.ndim > FX_MAX_DIMS:
+    if not 0 <= source.ndim <= FX_MAX_DIMS:
         raise BufferError(f"[from_dlpack] a tensor has at most {FX_MAX_DIMS} dimensions, got {source.ndim}")
     for d in range(source.ndim - 1, -1, -1):
         strides[d] = step if source.strides == NULL else source.strides[d]
-        step *= max(source.shape[d], <int64_t> 1)
-        empty |= source.shape[d] == 0
-    for d in range(source.ndim):
-        if not empty:
-            low += min((source.shape[d] - 1) * strides[d], <int64_t> 0)
-            high += max((source.shape[d] - 1) * strides[d], <int64_t> 0)
+        if source.shape[d] < 0 or not fx_mul(step, max(source.shape[d], <int64_t> 1), &step):
+            raise BufferError(f"[from_dlpack] no tensor has the shape {[source.shape[i] for i in range(source.ndim)]}")
+    if not fx_reach(source.ndim, source.shape, strides, fx_itemsize(dtype), &low, &high):
+        raise BufferError(f"[from_dlpack] strides {[strides[i] for i in range(source.ndim)]} reach further than memory "
+                          "does")
     tensor = bare(source.ndim, source.shape, strides, dtype)
-    tensor.a.storage = storage_foreign(data + low * fx_itemsize(dtype),
-                                       0 if empty else <size_t> ((high - low + 1) * fx_itemsize(dtype)), owner, kind,
+    tensor.a.storage = storage_foreign(data + low, <size_t> (high - low), owner, kind,
                                        source.device.device_id if kind == FX_CUDA else 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = data
@@ -318,7 +316,7 @@ def from_cuda_array(array):
     if interface.get("mask") is not None:
         raise BufferError("[from_cuda_array] arrays with a mask are not supported")
     kind, size = interface["typestr"][1], int(interface["typestr"][2:])
-    if kind not in "biuf" or interface["typestr"][0] == ">":
+    if kind not in "biuf" or not 1 <= size <= 8 or interface["typestr"][0] == ">":
         raise BufferError(f"[from_cuda_array] no dtype for {interface['typestr']!r}")
     if len(interface["shape"]) > FX_MAX_DIMS:
         raise BufferError(f"[from_cuda_array] a tensor has at most {FX_MAX_DIMS} dimensions")

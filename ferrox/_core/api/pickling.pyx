@@ -13,6 +13,7 @@ from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS, fx_itemsize, fx_storage
 from ferrox._core.door.device cimport as_device, device
 from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
+from ferrox._core.sizes cimport fx_reach, fx_within
 from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
 from ferrox._core.tensor.base import as_subclass
 from ferrox._core.tensor.frame cimport converted
@@ -76,7 +77,7 @@ def _tensor_from(Storage storage, dtype, shape, strides, offset, requires_grad, 
     cdef int64_t sizes[FX_MAX_DIMS]
     cdef int64_t steps[FX_MAX_DIMS]
     cdef int d, ndim = len(shape), code = as_dtype(dtype)
-    cdef int64_t low = offset, high = offset
+    cdef int64_t low, high
     cdef TensorBase tensor
     cdef device where
     if ndim > FX_MAX_DIMS or len(strides) != ndim:
@@ -86,10 +87,8 @@ def _tensor_from(Storage storage, dtype, shape, strides, offset, requires_grad, 
         steps[d] = strides[d]
         if sizes[d] < 0:
             raise ValueError(f"a tensor of shape {shape} cannot be made")
-        if 0 not in shape:
-            low += min((sizes[d] - 1) * steps[d], <int64_t> 0) * fx_itemsize(code)
-            high += max((sizes[d] - 1) * steps[d], <int64_t> 0) * fx_itemsize(code)
-    if 0 not in shape and not (0 <= low and high + fx_itemsize(code) <= <int64_t> storage.storage.nbytes):
+    if not fx_reach(ndim, sizes, steps, fx_itemsize(code), &low, &high) or (
+            0 not in shape and not fx_within(offset, low, high, <int64_t> storage.storage.nbytes)):
         raise ValueError(f"a tensor of shape {shape} with strides {strides} lies outside its memory")
     tensor = bare(ndim, sizes, steps, code)
     tensor.a.storage = storage_retain(storage.storage)

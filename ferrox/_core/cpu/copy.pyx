@@ -13,8 +13,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F64, FX_I64, \
-    FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F64, FX_I64, FX_OK, \
+    fx_array, fx_call, fx_is_whole, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, fx_loop, selects
@@ -130,7 +130,7 @@ cdef int _from_index(fx_call *call, bint integers, bint ends) noexcept nogil:
 
 
 cdef int arange(fx_call *call) noexcept nogil:
-    return _from_index(call, call.dtype < FX_F16, False)
+    return _from_index(call, fx_is_whole(call.dtype), False)
 
 
 cdef int linspace(fx_call *call) noexcept nogil:

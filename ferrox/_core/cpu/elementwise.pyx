@@ -6,8 +6,8 @@ computed in float32.  An integer division by zero is refused before anything is 
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
-    FX_F32, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F32, FX_I64, FX_OK, \
+    fx_array, fx_call, fx_is_half, fx_is_whole, fx_itemsize, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS, implementation, kernel_id, kernel_name, provide, signatures
 from ferrox._core.cpu.blocks cimport BLOCK_BYTES, PARALLEL_MIN, move_tile, run_blocks
 from ferrox._core.cpu.table cimport casts, divides_by_zero, elementwise_entry, entries, fx_loop
@@ -56,7 +56,7 @@ cdef int elementwise(fx_call *call) noexcept nogil:
     cdef char scratch[3][BLOCK_BYTES]
     cdef char value[8]
     cdef int64_t zero = 0
-    if loop == NULL and (dtype == FX_F16 or dtype == FX_BF16):
+    if loop == NULL and (fx_is_half(dtype)):
         dtype = FX_F32
         loop = entry.loop[dtype]
     if loop == NULL:
@@ -69,7 +69,7 @@ cdef int elementwise(fx_call *call) noexcept nogil:
             else:
                 values[i].i = 0
         p = values
-    if dtype <= FX_I64 and call.n_in == 2 and divides_by_zero(call.kernel, dtype, &zero, 1) and n \
+    if fx_is_whole(dtype) and call.n_in == 2 and divides_by_zero(call.kernel, dtype, &zero, 1) and n \
             and _holds_zero(call.arrays[2]):
         snprintf(call.message, sizeof(call.message), "ZeroDivisionError: integer division by zero")
         return FX_ERROR_RUNTIME

@@ -19,18 +19,15 @@ negative indices.
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8,
-                               FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar)
+from ferrox._core.abi cimport (FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32,
+                               FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_is_half, fx_itemsize, fx_least, fx_most,
+                               fx_scalar)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_add_strided, box_collapse, box_next, box_over, box_reset, fx_box,
                                        fx_wide, narrow_changed, scratch, scratch_free, size_of, stride_of, wide_close,
                                        wide_open)
 from ferrox._core.cpu.index_walk cimport ADD, MAXIMUM, MINIMUM, MULTIPLY, READ, WRITE, check_index, \
     move_indexed, one_of
-
-
-cdef inline bint _is_half(const fx_array *a) noexcept nogil:
-    return a.dtype == FX_F16 or a.dtype == FX_BF16
 
 
 # --- one index array with x's own dims: gather and scatter
@@ -64,7 +61,7 @@ cdef int _scatter(fx_call *call, int action) noexcept nogil:
     cdef int status = check_index(call, call.arrays[1], size_of(x, dim), dim, False, &negative)
     if status != FX_OK:
         return status
-    if action == WRITE or not _is_half(x):
+    if action == WRITE or not fx_is_half(x.dtype):
         _walk_dims(action, x, call.arrays[1], call.arrays[2], dim, -1)
         return FX_OK
     status = wide_open(&wx, x)
@@ -110,7 +107,7 @@ cdef enum:
 cdef void _identity(void *to, int dtype, int mode) noexcept nogil:
     """The value that leaves the other operand as it is."""
     cdef double inf = 1e308 * 10
-    cdef int64_t bits = 8 * fx_itemsize(dtype), least = -(<int64_t> 1 << (bits - 1))
+    cdef int64_t bits = 8 * fx_itemsize(dtype)
     cdef int64_t v
     if dtype == FX_F32:
         (<float *> to)[0] = <float> (
@@ -118,12 +115,7 @@ cdef void _identity(void *to, int dtype, int mode) noexcept nogil:
     elif dtype == FX_F64:
         (<double *> to)[0] = 1 if mode == PRODUCT else -inf if mode == GREATEST else inf if mode == LEAST else 0
     else:
-        if dtype == FX_BOOL:
-            v = 1 if mode == PRODUCT or mode == LEAST else 0
-        elif dtype == FX_U8:
-            v = 1 if mode == PRODUCT else 255 if mode == LEAST else 0
-        else:
-            v = 1 if mode == PRODUCT else least if mode == GREATEST else ~least if mode == LEAST else 0
+        v = 1 if mode == PRODUCT else fx_least(dtype) if mode == GREATEST else fx_most(dtype) if mode == LEAST else 0
         if bits == 8:
             (<int8_t *> to)[0] = <int8_t> v
         elif bits == 16:
@@ -168,7 +160,7 @@ cdef int _mean(fx_array *x, const fx_array *index, const fx_array *y, int dim, b
     cdef int64_t dims[128]
     cdef int64_t one = 1, stride = 1, i
     cdef int64_t *data = <int64_t *> scratch(x.numel * 8)
-    cdef int d
+    cdef int d, status = FX_OK
     if data == NULL:
         return FX_ERROR_MEMORY
     for i in range(x.numel):
@@ -200,10 +192,12 @@ cdef int _mean(fx_array *x, const fx_array *index, const fx_array *y, int dim, b
         _divide[int64_t](0, x, data)
     elif x.dtype == FX_F32:
         _divide[float](0, x, data)
-    else:
+    elif x.dtype == FX_F64:
         _divide[double](0, x, data)
+    else:
+        status = FX_ERROR_TYPE
     scratch_free(data, x.numel * 8)
-    return FX_OK
+    return status
 
 
 cdef int _reduce(fx_array *x, const fx_array *index, const fx_array *y, int dim, int mode,
@@ -239,7 +233,7 @@ cdef int scatter_reduce(fx_call *call) noexcept nogil:
     if mode == MEAN and x.dtype == FX_BOOL:
         snprintf(call.message, sizeof(call.message), b"the mean of bool is not defined")
         return FX_ERROR_TYPE
-    if not _is_half(x):
+    if not fx_is_half(x.dtype):
         return _reduce(x, call.arrays[1], call.arrays[2], dim, mode, include_self)
     status = wide_open(&wx, x)
     if status != FX_OK:
@@ -363,7 +357,7 @@ cdef int _through_wide(fx_call *call, int action, fx_array *x, const fx_array *y
     """The same, accumulating float16 and bfloat16 in float32."""
     cdef fx_wide wx, wy
     cdef int status
-    if action < ADD or not _is_half(x):
+    if action < ADD or not fx_is_half(x.dtype):
         return _through(call, action, x, y, index, k, at, tags, wrap, alpha)
     status = wide_open(&wx, x)
     if status != FX_OK:

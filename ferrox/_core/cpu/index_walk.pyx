@@ -13,7 +13,8 @@ from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call, fx_itemsize, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_DTYPES, FX_ERROR_INDEX, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, \
+    FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
                                        box_reset, copy_bytes, fx_box, threads_for)
 
@@ -290,9 +291,11 @@ cdef bint _accumulate_f64(const fx_box *b, int action, int64_t scale, int64_t li
     return True
 
 
-cdef inner_loop[10] _accumulators
-_accumulators[:] = [_accumulate_bool, _accumulate_u8, _accumulate_i8, _accumulate_i16, _accumulate_i32,
-                    _accumulate_i64, NULL, NULL, _accumulate_f32, _accumulate_f64]
+cdef inner_loop[FX_DTYPES] _accumulators
+_accumulators[<int> FX_BOOL], _accumulators[<int> FX_U8] = _accumulate_bool, _accumulate_u8
+_accumulators[<int> FX_I8], _accumulators[<int> FX_I16] = _accumulate_i8, _accumulate_i16
+_accumulators[<int> FX_I32], _accumulators[<int> FX_I64] = _accumulate_i32, _accumulate_i64
+_accumulators[<int> FX_F32], _accumulators[<int> FX_F64] = _accumulate_f32, _accumulate_f64
 
 
 cdef bint _walk(fx_box *b, inner_loop f, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:

@@ -9,10 +9,12 @@ Arrays (outputs | inputs; parameters):
 """
 from cython.parallel cimport prange
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport (FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_F16, FX_F32, FX_F64, FX_I16, FX_I32,
-                               FX_I64, FX_OK, fx_array, fx_call, fx_itemsize)
+from ferrox._core.abi cimport (FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32,
+                               FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_dtype_name, fx_is_floating, fx_is_half,
+                               fx_is_whole, fx_itemsize)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
                                        box_reset, copy_bytes, float_to_half, fx_box, half_to_float, scratch,
@@ -219,7 +221,7 @@ cdef void _add_share(const fx_box *whole, int dtype, const char *origin, float *
             _add_row[int16_t](0, to, source, ts, ss, length)
         elif dtype == FX_BOOL:
             _or_row(to, source, ts, ss, length)
-        else:
+        elif dtype == FX_U8 or dtype == FX_I8:
             _add_row[uint8_t](0, to, source, ts, ss, length)
         if not box_next(&b, counter, 1):
             return
@@ -250,12 +252,15 @@ cdef int strided_add(fx_call *call) noexcept nogil:
     cdef float *wide = NULL
     cdef float before
     cdef uint32_t was, now
+    if not fx_is_whole(dtype) and not fx_is_floating(dtype):
+        snprintf(call.message, sizeof(call.message), "not defined for %s", fx_dtype_name(dtype))
+        return FX_ERROR_TYPE
     if out.numel == 0:
         return FX_OK
     box_over(&b, out)
     box_add(&b, out)
     box_add(&b, call.arrays[1])
-    if dtype == FX_F16 or dtype == FX_BF16:
+    if fx_is_half(dtype):
         for d in range(b.ndim):
             step = (b.dims[d] - 1) * b.strides[0][d]
             if step < 0:

@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_F16, FX_F32, FX_F64, FX_U8, fx_itemsize
+from ferrox._core.abi cimport fx_infinity_bits, fx_itemsize, fx_sign_bit
 
 ctypedef fused raw:
     uint8_t
@@ -29,16 +29,8 @@ cdef key_kind kind_of(int dtype, bint descending) noexcept nogil:
     cdef key_kind kind
     cdef uint64_t all_ones = ~<uint64_t> 0
     kind.bits = 8 * fx_itemsize(dtype)
-    kind.sign = 0 if dtype == FX_BOOL or dtype == FX_U8 else <uint64_t> 1 << (kind.bits - 1)
-    kind.infinity = 0
-    if dtype == FX_F16:
-        kind.infinity = 0x7c00
-    elif dtype == FX_BF16:
-        kind.infinity = 0x7f80
-    elif dtype == FX_F32:
-        kind.infinity = 0x7f800000
-    elif dtype == FX_F64:
-        kind.infinity = <uint64_t> 0x7ff << 52
+    kind.sign = fx_sign_bit(dtype)
+    kind.infinity = fx_infinity_bits(dtype)
     kind.flip = all_ones >> (64 - kind.bits) if descending else 0
     return kind
 

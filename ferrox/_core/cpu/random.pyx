@@ -18,8 +18,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, \
-    FX_F16, FX_F32, FX_F64, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, \
+    FX_F64, FX_I64, FX_OK, fx_array, fx_call, fx_digits, fx_is_floating, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.table cimport casts
 from ferrox._core.door.threads cimport num_threads
@@ -125,7 +125,7 @@ cdef void uniform_values(const fill_job *job, int64_t first, int n, const uint32
     cdef float low = <float> job.a, high = <float> job.b
     cdef double low64 = job.a, high64 = job.b
     cdef Py_ssize_t i
-    cdef int bits = 11 if job.dtype == FX_F16 else 8 if job.dtype == FX_BF16 else 24
+    cdef int bits = fx_digits(job.dtype)
     if job.wide:
         for i in range(n):
             o[i] = uniform(unit64(join(w[2 * i], w[2 * i + 1])), low64, high64)
@@ -240,7 +240,7 @@ cdef int begin(fx_call *call, fill_job *job, bint real, int n_params) noexcept n
     cdef fx_array *out = call.arrays[0]
     if not out.flags & FX_CONTIGUOUS:
         return refuse(call, FX_ERROR_VALUE, b"the output must be contiguous")
-    if real and out.dtype != FX_F16 and out.dtype != FX_BF16 and out.dtype != FX_F32 and out.dtype != FX_F64:
+    if real and not fx_is_floating(out.dtype):
         return refuse(call, FX_ERROR_TYPE, b"needs a floating-point dtype")
     if call.n_params < n_params:
         return refuse(call, FX_ERROR_VALUE, b"too few params")

@@ -8,7 +8,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint16_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CPU, FX_ERROR_TYPE, FX_F32, FX_F64, FX_OK, fx_array, fx_call, fx_is_whole, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_next, box_over, box_part, box_remove, box_reset,
                                        float_to_half, fx_box, half_to_float, size_of, stride_of, threads_for)
@@ -67,12 +67,12 @@ cdef int linear_scan(fx_call *call) noexcept nogil:
     cdef int dim = <int> call.params[0].i, k, axis, parts, t, size
     cdef fx_array *x = call.arrays[1]
     job.dtype = x.dtype
-    if x.dtype < FX_F16:
+    if fx_is_whole(x.dtype):
         snprintf(call.message, sizeof(call.message), "not defined for integers")
         return FX_ERROR_TYPE
     if x.numel == 0:
         return FX_OK
-    size = 8 if x.dtype == FX_F64 else 4 if x.dtype == FX_F32 else 2
+    size = fx_itemsize(x.dtype)
     job.n = size_of(x, dim)
     box_over(&b, x)
     for k in range(3):

@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, llabs, malloc
 
-from ferrox._core.abi cimport FX_BF16, FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_I64, FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_F64, FX_I64, FX_OK, \
+    fx_array, fx_call, fx_is_floating, fx_is_half, fx_is_whole, fx_itemsize
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
@@ -35,18 +35,6 @@ cdef enum:
     SHORT = 32            # rows shorter than this are folded as columns
     NARROW = 128          # fewer columns than this are folded several rows side by side
 
-cdef enum finish:
-    SCALE
-    ALL
-    ANY
-    ROOT
-    POWER
-    WITH_INDEX
-    INDEX
-    DEVIATION
-    LOG
-    PLAIN
-
 # The states of a unit of work: two cells of eight bytes each.
 ctypedef double[COLUMNS] cells
 
@@ -54,7 +42,7 @@ cdef struct reduce_plan:
     fx_reduce_entry loops
     fx_loop cast
     const double *p
-    int reduction, finish, size, loop_size
+    int finish, size, loop_size
     bint floating, by_columns
     char *data
     int n_kept, n_reduced
@@ -78,29 +66,11 @@ cdef struct reduce_plan:
 cdef void _start(reduce_plan *plan, double *a, double *b, Py_ssize_t n) noexcept nogil:
     """The states of no items."""
     cdef Py_ssize_t i
-    cdef double f = 0
-    cdef int64_t k = 0
-    cdef int r = plan.reduction
-    if r == FX_PROD:
-        f = k = 1
-    elif r == FX_AMAX or r == FX_ARGMAX or r == FX_LOGSUMEXP:
-        f = -INFINITY
-        k = -(<int64_t> 1 << 62) * 2
-    elif r == FX_AMIN or r == FX_ARGMIN or r == FX_MIN_ABS:
-        f = INFINITY
-        k = <int64_t> ((~ <unsigned long long> 0) >> 1)
-    if plan.floating and r != FX_COUNT:
+    for i in range(n):
+        (<int64_t *> a)[i] = plan.loops.start[0]
+    if plan.loops.cells > 1:
         for i in range(n):
-            a[i] = f
-    else:
-        for i in range(n):
-            (<int64_t *> a)[i] = k
-    if r == FX_ARGMAX or r == FX_ARGMIN:
-        for i in range(n):
-            (<int64_t *> b)[i] = -1
-    elif r == FX_VAR or r == FX_LOGSUMEXP:
-        for i in range(n):
-            b[i] = 0
+            (<int64_t *> b)[i] = plan.loops.start[1]
 
 
 cdef void _row(reduce_plan *plan, double *state, char *data, Py_ssize_t first, Py_ssize_t last, char *scratch,
@@ -185,7 +155,7 @@ cdef void _fold_rows(reduce_plan *plan, double *a, double *b, char *data, Py_ssi
             plan.loops.fold(a, b, scratch, cols, m, cols, done + r, plan.p)
             r += m
         return
-    if rs == cols and cols < NARROW and plan.reduction != FX_ARGMAX and plan.reduction != FX_ARGMIN:
+    if rs == cols and cols < NARROW and not plan.loops.ordered:
         # Narrow dense rows: `side` of them make one wide row, whose states are combined in a tree.
         side = 2
         while 2 * side * cols <= 512:
@@ -290,34 +260,32 @@ cdef void _finish(reduce_plan *plan, Py_ssize_t unit, double *a, double *b) noex
     cdef double order = plan.factor, degrees
     cdef bint floating = plan.floating
     cdef int how = plan.finish
-    if how == INDEX:
+    if how == FX_FINISH_INDEX:
         _store(plan.out, at, step, b, False, n)
         return
-    if how == WITH_INDEX:
+    if how == FX_FINISH_WITH_INDEX:
         _store(plan.second, at, step, b, False, n)
-    elif how == SCALE:
+    elif how == FX_FINISH_SCALE:
         if floating and order != 1:
             for i in range(n):
                 a[i] *= order
-    elif how == ALL:
+    elif how == FX_FINISH_ALL:
         for i in range(n):
             whole[i] = whole[i] == plan.count
-        floating = False
-    elif how == ANY:
+    elif how == FX_FINISH_ANY:
         for i in range(n):
             whole[i] = whole[i] != 0
-        floating = False
-    elif how == ROOT:
+    elif how == FX_FINISH_ROOT:
         for i in range(n):
             a[i] = sqrt(a[i])
-    elif how == POWER:
+    elif how == FX_FINISH_POWER:
         for i in range(n):
             a[i] = pow(a[i], 1 / order)
-    elif how == LOG:
+    elif how == FX_FINISH_LOG:
         for i in range(n):
             # A maximum that is infinite or NaN was not subtracted.
             a[i] = log(b[i]) + (a[i] if fabs(a[i]) < INFINITY else 0)
-    elif how == DEVIATION:
+    elif how == FX_FINISH_DEVIATION:
         degrees = plan.count - plan.correction
         if degrees < 0:
             degrees = 0
@@ -331,8 +299,6 @@ cdef void _finish(reduce_plan *plan, Py_ssize_t unit, double *a, double *b) noex
         if plan.second != NULL:
             _store(plan.second, at, step, a, True, n)
         return
-    if plan.reduction == FX_COUNT:
-        floating = False
     _store(plan.out, at, step, a, floating, n)
 
 
@@ -379,7 +345,6 @@ cdef void _dimensions(reduce_plan *plan, fx_array *x, int64_t mask) noexcept nog
     cdef int d, e, last
     cdef int64_t n, step
     cdef Py_ssize_t out = 1
-    cdef bint ordered = plan.reduction == FX_ARGMAX or plan.reduction == FX_ARGMIN
     plan.n_kept = plan.n_reduced = 0
     for d in range(x.ndim - 1, -1, -1):
         n = x.dims[d]
@@ -403,7 +368,7 @@ cdef void _dimensions(reduce_plan *plan, fx_array *x, int64_t mask) noexcept nog
                 plan.out_step[last] = out
                 plan.n_kept += 1
             out *= n
-    if not ordered:
+    if not plan.loops.ordered:
         # The order of the items does not matter: by rising stride, all strides positive.
         for d in range(plan.n_reduced):
             if plan.step[d] < 0:
@@ -488,9 +453,9 @@ cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
     cdef int dtype = call.dtype, threads = 1, t
     cdef Py_ssize_t tasks, unit
     cdef double *partial = NULL
-    if dtype == FX_F16 or dtype == FX_BF16:
+    if fx_is_half(dtype):
         dtype = FX_F32
-    if dtype < FX_F16 and x.dtype < FX_F16:
+    if fx_is_whole(dtype) and fx_is_whole(x.dtype):
         dtype = x.dtype  # states of integers are int64, so that a wider dtype of the arithmetic needs no cast
     plan.loops = reducers[reduction][dtype]
     plan.cast = NULL
@@ -501,9 +466,8 @@ cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
         return FX_ERROR_TYPE
     if out.numel == 0:
         return FX_OK
-    plan.reduction = reduction
     plan.finish = how
-    plan.floating = dtype >= FX_F16
+    plan.floating = fx_is_floating(dtype) and not plan.loops.whole
     plan.size = fx_itemsize(x.dtype)
     plan.loop_size = fx_itemsize(dtype)
     plan.data = <char *> x.data
@@ -539,36 +503,44 @@ cdef int _reduce(fx_call *call, int reduction, int how) noexcept nogil:
 
 cdef int reduce_(fx_call *call) noexcept nogil:
     cdef int reduction = reduction_of[call.kernel]
-    if reduction == FX_NANSUM and call.dtype < FX_F16:
-        reduction = FX_SUM  # an integer is never NaN
+    if reduction == FX_REDUCE_nansum and fx_is_whole(call.dtype):
+        reduction = FX_REDUCE_sum  # an integer is never NaN
     return _reduce(call, reduction, finish_of[call.kernel])
 
 
 cdef int norm(fx_call *call) noexcept nogil:
     cdef double order = call.params[1].f
     if order == 0:
-        return _reduce(call, FX_COUNT, PLAIN)
+        return _reduce(call, FX_REDUCE_count, FX_FINISH_PLAIN)
     if order == 1:
-        return _reduce(call, FX_SUM_ABS, PLAIN)
+        return _reduce(call, FX_REDUCE_sum_abs, FX_FINISH_PLAIN)
     if order == 2:
-        return _reduce(call, FX_SUM_SQUARES, ROOT)
+        return _reduce(call, FX_REDUCE_sum_squares, FX_FINISH_ROOT)
     if order == INFINITY:
-        return _reduce(call, FX_MAX_ABS, PLAIN)
+        return _reduce(call, FX_REDUCE_max_abs, FX_FINISH_PLAIN)
     if order == -INFINITY:
-        return _reduce(call, FX_MIN_ABS, PLAIN)
-    return _reduce(call, FX_SUM_POWERS, POWER)
+        return _reduce(call, FX_REDUCE_min_abs, FX_FINISH_PLAIN)
+    return _reduce(call, FX_REDUCE_sum_powers, FX_FINISH_POWER)
 
 
 cdef uint8_t[MAX_KERNELS] reduction_of, finish_of
-cdef str _name
-for _name, _reduction, _how in [
-    ("sum", FX_SUM, SCALE), ("nansum", FX_NANSUM, SCALE), ("prod", FX_PROD, PLAIN), ("amax", FX_AMAX, PLAIN),
-    ("amin", FX_AMIN, PLAIN), ("all", FX_COUNT, ALL), ("any", FX_COUNT, ANY), ("count_nonzero", FX_COUNT, PLAIN),
-    ("sum_squares", FX_SUM_SQUARES, PLAIN), ("logsumexp", FX_LOGSUMEXP, LOG), ("argmax", FX_ARGMAX, INDEX),
-    ("argmin", FX_ARGMIN, INDEX), ("max_dim", FX_ARGMAX, WITH_INDEX), ("min_dim", FX_ARGMIN, WITH_INDEX),
-    ("var", FX_VAR, DEVIATION),
-]:
-    reduction_of[kernel_id(_name)] = _reduction
-    finish_of[kernel_id(_name)] = _how
-    provide(FX_CPU, _name, reduce_, "reduction | out any, second any? | x any | mask i, parameter f, flag i")
-provide(FX_CPU, "norm", norm, "reduction | out any | x any | mask i, p f, unused i")
+
+
+cdef int _provide() except -1:
+    """The kernels that fx/reductions.h names."""
+    cdef const fx_reduce_kernel *line = fx_reduce_kernels
+    while line.name != NULL:
+        if line.finish != FX_FINISH_HIDDEN:
+            name = line.name.decode()
+            reduction_of[kernel_id(name)] = line.reduction
+            finish_of[kernel_id(name)] = line.finish
+            if line.reduction == FX_REDUCE_sum_powers:
+                provide(FX_CPU, name, norm, "reduction | out any | x any | mask i, p f, unused i")
+            else:
+                provide(FX_CPU, name, reduce_,
+                        "reduction | out any, second any? | x any | mask i, parameter f, flag i")
+        line += 1
+    return 0
+
+
+_provide()

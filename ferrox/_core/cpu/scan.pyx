@@ -13,8 +13,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport llabs
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F16, FX_F32, FX_I8, FX_I16, FX_I32, FX_I64, \
-    FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, \
+    FX_U8, fx_array, fx_call, fx_dtype_name, fx_is_half, fx_is_whole, fx_itemsize
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.blocks cimport PARALLEL_MIN, move_tile
 from ferrox._core.cpu.table cimport casts, fx_loop
@@ -205,7 +205,9 @@ cdef scan_loop _loop_of(int dtype) noexcept nogil:
         return <scan_loop> _running[int64_t]
     if dtype == FX_F32:
         return <scan_loop> _running[float]
-    return <scan_loop> _running[double]
+    if dtype == FX_F64:
+        return <scan_loop> _running[double]
+    return NULL
 
 
 cdef int _side(scan_plan *plan, side *s, fx_array *array, int dtype, bint input, int dim, bint reverse) noexcept nogil:
@@ -245,16 +247,19 @@ cdef int _scan(fx_call *call, int kind) noexcept nogil:
     cdef int dtype = call.dtype, dim = <int> call.params[0].i, d, dense = 0, threads = 1, t
     cdef bint reverse = call.n_params > 1 and call.params[1].i != 0
     cdef Py_ssize_t units = 1
-    if dtype == FX_F16 or dtype == FX_BF16:
+    if fx_is_half(dtype):
         dtype = FX_F32
-    if kind == LOG_SUM and dtype < FX_F16:
+    plan.loop = _loop_of(dtype)
+    if plan.loop == NULL:
+        snprintf(call.message, sizeof(call.message), "not defined for %s", fx_dtype_name(call.dtype))
+        return FX_ERROR_TYPE
+    if kind == LOG_SUM and fx_is_whole(dtype):
         snprintf(call.message, sizeof(call.message), "not defined for integers")
         return FX_ERROR_TYPE
     if x.numel == 0:
         return FX_OK
     plan.kind = kind
     plan.sides = call.n_out + 1
-    plan.loop = _loop_of(dtype)
     plan.n = x.dims[dim] if x.ndim else 1
     plan.first = plan.n - 1 if reverse else 0
     plan.step = -1 if reverse else 1

@@ -4,9 +4,11 @@ searchsorted: out (int64) | sorted_sequence (1-D, or with the leading dims of va
 """
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, fx_array,
-                               fx_call, fx_itemsize)
+from ferrox._core.abi cimport (FX_BOOL, FX_CPU, FX_ERROR_TYPE, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK,
+                               FX_U8, fx_array, fx_call, fx_dtype_name, fx_is_floating, fx_is_half, fx_is_whole,
+                               fx_itemsize)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
                                        box_reset, fx_box, fx_wide, threads_for, wide_close, wide_open)
@@ -70,7 +72,7 @@ cdef void _search_any(const fx_box *b, int dtype, int64_t stride, int64_t n, bin
         _search_share[int16_t](0, b, stride, n, right, axis, t, parts)
     elif dtype == FX_I8:
         _search_share[int8_t](0, b, stride, n, right, axis, t, parts)
-    else:
+    elif dtype == FX_U8 or dtype == FX_BOOL:
         _search_share[uint8_t](0, b, stride, n, right, axis, t, parts)
 
 
@@ -102,7 +104,10 @@ cdef int searchsorted(fx_call *call) noexcept nogil:
     cdef fx_wide sequence, values
     cdef bint right = call.params[0].i != 0
     cdef int status
-    if call.arrays[1].dtype != FX_F16 and call.arrays[1].dtype != FX_BF16:
+    if not fx_is_whole(call.arrays[1].dtype) and not fx_is_floating(call.arrays[1].dtype):
+        snprintf(call.message, sizeof(call.message), "not defined for %s", fx_dtype_name(call.arrays[1].dtype))
+        return FX_ERROR_TYPE
+    if not fx_is_half(call.arrays[1].dtype):
         _searchsorted(call.arrays[0], call.arrays[1], call.arrays[2], right)
         return FX_OK
     status = wide_open(&sequence, call.arrays[1])

@@ -17,8 +17,9 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport (FX_BF16, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64,
-                               FX_I16, FX_I32, FX_I64, FX_OK, fx_array, fx_call, fx_itemsize)
+from ferrox._core.abi cimport (FX_BOOL, FX_CPU, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, FX_I8,
+                               FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_dtype_name, fx_is_floating,
+                               fx_is_half, fx_itemsize, fx_sign_bit)
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_collapse, box_next, box_over, box_reset, fx_box, half_to_float,
                                        pack, scratch, scratch_free)
@@ -51,8 +52,7 @@ cdef int64_t _count_row(word zero, const char *x, int64_t stride, int64_t n, wor
 
 cdef inline uint64_t _kept_bits(int dtype) noexcept nogil:
     """All bits, but for floats not the sign: -0 is zero."""
-    return ~<uint64_t> 0 >> 1 if dtype == FX_F64 else 0x7fffffff if dtype == FX_F32 else (
-        0x7fff if dtype == FX_F16 or dtype == FX_BF16 else ~<uint64_t> 0)
+    return ~fx_sign_bit(dtype) if fx_is_floating(dtype) else ~<uint64_t> 0
 
 
 cdef int64_t _count_true(const fx_array *x) noexcept nogil:
@@ -372,7 +372,7 @@ cdef int64_t _runs(value zero, const fx_array *x, const fx_array *indices, value
 
 cdef int64_t _any_runs(const fx_array *x, const fx_array *indices, void *values, int64_t *inverse,
                        int64_t *counts) noexcept nogil:
-    if x.dtype == FX_F16 or x.dtype == FX_BF16:
+    if fx_is_half(x.dtype):
         return _runs[uint16_t](0, x, indices, <uint16_t *> values, inverse, counts)
     if x.dtype == FX_F32:
         return _runs[float](0, x, indices, <float *> values, inverse, counts)
@@ -384,19 +384,29 @@ cdef int64_t _any_runs(const fx_array *x, const fx_array *indices, void *values,
         return _runs[int32_t](0, x, indices, <int32_t *> values, inverse, counts)
     if x.dtype == FX_I16:
         return _runs[int16_t](0, x, indices, <int16_t *> values, inverse, counts)
-    return _runs[uint8_t](0, x, indices, <uint8_t *> values, inverse, counts)
+    if x.dtype == FX_I8 or x.dtype == FX_U8 or x.dtype == FX_BOOL:
+        return _runs[uint8_t](0, x, indices, <uint8_t *> values, inverse, counts)
+    return -1
+
+
+cdef int _counted(fx_call *call, const fx_array *x, int64_t runs) noexcept nogil:
+    if runs >= 0:
+        return FX_OK
+    snprintf(call.message, sizeof(call.message), "not defined for %s", fx_dtype_name(x.dtype))
+    return FX_ERROR_TYPE
 
 
 cdef int unique_count(fx_call *call) noexcept nogil:
-    (<int64_t *> call.arrays[0].data)[0] = _any_runs(call.arrays[1], NULL, NULL, NULL, NULL)
-    return FX_OK
+    cdef int64_t runs = _any_runs(call.arrays[1], NULL, NULL, NULL, NULL)
+    (<int64_t *> call.arrays[0].data)[0] = runs
+    return _counted(call, call.arrays[1], runs)
 
 
 cdef int unique(fx_call *call) noexcept nogil:
-    _any_runs(call.arrays[3], call.arrays[4] if call.n_in > 1 else NULL, call.arrays[0].data,
-              <int64_t *> call.arrays[1].data if call.arrays[1] != NULL else NULL,
-              <int64_t *> call.arrays[2].data if call.arrays[2] != NULL else NULL)
-    return FX_OK
+    return _counted(call, call.arrays[3], _any_runs(
+        call.arrays[3], call.arrays[4] if call.n_in > 1 else NULL, call.arrays[0].data,
+        <int64_t *> call.arrays[1].data if call.arrays[1] != NULL else NULL,
+        <int64_t *> call.arrays[2].data if call.arrays[2] != NULL else NULL))
 
 
 provide(FX_CPU, "count_true", count_true, "reduction | count int64 | x any | -")

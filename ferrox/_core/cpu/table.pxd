@@ -8,14 +8,14 @@ ctypedef void (*fx_loop)(void *o, void *x, void *y, void *z, const fx_scalar *p,
 
 cdef struct elementwise_entry:
     # By compute dtype (fx_dtype); NULL where the kernel is not defined; float16 and bfloat16 go through float32.
-    fx_loop loop[10]
+    fx_loop loop[FX_DTYPES]
     int n_in
     bint to_bool        # the result is bool whatever the compute dtype
     bint is_costly      # its arithmetic is transcendental
 
 cdef elementwise_entry entries[MAX_KERNELS]
 # casts[to][from]: o[i] = (to) x[i]; the other arguments are ignored.
-cdef fx_loop casts[10][10]
+cdef fx_loop casts[FX_DTYPES][FX_DTYPES]
 # By element size (1, 2, 4, 8).  selects: o[i] = x[i] ? y[i] : z[i], x bool (uint8); fills: o[i] = x[0].
 cdef fx_loop selects[9]
 cdef fx_loop fills[9]

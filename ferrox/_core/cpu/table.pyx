@@ -1,7 +1,7 @@
 """The table that the levelled loop modules (cpu/v2, v3, v4) fill at import and the elementwise driver reads."""
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, intptr_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I8, FX_I16, FX_I32, FX_I64, FX_U8, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_DTYPES, FX_INTEGRAL, FX_U8, fx_category, fx_itemsize, fx_scalar
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, kernel_name
 
 ctypedef fused integer:
@@ -40,15 +40,15 @@ cdef bint divides_by_zero(int kernel, int dtype, const void *y, Py_ssize_t n) no
             break
     else:
         return False
-    if dtype == FX_U8 or dtype == FX_I8:
+    if fx_category(dtype) != FX_INTEGRAL:
+        return False
+    if fx_itemsize(dtype) == 1:
         return has_zero(<const int8_t *> y, n)
-    if dtype == FX_I16:
+    if fx_itemsize(dtype) == 2:
         return has_zero(<const int16_t *> y, n)
-    if dtype == FX_I32:
+    if fx_itemsize(dtype) == 4:
         return has_zero(<const int32_t *> y, n)
-    if dtype == FX_I64:
-        return has_zero(<const int64_t *> y, n)
-    return False
+    return has_zero(<const int64_t *> y, n)
 
 
 def loop_names():
@@ -58,7 +58,7 @@ def loop_names():
     found = {}
     for kernel in range(MAX_KERNELS):
         entry = entries[kernel]
-        dtypes = [i for i in range(10) if entry.loop[i] != NULL]
+        dtypes = [i for i in range(FX_DTYPES) if entry.loop[i] != NULL]
         if dtypes:
             found[kernel_name(kernel)] = (entry.n_in, bool(entry.to_bool), dtypes)
     return found

@@ -12,8 +12,8 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, \
-    FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, \
+    FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_is_floating, fx_itemsize, fx_suffix
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.copying cimport copy
@@ -80,8 +80,8 @@ cdef struct tensor_kernels:
     tensor_kernel queries[2]
     tensor_kernel keys[2]
 
-cdef kernels[10] table
-cdef tensor_kernels[10] tensor_table
+cdef kernels[FX_DTYPES] table
+cdef tensor_kernels[FX_DTYPES] tensor_table
 
 
 # Leading dimensions after joining; more than a kernel counts go through `over`.
@@ -402,8 +402,10 @@ cdef int _tensor_entry(tensor_kernel *of, str name, int pitch, int rows, int col
 cdef int _tables() except -1:
     cdef int dtype, wide, pitch
     cdef tensor_kernels *of
-    for code, suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
-        dtype = code
+    for dtype in range(FX_DTYPES):
+        if not fx_is_floating(dtype):
+            continue
+        suffix = fx_suffix(dtype).decode()
         table[dtype].delta = find_kernel("attention", f"attention_delta_{suffix}")
         for wide in range(2):
             columns = 128 if wide and suffix != "f64" else 64

@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memcmp, memset
 
-from ferrox._core.abi cimport FX_BF16, FX_F16, FX_F32, FX_F64, FX_OK, fx_itemsize
+from ferrox._core.abi cimport FX_BF16, FX_F16, FX_F32, FX_F64, FX_OK, fx_is_whole, fx_itemsize
 from ferrox._core.cuda.abi cimport CUevent, CUstream
 from ferrox._core.cuda.capturing cimport captures
 from ferrox._core.cuda.context cimport MAX_DEVICES, bind
@@ -244,7 +244,7 @@ cdef bint _describe(const product *p, bint tf32, kind_of_product *kind) noexcept
     """The kind of a product; False for one that is not for the library."""
     cdef int o, added = NO_ADDED
     cdef double flops = 2.0 * <double> p.m * <double> p.n * <double> p.k
-    if p.dtype < FX_F16 or p.ndim > 1 or max(p.m, max(p.n, p.k)) > 0x7fffffff or min(p.m, min(p.n, p.k)) < 2:
+    if fx_is_whole(p.dtype) or p.ndim > 1 or max(p.m, max(p.n, p.k)) > 0x7fffffff or min(p.m, min(p.n, p.k)) < 2:
         return False
     if p.ndim:
         flops *= <double> p.size[0]

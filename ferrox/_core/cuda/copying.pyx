@@ -5,8 +5,8 @@ goes through shared memory (kernels/cuda/copy.cu).  Everything else, casts too, 
 """
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I64, FX_MAX_DIMS, \
-    FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_F32, FX_F64, FX_HOST_SCALAR, FX_I64, FX_MAX_DIMS, FX_OK, \
+    fx_array, fx_call, fx_is_floating, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind, devices
@@ -130,7 +130,7 @@ cdef int copy(fx_call *call) noexcept nogil:
     if out.dtype == FX_F64 or x.dtype == FX_F64:
         call.dtype = FX_F64
     else:
-        call.dtype = FX_F32 if max(out.dtype, x.dtype) >= FX_F16 else FX_I64
+        call.dtype = FX_F32 if fx_is_floating(out.dtype) or fx_is_floating(x.dtype) else FX_I64
     return elementwise(call)
 
 

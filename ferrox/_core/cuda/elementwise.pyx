@@ -10,8 +10,9 @@ would wait for the device.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_BOOLEAN, FX_CUDA, FX_DTYPES, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_FLOATING, \
+    FX_HOST_SCALAR, FX_I8, FX_I16, FX_I64, FX_INTEGRAL, FX_MAX_DIMS, FX_OK, fx_accumulation, fx_array, fx_call, \
+    fx_category, fx_is_whole, fx_itemsize, fx_scalar, fx_suffix
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.context cimport devices
@@ -47,31 +48,24 @@ cdef extern from *:
         T y{};
         uint64_t bits = 0;
         switch (dtype) {
-        case FX_BOOL: case FX_U8: fx::convert_to(&y, *(const uint8_t *)data); break;
-        case FX_I8: fx::convert_to(&y, *(const int8_t *)data); break;
-        case FX_I16: fx::convert_to(&y, *(const int16_t *)data); break;
-        case FX_I32: fx::convert_to(&y, *(const int32_t *)data); break;
-        case FX_I64: fx::convert_to(&y, *(const int64_t *)data); break;
-        case FX_F16: fx::convert_to(&y, *(const fx::float16 *)data); break;
-        case FX_BF16: fx::convert_to(&y, *(const fx::bfloat16 *)data); break;
-        case FX_F32: fx::convert_to(&y, *(const float *)data); break;
-        case FX_F64: fx::convert_to(&y, *(const double *)data); break;
+    #define FX_CASE(code, suffix, name, type, ...) \
+        case FX_##code: fx::convert_to(&y, *(const type *)data); break;
+        FX_EACH_DTYPE(FX_CASE)
+    #undef FX_CASE
         }
         const Held held = Held(y);
         memcpy(&bits, &held, sizeof held);
         return bits;
     }
     static uint64_t fx_value(const void *data, int dtype, int computed) {
-        switch (computed) {
-        case FX_BOOL: return fx_value_by<bool, int64_t>(data, dtype);
-        case FX_U8: return fx_value_by<uint8_t, int64_t>(data, dtype);
-        case FX_I8: return fx_value_by<int8_t, int64_t>(data, dtype);
-        case FX_I16: return fx_value_by<int16_t, int64_t>(data, dtype);
-        case FX_I32: return fx_value_by<int32_t, int64_t>(data, dtype);
-        case FX_I64: return fx_value_by<int64_t, int64_t>(data, dtype);
-        case FX_F64: return fx_value_by<double, double>(data, dtype);
-        default: return fx_value_by<float, float>(data, dtype);
+        switch (fx_computed(computed)) {
+    #define FX_CASE(code, suffix, name, type, category, is_signed, digits, sum, ...) \
+        case FX_##code: return fx_value_by<std::conditional_t<FX_##category == FX_FLOATING, fx::sum_of<type>, type>, \
+                                           fx::sum_of<type>>(data, dtype);
+        FX_EACH_DTYPE(FX_CASE)
+    #undef FX_CASE
         }
+        return 0;
     }
     """
     enum:
@@ -121,9 +115,9 @@ cdef enum:
     MOST = 0x7fffffff       # elements of one strided launch
 
 cdef struct entry:
-    cuda_kernel *flat[10]       # by dtype; NULL where the operator or its flat form is not defined
-    cuda_kernel *strided[10]
-    uint8_t computed[10]        # the dtype of the strided form's arithmetic
+    cuda_kernel *flat[FX_DTYPES]       # by dtype; NULL where the operator or its flat form is not defined
+    cuda_kernel *strided[FX_DTYPES]
+    uint8_t computed[FX_DTYPES]        # the dtype of the strided form's arithmetic
     int arity
     bint to_bool
 
@@ -131,8 +125,6 @@ cdef entry entries[MAX_KERNELS]
 cdef const char *_ELSEWHERE = b"Expected all tensors to be on the same device, but found at least two devices,"
 # Integers: no value for a divisor of 0.
 cdef int[4] _dividing = [kernel_id("floor_divide"), kernel_id("div_trunc"), kernel_id("remainder"), kernel_id("fmod")]
-cdef double[6] lowest = [0, 0, -128, -32768, -2147483648.0, -9223372036854775808.0]
-cdef double[6] highest = [1, 255, 127, 32767, 2147483647.0, 9223372036854775808.0]
 
 # The operands of one call, merged: sizes and byte strides, innermost dimension first.
 cdef struct operands:
@@ -335,7 +327,7 @@ cdef int elementwise(fx_call *call) noexcept nogil:
         return status
     o.kernel = call.kernel
     o.fault = NULL
-    if dtype <= FX_I64:
+    if fx_is_whole(dtype):
         for k in range(4):
             if call.kernel == _dividing[k]:
                 if o.kind[2] == FX_FROM_VALUE and o.value[1] == 0:
@@ -347,25 +339,28 @@ cdef int elementwise(fx_call *call) noexcept nogil:
         return launched(_launch_flat(&o, e.flat[dtype], dtype))
     for k in range(4):
         # Integers are computed in int64: what another dtype holds is first cast to the one that is meant.
-        o.cast[k] = dtype if dtype < FX_I64 and 0 < k <= o.n_in and o.dtype[k] != dtype else <int> FX_I64
+        o.cast[k] = FX_I64
+        if fx_is_whole(dtype) and 0 < k <= o.n_in and o.dtype[k] != dtype:
+            o.cast[k] = dtype
     return launched(_launch_strided(&o, e.strided[dtype], o.data, o.ndim))
 
 
-cdef dict _suffixes = {<int> FX_BOOL: "u8", <int> FX_U8: "u8", <int> FX_I32: "i32", <int> FX_I64: "i64",
-                       <int> FX_F16: "f16", <int> FX_BF16: "bf16", <int> FX_F32: "f32", <int> FX_F64: "f64"}
+cdef inline bint _has_flat(int dtype):
+    """int8 and int16 are rare: they have the strided form only."""
+    return dtype != FX_I8 and dtype != FX_I16
 
 
 cdef int _enter(str name, str kernel, int arity, bint to_bool, int dtype) except -1:
     """One operator on one dtype, computed by the kernels called `kernel`."""
     cdef entry *e = &entries[kernel_id(name)]
     cdef str family = "elementwise_" + ("unary", "binary", "ternary")[arity - 1]
-    computed = dtype if dtype >= FX_F32 else <int> FX_F32 if dtype >= FX_F16 else <int> FX_I64
+    computed = fx_accumulation(dtype)
     e.arity = arity
     e.to_bool = to_bool
     e.computed[dtype] = computed
-    if dtype in _suffixes:
-        e.flat[dtype] = find_kernel(family, f"{kernel}_{_suffixes[dtype]}")
-    e.strided[dtype] = find_kernel(family, f"{kernel}_{_suffixes[computed]}_strided")
+    if _has_flat(dtype):
+        e.flat[dtype] = find_kernel(family, f"{kernel}_{fx_suffix(dtype).decode()}")
+    e.strided[dtype] = find_kernel(family, f"{kernel}_{fx_suffix(computed).decode()}_strided")
     return 0
 
 
@@ -379,8 +374,9 @@ def register():
         line = &fx_lines[i]
         name = line.name.decode()
         arity[name] = (line.arity, bool(line.to_bool))
-        for dtype in range(10):
-            wanted = FX_LINE_REAL if dtype >= FX_F16 else FX_LINE_BOOL if dtype == FX_BOOL else FX_LINE_INTEGER
+        for dtype in range(FX_DTYPES):
+            wanted = {FX_FLOATING: FX_LINE_REAL, FX_BOOLEAN: FX_LINE_BOOL, FX_INTEGRAL: FX_LINE_INTEGER}.get(
+                fx_category(dtype), 0)
             if line.dtypes & wanted:
                 _enter(name, name, line.arity, line.to_bool, dtype)
         provide(FX_CUDA, name, elementwise)

@@ -9,8 +9,8 @@ its last bits, depends on the sizes alone.  Large products may go to cuBLASLt in
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_OK, FX_U8, fx_computed, fx_itemsize
+from ferrox._core.abi cimport FX_BF16, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_I8, \
+    FX_I16, FX_I32, FX_I64, FX_INTEGRAL, FX_OK, FX_U8, fx_category, fx_computed, fx_is_floating, fx_itemsize, fx_suffix
 from ferrox._core.cuda.abi cimport CUresult
 from ferrox._core.cuda.blaslt cimport multiply_by_library
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
@@ -61,11 +61,11 @@ cdef struct tile:
 cdef enum:
     MOST_TILES = 6
 
-cdef tile[10][MOST_TILES] tiles         # by dtype, the smallest last
-cdef int[10] n_tiles
-cdef cuda_kernel *along[10]             # products with a vector
-cdef cuda_kernel *across[10]
-cdef cuda_kernel *add_slices[10]
+cdef tile[FX_DTYPES][MOST_TILES] tiles         # by dtype, the smallest last
+cdef int[FX_DTYPES] n_tiles
+cdef cuda_kernel *along[FX_DTYPES]             # products with a vector
+cdef cuda_kernel *across[FX_DTYPES]
+cdef cuda_kernel *add_slices[FX_DTYPES]
 cdef bint tf32_allowed = False
 
 
@@ -336,11 +336,15 @@ cdef int _tables() except -1:
     for code, suffix, depth in ((FX_I32, "u32", 32), (FX_I64, "u64", 16)):
         _tile(code, "gemm", f"gemm_{suffix}", 64, 64, 16, 256, False, 40, 25)
         _tile(code, "gemm", f"gemm_{suffix}", 32, 32, depth, 64, False, 25, 10)
-    for code, suffix in ((FX_U8, "u8"), (FX_I8, "u8"), (FX_I16, "u16"), (FX_I32, "u32"), (FX_I64, "u64"),
-                         (FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
-        dtype = code
+    for dtype in range(FX_DTYPES):
+        if fx_category(dtype) == FX_INTEGRAL:
+            suffix = f"u{8 * fx_itemsize(dtype)}"   # they wrap: unsigned ones serve both signs
+        elif fx_is_floating(dtype):
+            suffix = fx_suffix(dtype).decode()
+        else:
+            continue
         add_slices[dtype] = find_kernel("gemm", f"gemm_{suffix}_slices")
-        if dtype >= FX_F16:
+        if fx_is_floating(dtype):
             along[dtype] = find_kernel("gemv", f"gemv_{suffix}_along")
             across[dtype] = find_kernel("gemv", f"gemv_{suffix}_across")
     return 0

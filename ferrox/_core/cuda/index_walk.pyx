@@ -3,8 +3,8 @@ accumulate.cu, for index_kernels.pyx and others.  See fx/index_args.h for how a 
 """
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, FX_I8, \
-    FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_OK, fx_accumulation, fx_array, \
+    fx_call, fx_is_whole, fx_itemsize, fx_least, fx_most, fx_scalar, fx_suffix
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport bits_of, blocks_for, close_pairs, launch_elements, open_pairs, pairs, refused, \
@@ -39,9 +39,9 @@ cdef cuda_kernel *_write_sorted[2][5]       # by keys of 32 and of 64 bits
 cdef cuda_kernel *_own = find_kernel("indexing", "index_own")
 cdef cuda_kernel *_keys[2]
 # By dtype.
-cdef cuda_kernel *_sum_chunks[10]
-cdef cuda_kernel *_sum_superchunks[10]
-cdef cuda_kernel *_accumulate[10]
+cdef cuda_kernel *_sum_chunks[FX_DTYPES]
+cdef cuda_kernel *_sum_superchunks[FX_DTYPES]
+cdef cuda_kernel *_accumulate[FX_DTYPES]
 _keys[:] = [find_kernel("indexing", "index_keys_32"), find_kernel("indexing", "index_keys_64")]
 
 
@@ -56,10 +56,8 @@ _find(_write, "index_write")
 _find(_write_owned, "index_write_owned")
 _find(_write_sorted[0], "index_write_sorted32")
 _find(_write_sorted[1], "index_write_sorted64")
-for _dtype, _suffix, _sum in (
-        (FX_BOOL, "u8", "i64"), (FX_U8, "u8", "i64"), (FX_I8, "i8", "i64"), (FX_I16, "i16", "i64"),
-        (FX_I32, "i32", "i64"), (FX_I64, "i64", "i64"), (FX_F16, "f16", "f32"), (FX_BF16, "bf16", "f32"),
-        (FX_F32, "f32", "f32"), (FX_F64, "f64", "f64")):
+for _dtype in range(FX_DTYPES):
+    _suffix, _sum = fx_suffix(_dtype).decode(), fx_suffix(fx_accumulation(_dtype)).decode()
     _sum_chunks[<int> _dtype] = find_kernel("accumulate", f"sum_chunks_{_suffix}")
     _accumulate[<int> _dtype] = find_kernel("accumulate", f"accumulate_{_suffix}")
     _sum_superchunks[<int> _dtype] = find_kernel("accumulate", f"sum_superchunks_{_sum}")
@@ -275,9 +273,7 @@ cdef int write_indexed(fx_call *call, fx_index_args *a, int dtype, int device) n
 cdef void _start(fx_accumulate_args *args, int dtype, int action) noexcept nogil:
     """The value that leaves the other operand as it is."""
     cdef double inf = 1e308 * 10
-    cdef int bits = 8 * fx_itemsize(dtype)
-    cdef int64_t least = -(<int64_t> 1 << (bits - 1)) if dtype != FX_U8 and dtype != FX_BOOL else 0
-    cdef int64_t most = 1 if dtype == FX_BOOL else 255 if dtype == FX_U8 else ~least
+    cdef int64_t least = fx_least(dtype), most = fx_most(dtype)     # of a real, neither is used
     args.start_real = -inf if action == FX_ACTION_MAXIMUM else inf if action == FX_ACTION_MINIMUM else 0
     args.start_whole = least if action == FX_ACTION_MAXIMUM else most if action == FX_ACTION_MINIMUM else 0
     if action == FX_ACTION_MULTIPLY:
@@ -289,7 +285,7 @@ cdef int accumulate_indexed(fx_call *call, fx_index_args *a, const reduction *ho
     cdef fx_accumulate_args args
     cdef pairs p
     cdef int status
-    cdef int64_t sum_bytes = 4 if dtype == FX_F32 or dtype == FX_F16 or dtype == FX_BF16 else 8, slots, superslots
+    cdef int64_t sum_bytes = fx_itemsize(fx_accumulation(dtype)), slots, superslots
     if a.m * a.q == 0:
         return FX_OK
     args.action = how.action

@@ -6,8 +6,8 @@ then.
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, \
-    fx_array, fx_call
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_F64, FX_OK, fx_array, \
+    fx_call, fx_is_floating, fx_is_whole, fx_suffix
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.abi cimport CUdeviceptr, CUresult
 from ferrox._core.cuda.context cimport bind
@@ -26,7 +26,7 @@ cdef enum:
     ROWS, LONG, COLUMNS, BACKWARD_ROWS, BACKWARD_COLUMNS, FORMS
     STATE = 24                      # bytes of what is kept of a sample
 
-cdef cuda_kernel *kernels[FORMS][10]
+cdef cuda_kernel *kernels[FORMS][FX_DTYPES]
 cdef cuda_kernel *weights_kernel = find_kernel("loss", "class_weights")
 cdef cuda_kernel *nll_kernel = find_kernel("loss", "nll")
 cdef cuda_kernel *nll_backward_kernel = find_kernel("loss", "nll_backward")
@@ -120,7 +120,7 @@ cdef int _nll_gradient(fx_call *call) noexcept nogil:
 
 cdef int cross_entropy(fx_call *call) noexcept nogil:
     cdef bint backward = call.kernel == _backward
-    if call.dtype < FX_F16:
+    if fx_is_whole(call.dtype):
         return FX_ERROR_TYPE
     # Without classes there are targets, and losses, all the same.
     if call.arrays[0].numel == 0:
@@ -134,7 +134,10 @@ cdef int nll(fx_call *call) noexcept nogil:
     return dense(call, _nll_gradient if call.kernel == _nll_backward else _nll, 0, 0)
 
 
-for _dtype, _suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
+for _dtype in range(FX_DTYPES):
+    if not fx_is_floating(_dtype):
+        continue
+    _suffix = fx_suffix(_dtype).decode()
     for _form, _name in (
         (ROWS, "cross_entropy_rows"), (LONG, "cross_entropy_long"), (COLUMNS, "cross_entropy_columns"),
         (BACKWARD_ROWS, "cross_entropy_backward_rows"), (BACKWARD_COLUMNS, "cross_entropy_backward_columns"),

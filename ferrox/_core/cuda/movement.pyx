@@ -6,8 +6,8 @@ rows of cat as the widest words that all of its inputs allow.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_F16, \
-    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_RUNTIME, FX_ERROR_TYPE, FX_HOST_SCALAR, \
+    FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_is_whole, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
@@ -26,32 +26,20 @@ cdef extern from *:
     }
     template <class To> static void fx_put_from(void *to, const void *from, int dtype) {
         switch (dtype) {
-        case FX_BOOL: fx_put<To, bool>(to, from); break;
-        case FX_U8: fx_put<To, uint8_t>(to, from); break;
-        case FX_I8: fx_put<To, int8_t>(to, from); break;
-        case FX_I16: fx_put<To, int16_t>(to, from); break;
-        case FX_I32: fx_put<To, int32_t>(to, from); break;
-        case FX_I64: fx_put<To, int64_t>(to, from); break;
-        case FX_F16: fx_put<To, fx::float16>(to, from); break;
-        case FX_BF16: fx_put<To, fx::bfloat16>(to, from); break;
-        case FX_F32: fx_put<To, float>(to, from); break;
-        case FX_F64: fx_put<To, double>(to, from); break;
+    #define FX_CASE(code, suffix, name, type, ...) \
+        case FX_##code: fx_put<To, type>(to, from); break;
+        FX_EACH_DTYPE(FX_CASE)
+    #undef FX_CASE
         }
     }
     /* The bits of one host value, cast from dtype to another. */
     static uint64_t fx_bits_as(const void *from, int dtype, int to) {
         uint64_t bits = 0;
         switch (to) {
-        case FX_BOOL: fx_put_from<bool>(&bits, from, dtype); break;
-        case FX_U8: fx_put_from<uint8_t>(&bits, from, dtype); break;
-        case FX_I8: fx_put_from<int8_t>(&bits, from, dtype); break;
-        case FX_I16: fx_put_from<int16_t>(&bits, from, dtype); break;
-        case FX_I32: fx_put_from<int32_t>(&bits, from, dtype); break;
-        case FX_I64: fx_put_from<int64_t>(&bits, from, dtype); break;
-        case FX_F16: fx_put_from<fx::float16>(&bits, from, dtype); break;
-        case FX_BF16: fx_put_from<fx::bfloat16>(&bits, from, dtype); break;
-        case FX_F32: fx_put_from<float>(&bits, from, dtype); break;
-        case FX_F64: fx_put_from<double>(&bits, from, dtype); break;
+    #define FX_CASE(code, suffix, name, type, ...) \
+        case FX_##code: fx_put_from<type>(&bits, from, dtype); break;
+        FX_EACH_DTYPE(FX_CASE)
+    #undef FX_CASE
         }
         return bits;
     }
@@ -334,7 +322,7 @@ cdef int _launch_range(fx_call *call, fx_range_args *args) noexcept nogil:
 
 cdef int _arange(fx_call *call) noexcept nogil:
     cdef fx_range_args args
-    cdef bint integers = call.dtype < FX_F16
+    cdef bint integers = fx_is_whole(call.dtype)
     args.first = call.params[0].i if integers else 0
     args.by = call.params[1].i if integers else 0
     args.start = 0 if integers else call.params[0].f

@@ -6,8 +6,8 @@ Sums over many rows (weight gradients, statistics of channels) take two launches
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, \
-    fx_array, fx_call
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_OK, fx_array, fx_call, \
+    fx_is_floating, fx_is_whole, fx_suffix
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.long_rows cimport run_long_rows
@@ -27,7 +27,7 @@ cdef enum:
     COLUMN_ROWS = 64    # rows of a column that a block takes, at least: 8 for each thread
     MOST_CHUNKS = 256
 
-cdef cuda_kernel *kernels[FORMS][10]
+cdef cuda_kernel *kernels[FORMS][FX_DTYPES]
 cdef cuda_kernel *merge_layer = find_kernel("norm", "norm_gradients")
 cdef cuda_kernel *merge_batch = find_kernel("batch_norm", "batch_norm_gradients")
 cdef cuda_kernel *settle = find_kernel("batch_norm", "batch_norm_settle")
@@ -105,7 +105,7 @@ cdef int _layer_gradients(fx_call *call) noexcept nogil:
 
 
 cdef int layer_forward(fx_call *call) noexcept nogil:
-    if call.dtype < FX_F16:
+    if fx_is_whole(call.dtype):
         return FX_ERROR_TYPE
     if call.arrays[0].numel == 0:
         return FX_OK
@@ -206,7 +206,7 @@ cdef int _batch_gradients(fx_call *call) noexcept nogil:
 
 
 cdef int batch_forward(fx_call *call) noexcept nogil:
-    if call.dtype < FX_F16:
+    if fx_is_whole(call.dtype):
         return FX_ERROR_TYPE
     if call.arrays[0].numel == 0:
         return FX_OK
@@ -219,7 +219,10 @@ cdef int batch_backward(fx_call *call) noexcept nogil:
     return dense(call, _batch_gradients, 0, 1 | 3 << call.n_out)
 
 
-for _dtype, _suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
+for _dtype in range(FX_DTYPES):
+    if not fx_is_floating(_dtype):
+        continue
+    _suffix = fx_suffix(_dtype).decode()
     for _form, _family, _name in (
         (NORM_ROWS, "norm", "norm_rows"), (NORM_LONG, "norm", "norm_long"),
         (BACKWARD_ROWS, "norm", "norm_backward_rows"), (BACKWARD_LONG, "norm", "norm_backward_long"),

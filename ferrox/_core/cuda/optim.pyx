@@ -9,8 +9,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, \
-    FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, FX_HOST_SCALAR, FX_OK, fx_array, fx_call, fx_kernel, fx_scalar
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, \
+    FX_F64, FX_HOST_SCALAR, FX_OK, fx_array, fx_call, fx_is_whole, fx_kernel, fx_scalar
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense, elsewhere
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, launch, launch_shape, launched
@@ -98,7 +98,7 @@ cdef cuda_kernel *count_kernel
 cdef int _fits(fx_call *call, const fx_array *x, int device) noexcept nogil:
     if x.device_type != FX_CUDA or x.flags & FX_HOST_SCALAR or x.device_index != device:
         return elsewhere(call, x, device)
-    if x.dtype < FX_F16:
+    if fx_is_whole(x.dtype):
         snprintf(call.message, sizeof(call.message), b"expected floating-point tensors")
         return FX_ERROR_TYPE
     return FX_OK

@@ -4,8 +4,8 @@ A permutation is, as there, the order that sorts one 64-bit draw for each index,
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
-    FX_I64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F64, FX_I64, FX_OK, fx_array, \
+    fx_call, fx_is_floating
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.capturing cimport captured_state, captures, may_wait, set_captured_state
 from ferrox._core.cuda.context cimport bind
@@ -45,7 +45,7 @@ _dropout[:] = [find_kernel("random", "dropout_32"), find_kernel("random", "dropo
 cdef int _begin(fx_call *call, fx_random_args *args, bint real, int n_params) noexcept nogil:
     """Read what all fills share."""
     cdef fx_array *out = call.arrays[0]
-    if real and out.dtype != FX_F16 and out.dtype != FX_BF16 and out.dtype != FX_F32 and out.dtype != FX_F64:
+    if real and not fx_is_floating(out.dtype):
         return refused(call, FX_ERROR_TYPE, b"needs a floating-point dtype")
     if call.n_params < n_params:
         return refused(call, FX_ERROR_VALUE, b"too few params")

@@ -10,8 +10,8 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, \
-    FX_F32, FX_F64, FX_HOST_SCALAR, FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, \
+    FX_HOST_SCALAR, FX_I64, FX_OK, fx_accumulation, fx_array, fx_call, fx_computed, fx_is_half, fx_is_whole, fx_suffix
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.context cimport devices
 from ferrox._core.cuda.dense cimport dense
@@ -19,13 +19,34 @@ from ferrox._core.cuda.module cimport cuda_kernel, find_kernel, flat_shape, laun
 from ferrox._core.cuda.scratch cimport scratch, scratch_free
 from ferrox._core.cuda.stream cimport current_stream
 
-cdef extern from "fx/reduce_args.h" nogil:
+cdef extern from "fx/reduce_table.h" nogil:
+    enum:
+        FX_REDUCE_sum
+        FX_REDUCE_nansum
+        FX_REDUCE_sum_abs
+        FX_REDUCE_sum_squares
+        FX_REDUCE_sum_powers
+        FX_REDUCE_max_abs
+        FX_REDUCE_min_abs
+        FX_REDUCE_count
+        FX_REDUCE_argmax
+        FX_REDUCE_argmin
+        FX_REDUCTIONS
     enum:
         FX_FINISH_PLAIN
         FX_FINISH_ROOT
-        FX_FINISH_ALL
-        FX_FINISH_ANY
-        FX_FINISH_INDEX
+        FX_FINISH_HIDDEN
+    ctypedef struct fx_reduce_kernel:
+        const char *name
+        int reduction, finish
+    const fx_reduce_kernel *fx_reduce_kernels
+    ctypedef struct fx_reduce_family:
+        const char *name
+        const char *source
+        int integers, bytes, float_bytes
+    const fx_reduce_family *fx_reduce_families
+
+cdef extern from "fx/reduce_args.h" nogil:
     ctypedef struct fx_reduce_args:
         const void *in_ "in"
         void *out
@@ -34,10 +55,6 @@ cdef extern from "fx/reduce_args.h" nogil:
         double p
         int32_t group, last, finish
         uint8_t out_dtype, second_dtype, root, unused
-
-cdef enum:
-    SUM, NANSUM, PROD, AMAX, AMIN, COUNT, SUM_ABS, SUM_SQUARES, MAX_ABS, MIN_ABS, SUM_POWERS, ARGMAX, ARGMIN, VAR, \
-        LOGSUMEXP, REDUCTIONS
 
 cdef enum:
     THREADS = 256
@@ -49,12 +66,12 @@ cdef enum:
     LONG_ROW = 1024     # rows from this length on take a block each, shorter ones a warp or part of one
 
 cdef struct family:
-    cuda_kernel *rows[10]       # by the dtype of the items
-    cuda_kernel *columns[10]
-    cuda_kernel *states[10]
-    int size[10]                # bytes of a state
+    cuda_kernel *rows[FX_DTYPES]       # by the dtype of the items
+    cuda_kernel *columns[FX_DTYPES]
+    cuda_kernel *states[FX_DTYPES]
+    int size[FX_DTYPES]                # bytes of a state
 
-cdef family families[REDUCTIONS]
+cdef family families[FX_REDUCTIONS]
 cdef uint8_t[MAX_KERNELS] reduction_of, finish_of
 
 # The dimensions in the order of memory, outermost first, alternately kept and reduced.
@@ -204,30 +221,32 @@ cdef inline int _kind(fx_call *call, double *p, int *finish) noexcept nogil:
     cdef int kind = reduction_of[call.kernel]
     p[0] = call.params[1].f if call.n_params > 1 else 1
     finish[0] = finish_of[call.kernel]
-    if kind == NANSUM and call.dtype < FX_F16:
-        kind = SUM          # an integer is never NaN
-    if kind != SUM_POWERS:
+    if kind == FX_REDUCE_nansum and fx_is_whole(call.dtype):
+        kind = FX_REDUCE_sum            # an integer is never NaN
+    if kind != FX_REDUCE_sum_powers:
         return kind
-    if p[0] == 0:
-        return COUNT
-    if p[0] == 1:
-        return SUM_ABS
     if p[0] == 2:
         finish[0] = FX_FINISH_ROOT
-        return SUM_SQUARES
-    if p[0] == INFINITY:
-        return MAX_ABS
-    return MIN_ABS if p[0] == -INFINITY else SUM_POWERS
+        return FX_REDUCE_sum_squares
+    if p[0] != 0 and p[0] != 1 and p[0] != INFINITY and p[0] != -INFINITY:
+        return kind
+    finish[0] = FX_FINISH_PLAIN
+    return FX_REDUCE_count if p[0] == 0 else FX_REDUCE_sum_abs if p[0] == 1 else (
+        FX_REDUCE_max_abs if p[0] == INFINITY else FX_REDUCE_min_abs)
 
 
 cdef int _arithmetic(fx_call *call, int kind) noexcept nogil:
     """The dtype of storage that the items have to be in."""
     cdef int dtype = call.dtype, stored = call.arrays[call.n_out].dtype
-    if kind == COUNT or (dtype < FX_F16 and stored < FX_F16):
+    if kind == FX_REDUCE_count or (fx_is_whole(dtype) and fx_is_whole(stored)):
         return stored       # states of integers are int64: nothing has to be cast
-    if dtype == FX_F16 or dtype == FX_BF16 or dtype == FX_F32:
-        return stored if stored == FX_F16 or stored == FX_BF16 else <int> FX_F32
+    if fx_computed(dtype) == FX_F32:
+        return stored if fx_is_half(stored) else <int> FX_F32
     return dtype
+
+
+cdef inline bint _ordered(int kind) noexcept nogil:
+    return kind == FX_REDUCE_argmax or kind == FX_REDUCE_argmin
 
 
 cdef int _reduce(fx_call *call) noexcept nogil:
@@ -254,7 +273,7 @@ cdef int _reduce(fx_call *call) noexcept nogil:
         l.size[0], l.size[1] = out.numel, 0
         l.reduced[0], l.reduced[1] = False, True
     else:
-        _arrange(&l, x, call.params[0].i, kind == ARGMAX or kind == ARGMIN)
+        _arrange(&l, x, call.params[0].i, _ordered(kind))
     return _passes(&l, &a, &families[kind], x.dtype, out.device_index)
 
 
@@ -275,48 +294,42 @@ cdef int reduce_(fx_call *call) noexcept nogil:
         return FX_OK
     if not x.flags & FX_CONTIGUOUS and _is_beside(x, out) and x.dtype == stored and out.flags & FX_CONTIGUOUS \
             and (call.n_out == 1 or call.arrays[1] == NULL or call.arrays[1].flags & FX_CONTIGUOUS) \
-            and _arrange(&l, x, call.params[0].i, kind == ARGMAX or kind == ARGMIN):
+            and _arrange(&l, x, call.params[0].i, _ordered(kind)):
         return _reduce(call)    # dense in another order of its dimensions
     call.dtype = stored
     return dense(call, _reduce, 0, <unsigned long long> 1 << call.n_out if x.dtype != stored else 0)
 
 
-cdef dict _suffixes = {FX_BOOL: "u8", FX_U8: "u8", FX_I8: "i8", FX_I16: "i16", FX_I32: "i32", FX_I64: "i64",
-                       FX_F16: "f16", FX_BF16: "bf16", FX_F32: "f32", FX_F64: "f64"}
-
-
-cdef int _enter(int kind, str source, str kernel, bint integers, int size, int half_size) except -1:
+cdef int _enter(int kind) except -1:
+    """The kernels of one line of fx/reductions.h."""
+    cdef const fx_reduce_family *line = &fx_reduce_families[kind]
     cdef family *f = &families[kind]
     cdef int dtype
-    for dtype in range(10):
-        if dtype < FX_F16 and not integers:
+    cdef str source = "reduce_" + line.source.decode(), name = line.name.decode()
+    for dtype in range(FX_DTYPES):
+        if fx_is_whole(dtype) and not line.integers:
             continue
-        computed = "i64" if dtype < FX_F16 else "f64" if dtype == FX_F64 else "f32"
-        f.rows[dtype] = find_kernel(source, f"{kernel}_{_suffixes[dtype]}_rows")
-        f.columns[dtype] = find_kernel(source, f"{kernel}_{_suffixes[dtype]}_columns")
-        f.states[dtype] = find_kernel(source, f"{kernel}_{computed}_states")
-        f.size[dtype] = half_size if computed == "f32" else size
+        suffix, computed = fx_suffix(dtype).decode(), fx_suffix(fx_accumulation(dtype)).decode()
+        f.rows[dtype] = find_kernel(source, f"{name}_{suffix}_rows")
+        f.columns[dtype] = find_kernel(source, f"{name}_{suffix}_columns")
+        f.states[dtype] = find_kernel(source, f"{name}_{computed}_states")
+        f.size[dtype] = line.float_bytes if fx_accumulation(dtype) == FX_F32 else line.bytes
     return 0
 
 
-for _kind_, _source, _kernel, _integers, _size, _half_size in [
-    (SUM, "sums", "sum", True, 8, 8), (NANSUM, "sums", "nansum", False, 8, 8), (PROD, "sums", "prod", True, 8, 8),
-    (COUNT, "sums", "count", True, 8, 8), (SUM_ABS, "sums", "sum_abs", False, 8, 8),
-    (SUM_SQUARES, "sums", "sum_squares", False, 8, 8), (SUM_POWERS, "sums", "sum_powers", False, 8, 8),
-    (AMAX, "extremes", "amax", True, 8, 4), (AMIN, "extremes", "amin", True, 8, 4),
-    (MAX_ABS, "extremes", "max_abs", False, 8, 4), (MIN_ABS, "extremes", "min_abs", False, 8, 4),
-    (ARGMAX, "extremes", "argmax", True, 16, 16), (ARGMIN, "extremes", "argmin", True, 16, 16),
-    (VAR, "moments", "var", False, 24, 24), (LOGSUMEXP, "moments", "logsumexp", False, 16, 16),
-]:
-    _enter(_kind_, "reduce_" + _source, _kernel, _integers, _size, _half_size)
-for _name, _kind_, _how in [
-    ("sum", SUM, FX_FINISH_PLAIN), ("nansum", NANSUM, FX_FINISH_PLAIN), ("prod", PROD, FX_FINISH_PLAIN),
-    ("amax", AMAX, FX_FINISH_PLAIN), ("amin", AMIN, FX_FINISH_PLAIN), ("all", COUNT, FX_FINISH_ALL),
-    ("any", COUNT, FX_FINISH_ANY), ("count_nonzero", COUNT, FX_FINISH_PLAIN),
-    ("sum_squares", SUM_SQUARES, FX_FINISH_PLAIN), ("norm", SUM_POWERS, FX_FINISH_PLAIN),
-    ("logsumexp", LOGSUMEXP, FX_FINISH_PLAIN), ("argmax", ARGMAX, FX_FINISH_INDEX), ("argmin", ARGMIN, FX_FINISH_INDEX),
-    ("max_dim", ARGMAX, FX_FINISH_PLAIN), ("min_dim", ARGMIN, FX_FINISH_PLAIN), ("var", VAR, FX_FINISH_PLAIN),
-]:
-    reduction_of[kernel_id(_name)] = _kind_
-    finish_of[kernel_id(_name)] = _how
-    provide(FX_CUDA, _name, reduce_)
+cdef int _provide() except -1:
+    cdef const fx_reduce_kernel *line = fx_reduce_kernels
+    cdef int kind
+    for kind in range(FX_REDUCTIONS):
+        _enter(kind)
+    while line.name != NULL:
+        if line.finish != FX_FINISH_HIDDEN:
+            name = line.name.decode()
+            reduction_of[kernel_id(name)] = line.reduction
+            finish_of[kernel_id(name)] = line.finish
+            provide(FX_CUDA, name, reduce_)
+        line += 1
+    return 0
+
+
+_provide()

@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, \
-    FX_I8, FX_I16, FX_I32, FX_I64, FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_OK, fx_accumulation, fx_array, \
+    fx_call, fx_is_floating, fx_suffix
 from ferrox._core.door.backend cimport MAX_KERNELS, kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
@@ -24,7 +24,7 @@ cdef enum:
     COLUMN_CHUNK = 64
     MOST_CHUNKS = 256
 
-cdef cuda_kernel *kernels[SCANS][3][10]     # rows, columns, carry; by dtype
+cdef cuda_kernel *kernels[SCANS][3][FX_DTYPES]     # rows, columns, carry; by dtype
 cdef int _place[MAX_KERNELS]
 cdef int _linear = kernel_id("linear_scan")
 
@@ -82,11 +82,10 @@ cdef int scan(fx_call *call) noexcept nogil:
 
 
 for _at, _name in enumerate(("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "linear_scan")):
-    for _dtype, _suffix in ((FX_BOOL, "u8"), (FX_U8, "u8"), (FX_I8, "i8"), (FX_I16, "i16"), (FX_I32, "i32"),
-                            (FX_I64, "i64"), (FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
-        if _at > 3 and _dtype < FX_F16:
+    for _dtype in range(FX_DTYPES):
+        if _at > 3 and not fx_is_floating(_dtype):
             continue
-        _state = "i64" if _dtype < FX_F16 else "f64" if _dtype == FX_F64 else "f32"
+        _suffix, _state = fx_suffix(_dtype).decode(), fx_suffix(fx_accumulation(_dtype)).decode()
         for _form, _kernel in enumerate((f"{_suffix}_rows", f"{_suffix}_columns", f"{_state}_carry")):
             kernels[<int> _at][<int> _form][<int> _dtype] = find_kernel("scan", f"{_name}_{_kernel}")
     _place[<int> kernel_id(_name)] = _at

@@ -4,8 +4,7 @@ searchsorted: out (int64) | sorted_sequence (1-D, or with the leading dims of va
 """
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, \
-    FX_OK, FX_U8, fx_array, fx_call
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_OK, fx_array, fx_call, fx_suffix
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
@@ -19,10 +18,9 @@ cdef extern from "fx/sort_args.h" nogil:
         int64_t n, length, row
         int right, unused
 
-cdef cuda_kernel *_kernels[10]
-for _dtype, _suffix in ((FX_BOOL, "u8"), (FX_U8, "u8"), (FX_I8, "i8"), (FX_I16, "i16"), (FX_I32, "i32"),
-                        (FX_I64, "i64"), (FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
-    _kernels[<int> _dtype] = find_kernel("search", f"searchsorted_{_suffix}")
+cdef cuda_kernel *_kernels[FX_DTYPES]
+for _dtype in range(FX_DTYPES):
+    _kernels[<int> _dtype] = find_kernel("search", f"searchsorted_{fx_suffix(_dtype).decode()}")
 
 
 cdef int _searchsorted(fx_call *call) noexcept nogil:

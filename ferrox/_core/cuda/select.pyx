@@ -7,8 +7,8 @@ then leaves it out.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F16, \
-    FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, \
+    FX_I64, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_is_floating, fx_itemsize, fx_sign_bit, fx_suffix
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.fault cimport fault_record
@@ -57,8 +57,8 @@ cdef cuda_kernel *_nonzero_kernel[4]
 cdef cuda_kernel *_masked_select_kernel[4]
 cdef cuda_kernel *_masked_scatter_kernel[4]
 # By dtype.
-cdef cuda_kernel *_run_tiles[10]
-cdef cuda_kernel *_runs[10]
+cdef cuda_kernel *_run_tiles[FX_DTYPES]
+cdef cuda_kernel *_runs[FX_DTYPES]
 cdef cuda_kernel *_run_lengths = find_kernel("select", "run_lengths")
 cdef cuda_kernel *_one_hot_kernel = find_kernel("select", "one_hot")
 cdef cuda_kernel *_bincount_kernel = find_kernel("select", "bincount")
@@ -79,8 +79,8 @@ _find(_count_tiles, "count_tiles")
 _find(_nonzero_kernel, "nonzero")
 _find(_masked_select_kernel, "masked_select")
 _find(_masked_scatter_kernel, "masked_scatter")
-for _dtype, _suffix in ((FX_BOOL, "i8"), (FX_U8, "i8"), (FX_I8, "i8"), (FX_I16, "i16"), (FX_I32, "i32"),
-                        (FX_I64, "i64"), (FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
+for _dtype in range(FX_DTYPES):
+    _suffix = fx_suffix(_dtype).decode()
     _run_tiles[<int> _dtype] = find_kernel("select", f"run_tiles_{_suffix}")
     _runs[<int> _dtype] = find_kernel("select", f"runs_{_suffix}")
 
@@ -93,8 +93,7 @@ cdef inline int _width(int size) noexcept nogil:
 
 cdef inline uint64_t _kept_bits(int dtype) noexcept nogil:
     """All bits, but for floats not the sign: -0 is zero."""
-    return ~<uint64_t> 0 >> 1 if dtype == FX_F64 else 0x7fffffff if dtype == FX_F32 else (
-        0x7fff if dtype == FX_F16 or dtype == FX_BF16 else ~<uint64_t> 0)
+    return ~fx_sign_bit(dtype) if fx_is_floating(dtype) else ~<uint64_t> 0
 
 
 cdef int _count(fx_mask_args *args, const fx_array *tested, int64_t *total) noexcept nogil:
@@ -165,7 +164,8 @@ cdef int _masked_select(fx_call *call) noexcept nogil:
     args.out = out.data
     args.limit = out.numel
     if status == FX_OK:
-        status = launch_blocks(_masked_select_kernel[_width(fx_itemsize(out.dtype))], out.device_index, args.tiles, &args)
+        status = launch_blocks(_masked_select_kernel[_width(fx_itemsize(out.dtype))], out.device_index, args.tiles,
+                               &args)
     return _close(&args, out.device_index, status)
 
 

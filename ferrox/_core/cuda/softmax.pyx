@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from ferrox._core.abi cimport FX_BF16, FX_CUDA, FX_ERROR_TYPE, FX_F16, FX_F32, FX_F64, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_TYPE, FX_OK, fx_array, fx_call, fx_is_floating, \
+    fx_is_whole, fx_suffix
 from ferrox._core.door.backend cimport kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.long_rows cimport run_long_rows
@@ -14,7 +15,7 @@ from ferrox._core.cuda.rows_args cimport fx_softmax_args
 cdef enum:
     STATE = 16      # bytes of a row's largest element and sum
 
-cdef cuda_kernel *kernels[2][3][10]     # forward or backward; rows, long, columns; by dtype
+cdef cuda_kernel *kernels[2][3][FX_DTYPES]     # forward or backward; rows, long, columns; by dtype
 cdef int _log[2]
 _log[0], _log[1] = kernel_id("log_softmax"), kernel_id("log_softmax_backward")
 
@@ -46,14 +47,17 @@ cdef int _run(fx_call *call) noexcept nogil:
 
 
 cdef int softmax(fx_call *call) noexcept nogil:
-    if call.dtype < FX_F16:
+    if fx_is_whole(call.dtype):
         return FX_ERROR_TYPE
     if call.arrays[0].numel == 0:
         return FX_OK
     return dense(call, _run, 0, 0xff)
 
 
-for _dtype, _suffix in ((FX_F16, "f16"), (FX_BF16, "bf16"), (FX_F32, "f32"), (FX_F64, "f64")):
+for _dtype in range(FX_DTYPES):
+    if not fx_is_floating(_dtype):
+        continue
+    _suffix = fx_suffix(_dtype).decode()
     for _form, _name in enumerate(("rows", "long", "columns")):
         kernels[0][_form][_dtype] = find_kernel("softmax", f"softmax_{_name}_{_suffix}")
         kernels[1][_form][_dtype] = find_kernel("softmax", f"softmax_backward_{_name}_{_suffix}")

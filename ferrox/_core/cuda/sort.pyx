@@ -6,8 +6,8 @@ order.pyx; when the k first of a long row are few, they are selected first.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_F16, FX_F32, FX_F64, \
-    FX_OK, FX_U8, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_OK, fx_array, fx_call, fx_infinity_bits, \
+    fx_itemsize, fx_sign_bit
 from ferrox._core.door.backend cimport provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
@@ -76,18 +76,9 @@ cdef inline int _width(int size) noexcept nogil:
 
 cdef fx_key_kind _kind_of(int dtype, bint descending) noexcept nogil:
     cdef fx_key_kind kind
-    cdef uint64_t one = 1
     cdef int bits = 8 * fx_itemsize(dtype)
-    kind.sign = 0 if dtype == FX_BOOL or dtype == FX_U8 else one << (bits - 1)
-    kind.infinity = 0
-    if dtype == FX_F16:
-        kind.infinity = 0x7c00
-    elif dtype == FX_BF16:
-        kind.infinity = 0x7f80
-    elif dtype == FX_F32:
-        kind.infinity = 0x7f800000
-    elif dtype == FX_F64:
-        kind.infinity = <uint64_t> 0x7ff << 52
+    kind.sign = fx_sign_bit(dtype)
+    kind.infinity = fx_infinity_bits(dtype)
     kind.flip = ~<uint64_t> 0 >> (64 - bits) if descending else 0
     return kind
 

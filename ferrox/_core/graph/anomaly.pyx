@@ -1,26 +1,25 @@
 """Looks for NaN in a window of host memory, by bits, or of a device, by operators; for `autograd.detect_anomaly`."""
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from ferrox._core.abi cimport FX_BF16, FX_CPU, FX_F16, FX_F32, FX_F64, FX_MAX_DIMS, fx_itemsize
+from ferrox._core.abi cimport FX_CPU, FX_MAX_DIMS, fx_infinity_bits, fx_is_floating, fx_itemsize
 from ferrox._core.memory.storage cimport storage_foreign
+from ferrox._core.sizes cimport fx_reach
 from ferrox._core.tensor.base cimport TensorBase, bare, shape_tuple, stride_tuple
 
 
 cdef bint _row(const void *data, int64_t n, int64_t step, int dtype) noexcept nogil:
     cdef int64_t i
+    cdef uint64_t infinity = fx_infinity_bits(dtype)
     cdef bint found = False
-    if dtype == FX_F32:
+    if fx_itemsize(dtype) == 4:
         for i in range(n):
-            found |= (((<const uint32_t *> data)[i * step] & 0x7fffffffu) > 0x7f800000u)
-    elif dtype == FX_F64:
+            found |= ((<const uint32_t *> data)[i * step] & 0x7fffffffu) > <uint32_t> infinity
+    elif fx_itemsize(dtype) == 8:
         for i in range(n):
-            found |= (((<const uint64_t *> data)[i * step] & 0x7fffffffffffffffULL) > 0x7ff0000000000000ULL)
-    elif dtype == FX_F16:
+            found |= ((<const uint64_t *> data)[i * step] & 0x7fffffffffffffffULL) > infinity
+    elif fx_itemsize(dtype) == 2:
         for i in range(n):
-            found |= (((<const uint16_t *> data)[i * step] & 0x7fff) > 0x7c00)
-    else:
-        for i in range(n):
-            found |= (((<const uint16_t *> data)[i * step] & 0x7fff) > 0x7f80)
+            found |= ((<const uint16_t *> data)[i * step] & 0x7fff) > <uint16_t> infinity
     return found
 
 
@@ -32,7 +31,7 @@ def window_has_nan(size_t address, int dtype, tuple shape, tuple strides):
     cdef int d, ndim = len(shape)
     cdef int64_t n, step
     cdef const char *data = <const char *> address
-    if dtype != FX_F32 and dtype != FX_F64 and dtype != FX_F16 and dtype != FX_BF16:
+    if not fx_is_floating(dtype):
         return False
     for d in range(ndim):
         sizes[d] = shape[d]
@@ -63,14 +62,17 @@ def device_window_has_nan(size_t address, int dtype, tuple shape, tuple strides,
     cdef int64_t sizes[FX_MAX_DIMS]
     cdef int64_t steps[FX_MAX_DIMS]
     cdef TensorBase tensor
+    cdef int64_t low = 0, high = 0
     cdef int d
-    if dtype != FX_F32 and dtype != FX_F64 and dtype != FX_F16 and dtype != FX_BF16:
+    if not fx_is_floating(dtype):
         return False
     for d in range(len(shape)):
         sizes[d] = shape[d]
         steps[d] = strides[d]
     tensor = bare(len(shape), sizes, steps, dtype)
-    tensor.a.storage = storage_foreign(<void *> address, 0, None, device_type, device)   # somebody keeps it meanwhile
+    fx_reach(tensor.a.ndim, sizes, steps, fx_itemsize(dtype), &low, &high)
+    # Somebody keeps it meanwhile.
+    tensor.a.storage = storage_foreign(<char *> address + low, <size_t> (high - low), None, device_type, device)
     tensor.a.data = <void *> address
     tensor.a.device_type = device_type
     tensor.a.device_index = device

@@ -9,6 +9,7 @@ from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.shape cimport read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, select_dim, slice_dim, zeros
+from ferrox._core.sizes cimport fx_add, fx_ceiling
 from ferrox._core.tensor.base cimport TensorBase, shape_of, shape_tuple
 from ferrox._core.tensor.frame cimport begin, close_arrays, frame, make, more_arrays, read, run, whole
 
@@ -67,7 +68,8 @@ cdef TensorBase concatenate(list tensors, int dim):
             raise RuntimeError(f"[cat] Expected all tensors to be on the same device, but found {first.device} and "
                                f"{x.device}")
         sizes.append(shape_of(x)[dim])
-        shape[dim] += shape_of(x)[dim]
+        if not fx_add(shape[dim], shape_of(x)[dim], &shape[dim]):
+            raise RuntimeError(f"[cat] the sizes of the tensors along dimension {dim} add up to too many elements")
         if x.a.dtype != dtype:
             tensors[i] = to_dtype(x, dtype)
     begin(&f, CAT.kernel, dtype)
@@ -194,6 +196,13 @@ for _n in (1, 2, 3):
 
 # taken apart, as views
 
+cdef int _check_parts(str name, object n) except -1:
+    """Each part is a tensor of its own."""
+    if n > MOST_PARTS:
+        raise RuntimeError(f"[{name}] {n} parts are more than the {MOST_PARTS} there may be")
+    return 0
+
+
 def _unbind(input, dim=0):
     """The slices along a dimension, a tuple of views."""
     cdef TensorBase x = <TensorBase?> input
@@ -201,6 +210,7 @@ def _unbind(input, dim=0):
     if x.a.ndim == 0:
         raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
     cdef int d = read_dim(dim, x.a.ndim)
+    _check_parts("unbind", shape_of(x)[d])
     return tuple([select_dim(x, d, i) for i in range(shape_of(x)[d])])
 
 row("unbind", function=_unbind, composite=True, method=True,
@@ -224,6 +234,8 @@ def _split(tensor, split_size_or_sections, dim=0):
         size = read_int("split", "split_size_or_sections", split_size_or_sections)
         if size < 0 or (size == 0 and length):
             raise RuntimeError(f"split expects split_size be positive, but got split_size={size}")
+        if length:
+            _check_parts("split", fx_ceiling(length, size))
         sizes = [min(size, length - start) for start in range(0, length, size)] if length else [0]
     parts = []
     for each in sizes:
@@ -245,8 +257,9 @@ def _chunk(input, chunks, dim=0):
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {n}")
     cdef int64_t length = shape_of(x)[read_dim(dim, x.a.ndim)]
     if length == 0:
+        _check_parts("chunk", n)
         return _split(x, [0] * n, dim)
-    return _split(x, (length + n - 1) // n, dim)
+    return _split(x, fx_ceiling(length, n), dim)
 
 row("chunk", function=_chunk, composite=True, method=True,
     reference="np.split(input, [2], dim)", sample="t(2, 3), 2, 1")
@@ -267,8 +280,7 @@ def _tensor_split(input, indices_or_sections, dim=0):
         n = int(indices_or_sections)
         if n <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {n}")
-        if n > MOST_PARTS:
-            raise RuntimeError(f"[tensor_split] {n} sections are more than the {MOST_PARTS} there may be")
+        _check_parts("tensor_split", n)
         small, more = divmod(length, n)
         return _split(x, [small + (i < more) for i in range(n)], dim)
     bounds = [slice(None, each).indices(length)[1] for each in indices_or_sections]
@@ -287,7 +299,8 @@ def _diag_embed(input, offset=0, dim1=-2, dim2=-1):
     """A tensor whose diagonals over two new dimensions are the input's last dimension, zero elsewhere."""
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t n = shape_of(x)[x.a.ndim - 1] if x.a.ndim else 1
-    cdef int64_t k = read_int("diag_embed", "offset", offset), side = n + abs(k)
+    cdef int64_t k = read_int("diag_embed", "offset", offset)
+    side = n + abs(<object> k)
     cdef int a = read_dim(dim1, x.a.ndim + 1), b = read_dim(dim2, x.a.ndim + 1)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
@@ -303,6 +316,16 @@ row("diag_embed", function=_diag_embed, composite=True, method=True,
 
 
 # pad
+
+cdef object WIDEST = 1 << 61    # added or dropped at most, so that sums of three do not overflow
+
+
+cdef tuple _widths(object pad, int i):
+    before, after = read_int("pad", "pad", pad[2 * i]), read_int("pad", "pad", pad[2 * i + 1])
+    if max(abs(before), abs(after)) > WIDEST:
+        raise RuntimeError(f"[pad] a dimension cannot be padded by {before} and {after}")
+    return before, after
+
 
 def _pad(input, pad, mode="constant", value=None):
     """The input with elements added at the ends of its last dimensions.
@@ -323,7 +346,7 @@ def _pad(input, pad, mode="constant", value=None):
     """
     cdef TensorBase x = <TensorBase?> input, out
     cdef int i, d, n = <int> len(pad) // 2
-    cdef int64_t before, after, size
+    cdef int64_t before, after, size, wide
     if len(pad) % 2:
         raise RuntimeError("Padding length must be divisible by 2")
     if n > x.a.ndim:
@@ -339,13 +362,16 @@ def _pad(input, pad, mode="constant", value=None):
         window = []
         for i in range(n):
             d = x.a.ndim - 1 - i
-            before, after = pad[2 * i], pad[2 * i + 1]
+            before, after = _widths(pad, i)
             size = shape[d]
-            if size + before + after < 0:
+            if not fx_add(size, before, &wide) or not fx_add(wide, after, &wide):
+                raise RuntimeError(f"[pad] dimension {d} of size {size} cannot be padded by {before} and {after}")
+            if wide < 0:
                 raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a "
                                    "negative output size, which is invalid.")
-            shape[d] = size + before + after
-            region = narrow_dim(region, d, max(-before, 0), max(size + min(before, 0) + min(after, 0), 0))
+            shape[d] = wide
+            left = max(size + min(before, 0) + min(after, 0), 0)
+            region = narrow_dim(region, d, min(max(-before, 0), size), left)
             window.append((d, max(before, 0), shape_of(region)[d]))
         out = zeros(tuple(shape), x.a.dtype, x)
         if value:
@@ -359,7 +385,7 @@ def _pad(input, pad, mode="constant", value=None):
         raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now")
     for i in range(n):
         d = x.a.ndim - 1 - i
-        before, after = pad[2 * i], pad[2 * i + 1]
+        before, after = _widths(pad, i)
         size = shape_of(x)[d]
         if size + before + after < 0:
             raise RuntimeError(f"[pad] padding ({before}, {after}) leaves less than nothing of dimension {d} of input "
@@ -369,6 +395,9 @@ def _pad(input, pad, mode="constant", value=None):
                                f"({before}, {after}) at dimension {d} of input {list(shape_tuple(&x.a))}")
         if mode == "circular" and max(before, after) > size + min(before, 0) + min(after, 0):
             raise RuntimeError("Padding value causes wrapping around more than once.")
+        if size + min(before, 0) + min(after, 0) < 0:
+            raise RuntimeError(f"The input size {size}, plus negative padding {before} and {after} resulted in a "
+                               "negative output size, which is invalid.")
         middle = narrow_dim(x, d, max(-before, 0), size + min(before, 0) + min(after, 0))
         parts = [middle]
         if before > 0:

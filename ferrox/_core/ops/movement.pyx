@@ -12,7 +12,8 @@ from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, r
     reshape_vjp, transpose, view_as, viewed
 from ferrox._core.ops.views cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
-from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, new_view, offset_of, set_data, shape_of, \
+from ferrox._core.sizes cimport fx_mul
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, offset_of, reinterpreted_view, set_data, shape_of, \
     shape_tuple, strides_of
 from ferrox._core.tensor.interchange cimport holds_bools
 
@@ -60,16 +61,18 @@ cdef TensorBase _reinterpreted(TensorBase x, int to):
         if strides[last] != 1 and shape[last] != 1:
             raise RuntimeError(f"[view] self.stride(-1) must be 1 to view {dtype_name(x.a.dtype)} as {dtype_name(to)} "
                                f"(different element sizes), but got {strides[last]}")
-        shape[last] = shape[last] * old // new
+        if old < new:
+            shape[last] //= ratio
+        elif not fx_mul(shape[last], ratio, &shape[last]):
+            raise RuntimeError(f"[view] a tensor of shape {shape_tuple(&x.a)} is too large to view as {dtype_name(to)}")
         for d in range(last):
             if old < new and strides[d] % ratio:
                 raise RuntimeError(f"[view] self.stride({d}) must be divisible by {ratio} to view "
                                    f"{dtype_name(x.a.dtype)} as {dtype_name(to)} (different element sizes), but got "
                                    f"{strides[d]}")
-            strides[d] = strides[d] * old // new
+            strides[d] = strides[d] // ratio if old < new else strides[d] * ratio
         strides[last] = 1
-    out = new_view(x, x.a.ndim, shape, strides, 0)
-    out.a.dtype = to
+    out = reinterpreted_view(x, to, x.a.ndim, shape, strides, 0)
     if to == FX_BOOL and x.a.dtype != FX_BOOL and x.a.numel and not _holds_bools(out):
         raise RuntimeError(f"[view] the bytes of {dtype_name(x.a.dtype)} hold others than 0 and 1, which bool has not; "
                            "x != 0 makes a bool tensor of them")
@@ -202,8 +205,8 @@ def _unflatten(input, dim, sizes):
     """One dimension as several, of the sizes given; one of them may be -1."""
     cdef TensorBase x = <TensorBase?> input
     cdef int d = read_dim(dim, x.a.ndim)
-    cdef int64_t known = 1
-    sizes = list(sizes)
+    sizes = [read_int("unflatten", "sizes", size) for size in sizes]
+    known = 1
     if -1 in sizes:
         for size in sizes:
             known *= size if size != -1 else 1

@@ -1,6 +1,7 @@
 """Functions of one element or two: exponentials, circles, rounding, special functions."""
 from libc.math cimport INFINITY
 
+from ferrox._core.abi cimport FX_DTYPES, fx_is_floating
 from ferrox._core.graph.node cimport Node, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, row
@@ -11,7 +12,8 @@ from ferrox._core.ops.elementwise cimport ALIKE, REAL, SAME, apply1, apply1p, ap
 from ferrox._core.ops.family cimport binary, inner, unary
 from ferrox._core.ops.logic cimport both, eq, isfinite, le, lt, where
 from ferrox._core.ops.shape cimport read_int
-from ferrox._core.dtype cimport FLOATING, categories
+from ferrox._core.dtype cimport FLOATING, categories, dtype_object
+from ferrox._core.dtype import finfo
 from ferrox._core.tensor.base cimport TensorBase
 
 cdef double PI = 3.141592653589793
@@ -348,8 +350,11 @@ def _nan_to_num(input, nan=None, posinf=None, neginf=None):
 
 cdef Op NAN_TO_NUM = row("nan_to_num", function=_nan_to_num, out=True, inputs=1, kind=SAME, rule=rule(nan_to_num_vjp),
                          needs=("0",), reference="np.nan_to_num(x)", sample="t(3, 4)", method=True, inplace=True)
-cdef double[10] LARGEST = [1, 1, 1, 1, 1, 1, 65504.0, 3.3895313892515355e38, 3.4028234663852886e38,
-                           1.7976931348623157e308]
+
+
+cdef double[FX_DTYPES] LARGEST
+for _code in range(FX_DTYPES):
+    LARGEST[<int> _code] = finfo(dtype_object(_code)).max if fx_is_floating(_code) else 1
 
 
 # Logarithms of sums, products with logarithms

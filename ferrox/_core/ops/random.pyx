@@ -2,8 +2,8 @@
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_MAX_DIMS, FX_U8
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_DTYPES, FX_F64, FX_I64, FX_MAX_DIMS, fx_digits, fx_is_whole, \
+    fx_least, fx_most
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
 from ferrox._core.graph.node cimport grad_enabled, set_grad
@@ -93,10 +93,13 @@ cdef int _check_bounds(str name, int dtype, object low, object high) except -1:
 
 
 # The integers that a dtype holds without gaps.
-cdef dict _limits = {
-    FX_BOOL: (0, 1), FX_U8: (0, 255), FX_I8: (-128, 127), FX_I16: (-(1 << 15), (1 << 15) - 1),
-    FX_I32: (-(1 << 31), (1 << 31) - 1), FX_I64: (-(1 << 63), (1 << 63) - 1), FX_F16: (-(1 << 11), 1 << 11),
-    FX_BF16: (-(1 << 8), 1 << 8), FX_F32: (-(1 << 24), 1 << 24), FX_F64: (-(1 << 53), 1 << 53)}
+def _limits_of(int code):
+    if fx_is_whole(code):
+        return fx_least(code), fx_most(code)
+    most = <object> 1 << <object> fx_digits(code)
+    return -most, most
+
+cdef dict _limits = {code: _limits_of(code) for code in range(FX_DTYPES)}
 
 
 # Functions

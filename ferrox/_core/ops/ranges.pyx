@@ -1,6 +1,5 @@
 """Ranges and matrices of a given form."""
 from cpython.long cimport PyLong_Check
-from cpython.number cimport PyNumber_Index
 from libc.math cimport ceil, isfinite, pow
 from libc.stdint cimport int64_t
 
@@ -194,8 +193,8 @@ def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     cdef int64_t length[1]
     cdef int64_t stride[1]
     cdef TensorBase made
-    shape[0] = PyNumber_Index(n)
-    shape[1] = shape[0] if m is None else PyNumber_Index(m)
+    shape[0] = read_int("eye", "n", n)
+    shape[1] = shape[0] if m is None else read_int("eye", "m", m)
     if shape[0] < 0 or shape[1] < 0:
         raise RuntimeError(f"[eye] n and m must be greater or equal to 0, got {shape[0]} and {shape[1]}")
     made = allocate("eye", 2, shape, out, dtype, default_dtype, device)

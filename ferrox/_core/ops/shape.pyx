@@ -12,6 +12,7 @@ from ferrox._core.graph.engine cimport operators
 from ferrox._core.graph.node cimport Node, grad_enabled, record, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
+from ferrox._core.sizes cimport fx_mul
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
 from ferrox._core.tensor.frame cimport converted, set_to
 
@@ -40,15 +41,24 @@ cdef int read_sizes(str name, object sizes, int64_t *into) except -1:
     for size in sizes:
         if n == FX_MAX_DIMS:
             raise RuntimeError(f"[{name}] a tensor has at most {FX_MAX_DIMS} dimensions")
-        into[n] = PyNumber_Index(size)
+        into[n] = whole(name, size)
         n += 1
     return n
 
 
+cdef int64_t whole(str name, object value) except? -1:
+    """A Python integer as int64; RuntimeError for one beyond it."""
+    value = PyNumber_Index(value)
+    if not -0x8000000000000000 <= value <= 0x7fffffffffffffff:
+        raise RuntimeError(f"[{name}] {value} does not fit in 64 bits")
+    return value
+
+
 cdef int read_dim(object dim, int ndim) except -1:
     """A dimension number, counted from the end when negative."""
-    cdef int64_t d = PyNumber_Index(dim)
+    cdef object given = PyNumber_Index(dim)
     cdef int n = ndim if ndim else 1
+    cdef int64_t d = min(max(given, -0x8000000000000000), 0x7fffffffffffffff)
     if not -n <= d < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {d})")
     return <int> (d + n if d < 0 else d)
@@ -58,7 +68,7 @@ cdef int64_t read_int(str name, str argument, object value) except? -1:
     """An argument that must be a whole number; a float is refused, not cut off."""
     if not hasattr(value, "__index__"):
         raise TypeError(f"{name}(): argument '{argument}' must be int, not {type(value).__name__}")
-    return PyNumber_Index(value)
+    return whole(name, value)
 
 
 def _sizes(tuple args):
@@ -120,14 +130,16 @@ cdef int _infer(str name, TensorBase x, int ndim, int64_t *shape) except -1:
             unknown = d
         elif shape[d] < 0:
             raise RuntimeError(f"[{name}] invalid shape dimension {shape[d]}")
-        else:
-            known *= shape[d]
+        elif not fx_mul(known, shape[d], &known):
+            if 0 not in given:
+                raise RuntimeError(f"[{name}] shape '{list(given)}' is invalid for input of size {x.a.numel}")
+            known = 0
     if unknown >= 0:
         if known == 0:
             raise RuntimeError(f"[{name}] cannot reshape tensor of {x.a.numel} elements into shape {given} because the "
                                "unspecified dimension size -1 can be any value and is ambiguous")
         shape[unknown] = x.a.numel // known
-        known *= shape[unknown]
+        known *= shape[unknown]     # at most numel
     if known != x.a.numel:
         raise RuntimeError(f"[{name}] shape '{list(given)}' is invalid for input of size {x.a.numel}")
     return 0
@@ -142,8 +154,8 @@ cdef bint _view_strides(TensorBase x, int ndim, const int64_t *shape, int64_t *s
     if x.a.flags & FX_CONTIGUOUS or x.a.numel == 0:
         for d in range(ndim - 1, -1, -1):
             strides[d] = step
-            if shape[d] > 1:
-                step *= shape[d]
+            if shape[d] > 1 and not fx_mul(step, shape[d], &step):
+                step = 1        # new_view refuses the shape
         return True
     base = old_strides[x.a.ndim - 1]
     for d in range(x.a.ndim - 1, -1, -1):

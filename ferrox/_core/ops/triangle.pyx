@@ -1,5 +1,4 @@
 """Triangles, diagonals and grids."""
-from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_CPU, FX_I64
@@ -9,6 +8,7 @@ from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
 from ferrox._core.ops.shape cimport expand, read_int, reshape
+from ferrox._core.sizes cimport fx_add_clamped, fx_sub_clamped
 from ferrox._core.tensor.base cimport TensorBase, new_tensor, on_one_device
 from ferrox._core.tensor.frame cimport begin, converted, frame, make_like, read, run, whole
 from ferrox._core.tensor.values cimport moved
@@ -21,6 +21,8 @@ cdef TensorBase _triangle(Op op, TensorBase x, int64_t diagonal):
     cdef TensorBase out
     if x.a.ndim < 2:
         raise RuntimeError(f"[{op.name}] input tensor must have at least 2 dimensions, got {x.a.ndim}")
+    # Beyond the corners all diagonals are alike; row + diagonal must not overflow.
+    diagonal = max(-x.a.dims[x.a.ndim - 2] - 1, min(x.a.dims[x.a.ndim - 1] + 1, diagonal))
     begin(&f, op.kernel, x.a.dtype)
     out = make_like(&f, x, x.a.dtype)
     read(&f, x)
@@ -82,28 +84,44 @@ cdef Op TRIU = row("triu", function=_triu, out=True, rule=rule(_triangle_vjp), r
 
 cdef inline int64_t _kept(bint lower, int64_t i, int64_t columns, int64_t offset) noexcept:
     """How many columns the triangle has in row i."""
-    cdef int64_t bound = i + offset + 1 if lower else columns - i - offset
+    cdef int64_t bound = fx_add_clamped(i + offset, 1) if lower else fx_sub_clamped(columns, i + offset)
     return 0 if bound < 0 else columns if bound > columns else bound
 
 
+def _lower_total(n, m, offset):
+    """How many elements the lower triangle of an n x m matrix has, in Python integers."""
+    begin = max(0, -offset)
+    if begin >= n:
+        return 0
+    ramp = max(0, min(n, m - offset - 1) - begin)   # rows that are neither empty nor whole
+    first = min(begin + offset + 1, m)
+    return ramp * first + ramp * (ramp - 1) // 2 + (n - begin - ramp) * m
+
+
 cdef object _indices(str name, bint lower, object rows, object columns, object diagonal, object dtype, object place):
-    cdef int64_t n = PyNumber_Index(rows), m = PyNumber_Index(columns), offset = PyNumber_Index(diagonal)
+    cdef int64_t n = read_int(name, "row", rows), m = read_int(name, "col", columns)
+    cdef int64_t offset = read_int(name, "offset", diagonal)
     cdef int64_t shape[2]
-    cdef int64_t i, j, count, first, total = 0, at = 0
+    cdef int64_t i, j, count, first, total, at = 0, begin, end
     cdef int64_t *values
     cdef TensorBase made
     cdef _device where
     cdef int code = read_dtype(dtype, FX_I64)
     if n < 0 or m < 0:
         raise RuntimeError(f"[{name}] row and col must be non-negative, got {n} and {m}")
-    offset = max(-n - 1, min(m + 1, offset))
-    for i in range(n):
-        total += _kept(lower, i, m, offset)
+    offset = max(-n, min(m, offset))
+    whole = _lower_total(n, m, offset) if lower else n * <object> m - _lower_total(n, m, offset - <object> 1)
+    if whole > 0x7fffffffffffffff:
+        raise RuntimeError(f"[{name}] a triangle of a {n} x {m} matrix has too many elements")
+    total = whole
+    # The rows with elements.
+    begin = max(<int64_t> 0, -offset) if lower else 0
+    end = n if lower else min(n, fx_sub_clamped(m, offset))
     shape[0] = 2
     shape[1] = total
     made = new_tensor(2, shape, FX_I64, FX_CPU, 0)
     values = <int64_t *> made.a.data
-    for i in range(n):
+    for i in range(begin, end if total else begin):
         count = _kept(lower, i, m, offset)
         first = 0 if lower else m - count
         for j in range(count):

@@ -4,7 +4,6 @@ Note [Windows].  Every such view is recorded with its geometry relative to a con
 (offset, shape, strides, input shape).  One gradient serves them all: the cotangent is added into zeros through that
 geometry (`_window_backward`), and the gradient of that is the view itself.
 """
-from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
@@ -17,6 +16,7 @@ from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport sub
 from ferrox._core.ops.elementwise cimport in_place_operators
 from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_int, read_sizes, to_dtype, view_as
+from ferrox._core.sizes cimport fx_mul, fx_reach, fx_scaled_stride, fx_within
 from ferrox._core.tensor.base cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
     shape_of, shape_tuple, stride_tuple, strides_of
 from ferrox._core.tensor.frame cimport adopt, begin, frame, read, run, set_to
@@ -30,7 +30,7 @@ cdef void dense_strides_of(TensorBase x, int64_t *strides) noexcept:
     cdef int d
     for d in range(x.a.ndim - 1, -1, -1):
         strides[d] = step
-        step *= shape_of(x)[d]
+        step *= max(shape_of(x)[d], <int64_t> 1)
 
 
 cdef tuple _recipe(int ndim, const int64_t *shape, const int64_t *strides, int64_t offset, tuple input_shape):
@@ -114,7 +114,7 @@ def _select(input, dim, index):
     cdef TensorBase x = <TensorBase?> input
     if x.a.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    return select_dim(x, read_dim(dim, x.a.ndim), PyNumber_Index(index))
+    return select_dim(x, read_dim(dim, x.a.ndim), read_int("select", "index", index))
 
 cdef Op SELECT = row("select", function=_select, rule=rule(window_vjp), reference="np.take(input, index, dim)",
                      sample="[(t(3, 4), 1, 2), (t(3, 4), 0, -1)]", method=True)
@@ -146,17 +146,19 @@ cdef TensorBase slice_dim(TensorBase x, int dim, int64_t start, int64_t step, in
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t dense[FX_MAX_DIMS]
-    cdef int64_t offset = start * strides_of(x)[dim], dense_offset
+    cdef int64_t offset = 0, dense_offset = 0
     cdef int d
     dense_strides_of(x, dense)
-    dense_offset = start * dense[dim]
+    if length:      # without elements, start may lie anywhere
+        offset = start * strides_of(x)[dim]
+        dense_offset = start * dense[dim]
     for d in range(x.a.ndim):
         shape[d] = shape_of(x)[d]
         strides[d] = strides_of(x)[d]
     shape[dim] = length
-    strides[dim] *= step
-    dense[dim] *= step
-    return window(SLICE, x, x.a.ndim, shape, strides, offset if length else 0, dense, dense_offset if length else 0)
+    strides[dim] = fx_scaled_stride(strides[dim], step, length, fx_itemsize(x.a.dtype))
+    dense[dim] = fx_scaled_stride(dense[dim], step, length, fx_itemsize(x.a.dtype))
+    return window(SLICE, x, x.a.ndim, shape, strides, offset, dense, dense_offset)
 
 
 def _narrow(input, dim, start, length):
@@ -179,7 +181,7 @@ def _narrow(input, dim, start, length):
         raise IndexError(f"start out of range (expected to be in range of [{-size}, {size}], but got {first})")
     if first < 0:
         first += size
-    if first + count > size:
+    if count > size - first:
         raise RuntimeError(f"start ({first}) + length ({count}) exceeds dimension size ({size}).")
     return narrow_dim(x, d, first, count)
 
@@ -205,7 +207,7 @@ def _diagonal(input, offset=0, dim1=0, dim2=1):
     cdef int64_t strides[FX_MAX_DIMS]
     cdef int64_t dense[FX_MAX_DIMS]
     cdef int64_t kept[FX_MAX_DIMS]
-    cdef int64_t k = read_int("diagonal", "offset", offset), row_, column, length
+    cdef int64_t k = max(read_int("diagonal", "offset", offset), -<int64_t> 0x7fffffffffffffff), row_, column, length
     cdef int a = read_dim(dim1, x.a.ndim), b = read_dim(dim2, x.a.ndim), d, n = 0
     if x.a.ndim < 2 or a == b:
         raise RuntimeError(f"[diagonal] diagonal dimensions must be two different ones, got {dim1}, {dim2} of "
@@ -258,8 +260,8 @@ def _unfold(input, dimension, size, step):
     strides[x.a.ndim] = strides[dim]
     dense[x.a.ndim] = dense[dim]
     shape[dim] = (whole - length) // stride + 1
-    strides[dim] *= stride
-    dense[dim] *= stride
+    strides[dim] = fx_scaled_stride(strides[dim], stride, shape[dim], fx_itemsize(x.a.dtype))
+    dense[dim] = fx_scaled_stride(dense[dim], stride, shape[dim], fx_itemsize(x.a.dtype))
     return window(UNFOLD, x, x.a.ndim + 1, shape, strides, 0, dense, 0)
 
 cdef Op UNFOLD = row("unfold", function=_unfold, rule=rule(window_vjp), public=False, method=True,
@@ -298,20 +300,17 @@ def _as_strided(input, size, stride, storage_offset=None):
     cdef TensorBase x = <TensorBase?> input
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
-    cdef int64_t item = fx_itemsize(x.a.dtype), own = offset_of(x) // item, at, low, high
+    cdef int64_t item = fx_itemsize(x.a.dtype), own = offset_of(x) // item, at, first, low, high
     cdef int ndim = read_sizes("as_strided", size, shape), d
     if read_sizes("as_strided", stride, strides) != ndim:
         raise RuntimeError(f"mismatch in length of strides and shape: {tuple(stride)} and {tuple(size)}")
     checked_numel(ndim, shape, item)
-    at = low = high = own if storage_offset is None else storage_offset
+    at = own if storage_offset is None else read_int("as_strided", "storage_offset", storage_offset)
     for d in range(ndim):
-        if shape[d] == 0:
-            low = high = 0
-            break
         if strides[d] < 0:
             raise RuntimeError(f"as_strided: Negative strides are not supported, got {tuple(stride)}")
-        high += (shape[d] - 1) * strides[d]
-    if low < 0 or (high + 1) * item > <int64_t> x.a.storage.nbytes and high > 0:
+    if not fx_mul(at, item, &first) or not fx_reach(ndim, shape, strides, item, &low, &high) or at < 0 or \
+            high > 0 and not fx_within(first, low, high, <int64_t> x.a.storage.nbytes):
         raise RuntimeError(f"setStorage: sizes {tuple(size)}, strides {tuple(stride)}, storage offset {at} are out of "
                            f"bounds for storage of size {x.a.storage.nbytes} bytes")
     return _strided(AS_STRIDED, x, ndim, shape, strides, at - own)

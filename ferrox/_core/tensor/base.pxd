@@ -29,6 +29,8 @@ cdef void set_tensor_class(type cls)
 
 cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device_type, int device_index)
 cdef TensorBase new_like(TensorBase like, int dtype)
+cdef TensorBase reinterpreted_view(TensorBase of, int dtype, int ndim, const int64_t *shape, const int64_t *strides,
+                                   int64_t offset)
 cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset)
 cdef TensorBase alias(TensorBase of)
 cdef TensorBase bare(int ndim, const int64_t *shape, const int64_t *strides, int dtype)
@@ -36,7 +38,7 @@ cdef TensorBase bare(int ndim, const int64_t *shape, const int64_t *strides, int
 cdef inline bint on_one_device(TensorBase a, TensorBase b) noexcept:
     return a.a.device_type == b.a.device_type and a.a.device_index == b.a.device_index
 cdef int set_data(TensorBase tensor, TensorBase other) except -1
-cdef void update_flags(fx_array *a) noexcept
+cdef int update_flags(fx_array *a) except -1
 cdef int64_t checked_numel(int ndim, const int64_t *shape, int itemsize) except -1
 cdef tuple shape_tuple(fx_array *a)
 cdef tuple stride_tuple(fx_array *a)

@@ -20,6 +20,7 @@ from ferrox._core.abi cimport FX_CONTIGUOUS, FX_CPU, FX_F32, FX_MAX_DIMS, fx_arr
 from ferrox._core.door.device cimport device_object
 from ferrox._core.dtype cimport dtype_object
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
+from ferrox._core.sizes cimport fx_mul, fx_nbytes, fx_reach, fx_within
 from ferrox._core.tensor.size cimport size_of
 
 cdef extern from "Python.h":
@@ -217,23 +218,19 @@ cdef inline int _give_dims(TensorBase tensor, int ndim) except -1:
     return 0
 
 
+cdef int _refuse_shape(int ndim, const int64_t *shape) except -1:
+    cdef int d
+    sizes = tuple([shape[d] for d in range(ndim)])
+    if min(sizes, default=0) < 0:
+        raise RuntimeError(f"sizes must not be negative, got {sizes}")
+    raise RuntimeError(f"a tensor of shape {sizes} is too large: its size in bytes overflows")
+
+
 cdef int64_t checked_numel(int ndim, const int64_t *shape, int itemsize) except -1:
     """The product of the sizes; RuntimeError when one is negative or the bytes do not fit 63 bits."""
-    cdef int64_t numel = 1, limit = (<int64_t> 1 << 62) // itemsize
-    cdef int d
-    cdef bint empty = False
-    for d in range(ndim):
-        if shape[d] < 0:
-            raise RuntimeError(f"sizes must not be negative, got {tuple([shape[i] for i in range(ndim)])}")
-        if shape[d] == 0:
-            empty = True
-    if empty:
-        return 0
-    for d in range(ndim):
-        if numel > limit // shape[d]:
-            raise RuntimeError(f"a tensor of shape {tuple([shape[i] for i in range(ndim)])} is too large: "
-                               "its size in bytes overflows")
-        numel *= shape[d]
+    cdef int64_t numel, bytes
+    if not fx_nbytes(ndim, shape, itemsize, &numel, &bytes):
+        _refuse_shape(ndim, shape)
     return numel
 
 
@@ -272,39 +269,60 @@ cdef TensorBase new_like(TensorBase like, int dtype):
     return new_tensor(like.a.ndim, like.a.dims, dtype, like.a.device_type, like.a.device_index)
 
 
-cdef void update_flags(fx_array *a) noexcept:
-    """Set numel and FX_CONTIGUOUS from dims."""
+cdef int64_t UNUSED_STRIDE = <int64_t> 1 << 58
+
+cdef int update_flags(fx_array *a) except -1:
+    """Set numel and FX_CONTIGUOUS from dims; RuntimeError for sizes that no tensor has."""
     cdef int64_t *shape = a.dims
     cdef int64_t *strides = a.dims + a.ndim
-    cdef int64_t step = 1
+    cdef int64_t step = 1, bytes
     cdef int d
-    a.numel = 1
+    if not fx_nbytes(a.ndim, shape, fx_itemsize(a.dtype), &a.numel, &bytes):
+        _refuse_shape(a.ndim, shape)
     for d in range(a.ndim):
-        a.numel *= shape[d]
+        if shape[d] <= 1 and not -UNUSED_STRIDE < strides[d] < UNUSED_STRIDE:
+            strides[d] = 1      # it takes no step, and must not overflow in bytes
     a.flags = FX_CONTIGUOUS
     if a.numel <= 1:
-        return
+        return 0
     for d in range(a.ndim - 1, -1, -1):
         if shape[d] != 1:
             if strides[d] != step:
                 a.flags = 0
-                return
+                return 0
             step *= shape[d]
+    return 0
+
+
+cdef TensorBase reinterpreted_view(TensorBase of, int dtype, int ndim, const int64_t *shape, const int64_t *strides,
+                                   int64_t offset):
+    """A window on the same storage, read as `dtype`; `offset` in its elements from the first element of `of`.
+
+    Every view is made here, and none reaches out of its storage.
+    """
+    cdef TensorBase tensor = _blank()
+    cdef int64_t low, high, first, item = fx_itemsize(dtype)
+    _give_dims(tensor, ndim)
+    memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
+    memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
+    tensor.a.dtype = dtype
+    update_flags(&tensor.a)
+    if not fx_reach(ndim, shape, strides, item, &low, &high) or not fx_mul(offset, item, &first) or (
+            tensor.a.numel and not fx_within(<char *> of.a.data - <char *> of.a.storage.data + first, low, high,
+                                             <int64_t> of.a.storage.nbytes)):
+        raise RuntimeError(f"a view of shape {shape_tuple(&tensor.a)} with strides {stride_tuple(&tensor.a)}, which "
+                           f"begins {offset} elements after its tensor, does not lie within the storage of "
+                           f"{of.a.storage.nbytes} bytes")
+    tensor.a.storage = storage_retain(of.a.storage)
+    tensor.a.data = <char *> of.a.data + first
+    tensor.a.device_type = of.a.device_type
+    tensor.a.device_index = of.a.device_index
+    return tensor
 
 
 cdef TensorBase new_view(TensorBase of, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset):
     """Another window on the same storage; `offset` in elements from the first element of `of`."""
-    cdef TensorBase tensor = _blank()
-    _give_dims(tensor, ndim)
-    memcpy(tensor.a.dims, shape, sizeof(int64_t) * <size_t> ndim)
-    memcpy(tensor.a.dims + ndim, strides, sizeof(int64_t) * <size_t> ndim)
-    tensor.a.storage = storage_retain(of.a.storage)
-    tensor.a.data = <char *> of.a.data + offset * fx_itemsize(of.a.dtype)
-    tensor.a.dtype = of.a.dtype
-    tensor.a.device_type = of.a.device_type
-    tensor.a.device_index = of.a.device_index
-    update_flags(&tensor.a)
-    return tensor
+    return reinterpreted_view(of, of.a.dtype, ndim, shape, strides, offset)
 
 
 cdef TensorBase alias(TensorBase of):

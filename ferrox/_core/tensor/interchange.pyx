@@ -16,6 +16,7 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_DTYPES
     fx_letter, fx_storage
 from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
+from ferrox._core.sizes cimport fx_reach
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
 from ferrox._core.tensor.frame cimport converted
 from ferrox._core.tensor.values cimport with_grad
@@ -57,11 +58,10 @@ cdef TensorBase from_buffer(object source):
     """A tensor on the memory of an object with a buffer."""
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
-    cdef int64_t low = 0, high = 0, span
+    cdef int64_t low, high
     cdef int d, dtype
     cdef TensorBase tensor
     cdef bint read_only
-    cdef bint empty = False
     cdef _Buffer buffer = _buffer_of(source, &read_only)
     form = buffer.view.format.decode() if buffer.view.format != NULL else "B"
     if form.lstrip("@=<") not in _formats:
@@ -70,18 +70,15 @@ cdef TensorBase from_buffer(object source):
     dtype = _formats[form.lstrip("@=<")]
     for d in range(buffer.view.ndim):
         shape[d] = buffer.view.shape[d]
-        empty |= shape[d] == 0
     for d in range(buffer.view.ndim):
         if buffer.view.strides[d] % fx_itemsize(dtype) and shape[d] > 1:
             raise ValueError("strides that are not a multiple of the element size are not supported; copy the array "
                              "first")
         strides[d] = buffer.view.strides[d] // fx_itemsize(dtype)
-        span = 0 if empty else (shape[d] - 1) * buffer.view.strides[d]
-        low += min(span, 0)
-        high += max(span, 0)
+    if not fx_reach(buffer.view.ndim, shape, strides, fx_itemsize(dtype), &low, &high):
+        raise ValueError("the array reaches further than memory does")
     tensor = bare(buffer.view.ndim, shape, strides, dtype)
-    tensor.a.storage = storage_foreign(<char *> buffer.view.buf + low,
-                                       0 if empty else <size_t> (high - low + fx_itemsize(dtype)), buffer, FX_CPU, 0)
+    tensor.a.storage = storage_foreign(<char *> buffer.view.buf + low, <size_t> (high - low), buffer, FX_CPU, 0)
     tensor.a.storage.read_only = read_only
     tensor.a.data = buffer.view.buf
     return with_bools(tensor)

@@ -13,8 +13,8 @@ from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, \
-    FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_itemsize
+from ferrox._core.abi cimport FX_AUTO, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, FX_I64, \
+    FX_MAX_DIMS, FX_OK, FX_U8, fx_is_half, fx_itemsize
 from ferrox._core.door.backend cimport backends
 from ferrox._core.door.ending cimport begin_released, end_released
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
@@ -80,7 +80,7 @@ cdef TensorBase readable(TensorBase x):
     """x on the host and in a dtype that C has."""
     if x.a.device_type != FX_CPU:
         x = moved(x, FX_CPU, 0)
-    if x.a.dtype == FX_F16 or x.a.dtype == FX_BF16:
+    if fx_is_half(x.a.dtype):
         x = converted(x, FX_F32)
     return x
 
@@ -102,7 +102,9 @@ cdef object _read(const char *p, int dtype):
         return (<const uint8_t *> p)[0]
     if dtype == FX_I8:
         return (<const int8_t *> p)[0]
-    return (<const int16_t *> p)[0]
+    if dtype == FX_I16:
+        return (<const int16_t *> p)[0]
+    raise TypeError(f"elements of {dtype_name(dtype)} have no Python value")
 
 
 cdef object element(TensorBase x):
@@ -168,8 +170,10 @@ cdef int _store(char *p, object value, int dtype) except -1:
         real = PyFloat_AS_DOUBLE(value) if PyFloat_Check(value) else PyLong_AsDouble(value)
         if dtype == FX_F32:
             (<float *> p)[0] = <float> real
-        else:
+        elif dtype == FX_F64:
             (<double *> p)[0] = real
+        else:
+            raise TypeError(f"a number cannot be written as {dtype_name(dtype)}")
         return 0
     if dtype == FX_BOOL:
         (<uint8_t *> p)[0] = PyObject_IsTrue(value)
@@ -189,10 +193,12 @@ cdef int _store(char *p, object value, int dtype) except -1:
         (<int8_t *> p)[0] = <int8_t> whole
         if <int8_t> whole != whole:
             _refuse("int8")
-    else:
+    elif dtype == FX_I16:
         (<int16_t *> p)[0] = <int16_t> whole
         if <int16_t> whole != whole:
             _refuse("int16")
+    else:
+        raise TypeError(f"a number cannot be written as {dtype_name(dtype)}")
     return 0
 
 
@@ -340,7 +346,7 @@ cdef TensorBase tensor_of(object data, int dtype):
             dtype = default_dtype
         else:
             dtype = FX_I64 if plan.kinds & SAW_INT else FX_BOOL
-    stored = FX_F32 if dtype == FX_F16 or dtype == FX_BF16 else dtype
+    stored = FX_F32 if fx_is_half(dtype) else dtype
     out = new_tensor(plan.ndim, plan.shape, stored, FX_CPU, 0)
     if out.a.numel:
         _store_all(data, <char *> out.a.data, stored)

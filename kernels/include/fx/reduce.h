@@ -58,58 +58,39 @@ template <class A, class T> static inline typename vector<A>::type load_as(const
         return load_wide(x);
 }
 
-/* ---- operators: step takes an item into an accumulator of type A, merge two accumulators; both on vectors too ---- */
+/* ---- operators, from the lines of reductions.h: step takes an item into an accumulator of type A, merge two
+ * accumulators; both on vectors too ---- */
 
-struct sum {
-    template <class A> static constexpr A start = 0;
-    template <class T> using within = T; /* the accumulator inside a piece */
-    template <class V> static V step(V a, V x, const double *) { return a + x; }
-    template <class V> static V merge(V a, V b) { return a + b; }
-};
-struct nansum : sum {
-    template <class V> static V step(V a, V x, const double *) { return x == x ? a + x : a; }
-};
-struct sum_abs : sum {
-    template <class V> static V step(V a, V x, const double *) { return a + (x < 0 ? -x : x); }
-};
-struct sum_squares : sum {
-    template <class T> using within = double; /* float squares overflow and lose digits */
-    template <class V> static V step(V a, V x, const double *) { return a + x * x; }
-};
-struct product {
-    template <class A> static constexpr A start = 1;
-    template <class T> using within = double;
-    template <class V> static V step(V a, V x, const double *) { return a * x; }
-    template <class V> static V merge(V a, V b) { return a * b; }
-};
-/* NaN wins. */
-struct largest {
-    template <class A> static constexpr A start =
-        std::numeric_limits<A>::has_infinity ? -std::numeric_limits<A>::infinity() : std::numeric_limits<A>::lowest();
-    template <class T> using within = T;
-    template <class V> static V step(V a, V x, const double *) { return (x > a) | (x != x) ? x : a; }
-    template <class V> static V merge(V a, V b) { return (b > a) | (b != b) ? b : a; }
-    template <class A> static bool beats(A x, A a) { return x > a; }
-};
-struct smallest {
-    template <class A> static constexpr A start =
-        std::numeric_limits<A>::has_infinity ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
-    template <class T> using within = T;
-    template <class V> static V step(V a, V x, const double *) { return (x < a) | (x != x) ? x : a; }
-    template <class V> static V merge(V a, V b) { return (b < a) | (b != b) ? b : a; }
-    template <class A> static bool beats(A x, A a) { return x < a; }
-};
-struct largest_abs : largest {
-    template <class A> static constexpr A start = 0;
-    template <class V> static V step(V a, V x, const double *p) { return largest::step(a, x < 0 ? -x : x, p); }
-};
-struct smallest_abs : smallest {
-    template <class V> static V step(V a, V x, const double *p) { return smallest::step(a, x < 0 ? -x : x, p); }
-};
-struct sum_powers : sum {
-    template <class T> using within = double;
-    static double step(double a, double x, const double *p) { return a + fx::pow(absolute(x), p[0]); }
-};
+enum form { SUMMED, FOLDED, EXTREME };
+
+#define FX_SUM(name, dtypes, within_, counted, item_, finish)                                                \
+    struct name {                                                                                            \
+        static constexpr form is = SUMMED;                                                                   \
+        template <class A> static constexpr A start = 0;                                                     \
+        template <class T> using within = within_; /* the accumulator inside a piece */                      \
+        template <class V> static V item(V x, [[maybe_unused]] const double *p) { return item_; }            \
+        template <class V> static V step(V a, V x, const double *p) { return counted ? a + item(x, p) : a; } \
+        template <class V> static V merge(V a, V b) { return a + b; }                                        \
+    };
+#define FX_FOLD(name, dtypes, within_, start_, step_, merge_, finish)                                  \
+    struct name {                                                                                      \
+        static constexpr form is = FOLDED;                                                             \
+        template <class A> static constexpr A start = start_;                                          \
+        template <class T> using within = within_;                                                     \
+        template <class V> static V step(V a, V x, [[maybe_unused]] const double *p) { return step_; } \
+        template <class V> static V merge(V a, V b) { return merge_; }                                 \
+    };
+#define FX_EXTREME(name, dtypes, start_, item_, beats_, finish)                                  \
+    struct name {                                                                                \
+        static constexpr form is = EXTREME;                                                      \
+        template <class A> static constexpr A start = start_;                                    \
+        template <class T> using within = T;                                                     \
+        template <class V> static V item(V x) { return item_; }                                  \
+        template <class V> static auto beats(V x, V a) { return beats_; }                        \
+        template <class V> static V merge(V a, V x) { return (beats_) | (x != x) ? x : a; }      \
+        template <class V> static V step(V a, V x, const double *) { return merge(a, item(x)); } \
+    };
+#include "reductions.h"
 
 /* ---- rows ---- */
 
@@ -155,16 +136,11 @@ template <class Op, class A, class T> static auto piece(const T *x, size n, cons
 }
 
 /* The accumulator of a piece: extremes of integers stay in their own width, sums of narrow ones fit 32 bits. */
-template <class Op, class T> struct inside {
-    typedef typename Op::template within<T> type;
-};
-template <class Op, class T> struct integer_inside {
-    typedef std::conditional_t<sizeof(T) < 4, int32_t, int64_t> summed;
-    typedef std::conditional_t<!std::is_same<Op, sum>::value, typename Op::template within<T>, summed> natural;
-    typedef std::conditional_t<std::is_same<Op, product>::value, int64_t, natural> type;
-};
 template <class Op, class T>
-using accumulator = typename std::conditional_t<whole<T>::value, integer_inside<Op, T>, inside<Op, T>>::type;
+using integer_accumulator =
+    std::conditional_t<Op::is == EXTREME, T, std::conditional_t<Op::is == SUMMED && sizeof(T) < 4, int32_t, int64_t>>;
+template <class Op, class T>
+using accumulator = std::conditional_t<whole<T>::value, integer_accumulator<Op, T>, typename Op::template within<T>>;
 
 template <class Op, class T> static cell<T> tree(const T *x, size n, const double *p) {
     if (n <= SPAN) return cell<T>(piece<Op, accumulator<Op, T>>(x, n, p));
@@ -177,19 +153,19 @@ template <class Op, class T> static void row(void *state, const void *from, size
     *a = Op::merge(*a, tree<Op, T>((const T *)from, n, p));
 }
 
-/* x ** p, which only vectorises in loops of its own. */
-template <class T> static void row_powers(void *state, const void *from, size n, size, const double *p) {
+/* Sums of items that only vectorise in loops of their own. */
+template <class Op, class T> static void row_by_one(void *state, const void *from, size n, size, const double *p) {
     enum { LANES = 32, PART = 4096 };
     const T *x = (const T *)from;
-    double lane[LANES], power[LANES], total[LANES];
+    double lane[LANES], item[LANES], total[LANES];
     for (size i = 0; i < n; i += PART) {
         size m = n - i < PART ? n - i : PART, j = 0;
         for (int k = 0; k < LANES; k++) lane[k] = 0;
         for (; j + LANES <= m; j += LANES) {
-            for (int k = 0; k < LANES; k++) power[k] = fx::pow(absolute(double(x[i + j + k])), p[0]);
-            for (int k = 0; k < LANES; k++) lane[k] += power[k];
+            for (int k = 0; k < LANES; k++) item[k] = Op::item(double(x[i + j + k]), p);
+            for (int k = 0; k < LANES; k++) lane[k] += item[k];
         }
-        for (int k = 0; j < m; j++, k++) lane[k] += fx::pow(absolute(double(x[i + j])), p[0]);
+        for (int k = 0; j < m; j++, k++) lane[k] += Op::item(double(x[i + j]), p);
         memcpy(total, lane, sizeof total);
         for (int half = LANES / 2; half; half /= 2)
             for (int k = 0; k < half; k++) total[k] += total[k + half];
@@ -411,7 +387,7 @@ template <class T> static void row_logsumexp(void *state, const void *from, size
     double *s = (double *)state;
     for (size i = 0; i < n; i += SPAN) {
         size m = n - i < SPAN ? n - i : SPAN;
-        double top = largest::merge(s[0], double(piece<largest, T>(x + i, m, p)));
+        double top = amax::merge(s[0], double(piece<amax, T>(x + i, m, p)));
         if (s[1] != 0) s[1] *= ::exp(shift(s[0]) - shift(top));
         s[0] = top;
         s[1] += exponentials::row(x + i, m, T(shift(top)));
@@ -431,7 +407,7 @@ static void fold_logsumexp(void *tops, void *sums, const void *from, size stride
             for (size c = 0; c < m; c++) top[c] = T(a[c0 + c]), part[c] = 0;
             for (size r = r0; r < last; r++) {
                 const T *x = (const T *)from + r * stride + c0;
-                for (size c = 0; c < m; c++) top[c] = largest::step(top[c], x[c], p);
+                for (size c = 0; c < m; c++) top[c] = amax::step(top[c], x[c], p);
             }
             for (size c = 0; c < m; c++) {
                 double scaled = b[c0 + c] * fx::exp(shift(a[c0 + c]) - double(shift(top[c])));
@@ -453,7 +429,7 @@ static void combine_logsumexp(void *tops, void *sums, const void *other_tops, co
     double *a = (double *)tops, *b = (double *)sums;
     const double *a2 = (const double *)other_tops, *b2 = (const double *)other_sums;
     for (size i = 0; i < n; i++) {
-        double top = largest::merge(a[i], a2[i]), left = 0, right = 0;
+        double top = amax::merge(a[i], a2[i]), left = 0, right = 0;
         if (b[i] != 0) left = b[i] * ::exp(shift(a[i]) - shift(top));
         if (b2[i] != 0) right = b2[i] * ::exp(shift(a2[i]) - shift(top));
         a[i] = top, b[i] = left + right;
@@ -462,43 +438,57 @@ static void combine_logsumexp(void *tops, void *sums, const void *other_tops, co
 
 /* ---- the table ---- */
 
-template <class Op, class T> static fx_reduce_entry plain() { return {row<Op, T>, fold<Op, T>, combine<Op, cell<T>>}; }
-template <class Op, class T> static fx_reduce_entry arg() {
-    return {row_arg<Op, T>, fold_arg<Op, T>, combine_arg<Op, cell<T>>};
+template <class C> static int64_t bits(C cell) {
+    int64_t kept;
+    memcpy(&kept, &cell, sizeof kept);
+    return kept;
 }
-template <class T> static fx_reduce_entry count() { return {row_count<T>, fold_count<T>, combine<sum, int64_t>}; }
-
-template <class T> static void fill_common(fx_reduce_entry (*table)[10], int dtype) {
-    table[FX_SUM][dtype] = plain<sum, T>();
-    table[FX_PROD][dtype] = plain<product, T>();
-    table[FX_AMAX][dtype] = plain<largest, T>();
-    table[FX_AMIN][dtype] = plain<smallest, T>();
-    table[FX_COUNT][dtype] = count<T>();
-    table[FX_ARGMAX][dtype] = arg<largest, T>();
-    table[FX_ARGMIN][dtype] = arg<smallest, T>();
+template <class Op, class T> static fx_reduce_entry plain() {
+    return {row<Op, T>, fold<Op, T>, combine<Op, cell<T>>, {bits(cell<T>(Op::template start<cell<T>>)), 0}, 1, 0, 0};
 }
-template <class T> static void fill_floating(fx_reduce_entry (*table)[10], int dtype) {
-    fill_common<T>(table, dtype);
-    table[FX_NANSUM][dtype] = plain<nansum, T>();
-    table[FX_SUM_ABS][dtype] = plain<sum_abs, T>();
-    table[FX_SUM_SQUARES][dtype] = plain<sum_squares, T>();
-    table[FX_MAX_ABS][dtype] = plain<largest_abs, T>();
-    table[FX_MIN_ABS][dtype] = plain<smallest_abs, T>();
-    table[FX_SUM_POWERS][dtype] = {row_powers<T>, fold<sum_powers, T>, combine<sum, double>};
-    table[FX_VAR][dtype] = {row_var<T>, fold_var<T>, combine_var};
-    table[FX_LOGSUMEXP][dtype] = {row_logsumexp<T>, fold_logsumexp<T>, combine_logsumexp};
+template <class Op, class T> static fx_reduce_entry by_one() {
+    return {row_by_one<Op, T>, fold<Op, T>, combine<Op, double>, {0, 0}, 1, 0, 0};
 }
-static void fill_table(fx_reduce_entry (*table)[10]) {
-    fill_common<uint8_t>(table, FX_BOOL); /* holds 0 or 1 */
-    fill_common<uint8_t>(table, FX_U8);
-    fill_common<int8_t>(table, FX_I8);
-    fill_common<int16_t>(table, FX_I16);
-    fill_common<int32_t>(table, FX_I32);
-    fill_common<int64_t>(table, FX_I64);
-    fill_floating<float>(table, FX_F32);
-    fill_floating<double>(table, FX_F64);
+template <class Op, class T> static fx_reduce_entry place() {
+    const int64_t start = bits(cell<T>(Op::template start<cell<T>>));
+    return {row_arg<Op, T>, fold_arg<Op, T>, combine_arg<Op, cell<T>>, {start, -1}, 2, 0, 1};
+}
+/* Those of states written by hand, by the names of their lines. */
+template <class T> static fx_reduce_entry count() {
+    return {row_count<T>, fold_count<T>, combine<sum, int64_t>, {0, 0}, 1, 1, 0};
+}
+template <class T> static fx_reduce_entry var() { return {row_var<T>, fold_var<T>, combine_var, {0, 0}, 2, 0, 0}; }
+template <class T> static fx_reduce_entry logsumexp() {
+    const int64_t start = bits(amax::start<double>);
+    return {row_logsumexp<T>, fold_logsumexp<T>, combine_logsumexp, {start, 0}, 2, 0, 0};
 }
 
-}  // namespace reduce
-}  // namespace fx
+template <class T, bool floating> static void fill_dtype(fx_reduce_entry (*table)[FX_DTYPES], int dtype) {
+    constexpr bool REAL = floating, NUMBER = true;
+#define FX_ENTER(name, dtypes, entry) \
+    if constexpr (dtypes) table[FX_REDUCE_##name][dtype] = entry;
+#define FX_SUM(name, dtypes, ...) FX_ENTER(name, dtypes, (plain<reduce::name, T>()))
+#define FX_SUM_BY_ONE(name, dtypes, ...) FX_ENTER(name, dtypes, (by_one<reduce::name, T>()))
+#define FX_FOLD(name, dtypes, ...) FX_ENTER(name, dtypes, (plain<reduce::name, T>()))
+#define FX_EXTREME(name, dtypes, ...) FX_ENTER(name, dtypes, (plain<reduce::name, T>()))
+#define FX_PLACE(name, dtypes, of, finish) FX_ENTER(name, dtypes, (place<of, T>()))
+#define FX_STATES(name, dtypes, ...) FX_ENTER(name, dtypes, reduce::name<T>())
+#include "reductions.h"
+#undef FX_ENTER
+}
+/* Halves are cast to float, and have no loops. */
+template <class T> static void fill_type(fx_reduce_entry (*table)[FX_DTYPES]) {
+    typedef dtype<T> D;
+    if constexpr (!D::floating || D::sum == D::code) fill_dtype<T, D::floating>(table, D::code);
+}
+static void fill_table(fx_reduce_entry (*table)[FX_DTYPES]) {
+    fill_dtype<uint8_t, false>(table, FX_BOOL); /* holds 0 or 1 */
+#define FX_FILL(code, suffix, name, type, ...) fill_type<type>(table);
+    FX_EACH_INTEGRAL(FX_FILL)
+    FX_EACH_FLOATING(FX_FILL)
+#undef FX_FILL
+}
+
+} // namespace reduce
+} // namespace fx
 #endif

@@ -6,12 +6,7 @@
 #ifndef FX_REDUCE_ARGS_H
 #define FX_REDUCE_ARGS_H
 #include <stdint.h>
-
-// clang-format off
-enum fx_reduce_finish {
-    FX_FINISH_PLAIN, FX_FINISH_ROOT, FX_FINISH_ALL, FX_FINISH_ANY, FX_FINISH_INDEX /* alone, in place of the value */
-};
-// clang-format on
+#include "reduce_table.h"
 
 typedef struct fx_reduce_args {
     const void *in;
@@ -23,7 +18,7 @@ typedef struct fx_reduce_args {
     double p;      /* factor, order or correction */
     int32_t group; /* rows: threads of one; columns: threads side by side; a power of two */
     int32_t last;
-    int32_t finish;
+    int32_t finish; /* fx_reduce_finish */
     uint8_t out_dtype, second_dtype;
     uint8_t root; /* the standard deviation, not the variance */
     uint8_t unused;

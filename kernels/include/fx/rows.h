@@ -15,8 +15,7 @@
 
 namespace fx {
 
-inline int dtype_of(const float *) { return FX_F32; }
-inline int dtype_of(const double *) { return FX_F64; }
+template <class T> inline int dtype_of(const T *) { return dtype<T>::code; }
 
 template <class T, class S, class F>
 inline void gather(T *o, const S *x, int64_t stride, int64_t n, F convert) {
@@ -31,10 +30,13 @@ template <class T>
 inline const T *load_row(const void *data, int dtype, int64_t offset, int64_t stride, int64_t n, T *scratch) {
     if (dtype == dtype_of(scratch) && stride == 1) return (const T *)data + offset;
     switch (dtype) {
-    case FX_F16: gather(scratch, (const uint16_t *)data + offset, stride, n, float16_to_float); break;
-    case FX_BF16: gather(scratch, (const uint16_t *)data + offset, stride, n, bfloat16_to_float); break;
-    case FX_F32: gather(scratch, (const float *)data + offset, stride, n, [](float v) { return v; }); break;
-    case FX_F64: gather(scratch, (const double *)data + offset, stride, n, [](double v) { return v; }); break;
+#define FX_CASE(code, suffix, name, type, ...)                                     \
+    case FX_##code:                                                                \
+        gather(scratch, (const type *)data + offset, stride, n,                    \
+               [](type v) { return conversion<sum_of<type>, type>::convert(v); }); \
+        break;
+        FX_EACH_FLOATING(FX_CASE)
+#undef FX_CASE
     }
     return scratch;
 }
@@ -50,14 +52,12 @@ inline void scatter(D *o, const T *x, int64_t stride, int64_t n, F convert) {
 template <class T>
 inline void store_row(const T *x, void *data, int dtype, int64_t offset, int64_t stride, int64_t n) {
     switch (dtype) {
-    case FX_F16:
-        scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_float16((float)v); });
+#define FX_CASE(code, suffix, name, type, ...)                                                             \
+    case FX_##code:                                                                                        \
+        scatter((type *)data + offset, x, stride, n, [](T v) { return conversion<type, T>::convert(v); }); \
         break;
-    case FX_BF16:
-        scatter((uint16_t *)data + offset, x, stride, n, [](T v) { return float_to_bfloat16((float)v); });
-        break;
-    case FX_F32: scatter((float *)data + offset, x, stride, n, [](T v) { return (float)v; }); break;
-    case FX_F64: scatter((double *)data + offset, x, stride, n, [](T v) { return (double)v; }); break;
+        FX_EACH_FLOATING(FX_CASE)
+#undef FX_CASE
     }
 }
 
