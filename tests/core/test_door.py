@@ -258,7 +258,6 @@ def test_running_statistics_move_their_versions():
     [
         (lambda: functional.cross_entropy(fx.randn(2, 3), fx.tensor([0, 1]), fx.ones(3, dtype=fx.int64)), "weight"),
         (lambda: functional.layer_norm(fx.randn(2, 3), (3,), fx.ones(3, dtype=fx.int32)), "weight"),
-        (lambda: functional.rms_norm(fx.randn(2, 3), (3,), fx.ones(3, dtype=fx.int64)), "weight"),
         (lambda: functional.batch_norm(fx.randn(4, 3), fx.zeros(3, dtype=fx.int64), fx.ones(3), training=True), "mean"),
         (lambda: functional.linear(fx.ones(2, 3), fx.ones(4, 3, dtype=fx.int64)), "int64|dtype"),
         (lambda: fx.matmul(fx.ones(2, 3), fx.ones(3, 2, dtype=fx.float64)), "dtype"),
