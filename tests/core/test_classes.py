@@ -54,7 +54,8 @@ try:
     fresh = cls.__new__(cls)
 except TypeError:
     fresh = None
-strangers = [5, "text", object(), fx.device("cpu"), fx.float32, fx.ones(2), fx.ones(2, requires_grad=True).exp().grad_fn]
+strangers = [5, "text", object(), fx.device("cpu"), fx.float32, fx.ones(2),
+             fx.ones(2, requires_grad=True).exp().grad_fn]
 accepted = []
 for key, value in members():
     if fresh is not None:
