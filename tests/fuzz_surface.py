@@ -15,6 +15,8 @@ LEFT_OUT = {"register_module_forward_hook", "register_module_forward_pre_hook", 
 NOT_CALLED = {"__class__", "__init_subclass__", "__subclasshook__", "__del__", "__dict__", "__doc__", "__module__",
               "__weakref__", "__new__", "__class_getitem__", "__annotations__", "__abstractmethods__", "__parameters__",
               "__orig_bases__", "__slots__", "__match_args__", "__getattribute__", "__setattr__", "__delattr__"}
+# Not public by name: operators alone make them.
+MADE_BY_OPERATORS = {"Node"}
 # What the classes are made of where no arguments, or numbers alone, do not make one.
 MADE = {
     "Tensor": lambda fx, values: values.tensor(),
@@ -129,7 +131,7 @@ class Surface:
         """One of a class: as it should be, or never filled."""
         pick = self.pick
         kind = pick.random()
-        if issubclass(cls, self.fx.Tensor):
+        if issubclass(cls, self.fx.Tensor) or cls.__name__ in MADE_BY_OPERATORS:
             kind = 1
         if kind < 0.08:
             return cls.__new__(cls)
@@ -179,5 +181,6 @@ class Surface:
             return what, function, *self.arguments(function)
         if kind < 0.4:
             what, function = pick.choice(self.classes)
-            return what, function, *self.arguments(function)
+            if function.__name__ not in MADE_BY_OPERATORS:
+                return what, function, *self.arguments(function)
         return self.member()

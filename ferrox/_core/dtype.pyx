@@ -1,4 +1,5 @@
 """Element types and their promotion, which is PyTorch's."""
+cimport cython
 import sys
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_DTYPES, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, fx_digits, \
@@ -8,6 +9,9 @@ cdef tuple _names = tuple([fx_dtype_name(code).decode() for code in range(FX_DTY
 default_dtype = FX_F32
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class dtype:
     """The type of a tensor's elements, such as `ferrox.float32`.
 

@@ -120,6 +120,37 @@ def sliced(array, free=False):
     return fx.from_numpy(memory)[..., 1::2]
 
 
+def read_only(array, free=False):
+    """The same values in memory that nobody may write: a bytes object's."""
+    if not array.size:
+        return fx.from_numpy(array.copy())
+    dtype = fx.from_numpy(array[:0] if array.ndim else array.copy()).dtype
+    return fx.frombuffer(array.tobytes(), dtype=dtype).view(array.shape)
+
+
+def repeated(array):
+    """The first of each row again and again, as a tensor of stride 0 over that one element of each."""
+    return fx.from_numpy(np.ascontiguousarray(array[..., :1])).expand(array.shape)
+
+
+def lapped(array):
+    """Rows that begin one element after each other in the same memory, as far as an array of two dimensions goes."""
+    if array.ndim < 2 or not array.size:
+        return plain(array)
+    rows, columns = array.reshape(-1, array.shape[-1]).shape
+    memory = np.resize(array, rows + columns - 1)
+    return fx.from_numpy(memory).as_strided((rows, columns), (1, 1)).view(array.shape) if array.ndim == 2 else (
+        fx.from_numpy(memory).as_strided(array.shape, lapped_strides(array.shape)))
+
+
+def lapped_strides(shape):
+    """Of the shape's rows, each one element after the one before."""
+    strides = [1, 1]
+    for size in reversed(shape[1:-1]):
+        strides.insert(0, strides[0] * size)
+    return tuple(strides)
+
+
 def arguments(call, make=plain):
     """The positional arguments of a call with tensors made by `make`."""
     return [over_arrays(make, each, call.free) for each in call.args]

@@ -15,11 +15,14 @@ from samples import (
     assert_same,
     assert_values,
     calls,
+    lapped,
     numbers,
     outputs,
     over_arrays,
     plain,
+    read_only,
     reference,
+    repeated,
     run,
     single,
     sliced,
@@ -81,6 +84,27 @@ def test_float32(name):
 def test_strided(name, layout):
     for call in calls(name):
         assert_values(run(name, call, layout), [numbers(each) for each in outputs(run(name, call))])
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKED if name not in OF_STRIDES])
+def test_read_only(name):
+    for call in calls(name):
+        assert_same(run(name, call, read_only), run(name, call))
+
+
+@pytest.mark.parametrize("layout", [repeated, lapped], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("name", [name for name in CHECKED if name not in OF_STRIDES])
+def test_operands_that_overlap_themselves(name, layout):
+    """As with a copy of the operand that has every element once."""
+    for call in calls(name):
+
+        def laid_out(array, free):
+            return layout(array) if free and array.ndim else plain(array)
+
+        def copied(array, free, laid_out=laid_out):
+            return laid_out(array, free).contiguous()
+
+        assert_values(run(name, call, laid_out), [numbers(each) for each in outputs(run(name, call, copied))])
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -204,6 +228,59 @@ def test_gradient(name):
         assert fx.autograd.gradgradcheck(floats, tuple(leaves))
 
 
+def gradients(name, call, dtype, draw):
+    """Gradients of a weighted sum of the outputs, the inputs rounded to `dtype` and used as `dtype` or float64."""
+    leaves, function = leaves_and_function(name, call)
+    if not leaves or name in CONSTANT:
+        return None
+    with fx.no_grad():
+        rounded = [each.to(dtype) for each in leaves]
+    results = []
+    for used in (dtype, fx.float64):
+        inputs = [each.to(used).requires_grad_() for each in rounded]
+        made = [each for each in outputs(function(*inputs)) if isinstance(each, fx.Tensor) and each.requires_grad]
+        weights = [draw.integers(-4, 5, tuple(each.shape)) / 2 for each in made] if not results else weights  # noqa: F821
+        pulled = [fx.from_numpy(np.asarray(each)).to(one.dtype) for each, one in zip(weights, made, strict=True)]
+        results.append(fx.autograd.grad(made, inputs, pulled, allow_unused=True) if made else ())
+    return results
+
+
+# Their quantiles are a tensor of the input's dtype, float32 or float64 alone: as PyTorch's.
+OF_ONE_DTYPE = {"quantile", "nanquantile"}
+
+
+@pytest.mark.parametrize("dtype", [fx.float32, fx.float16], ids=str)
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if name not in OF_ONE_DTYPE])
+def test_gradient_in_narrow_types(name, dtype):
+    """Within the type's own error of the gradient in float64 at the same rounded inputs."""
+    draw = np.random.default_rng()
+    eps = fx.finfo(dtype).eps
+    for call in calls(name, seed=int(draw.integers(1000))):
+        for got, expected in zip(*(gradients(name, call, dtype, draw) or ((), ())), strict=True):
+            if expected is None:
+                assert got is None
+                continue
+            assert got.dtype == dtype
+            got, expected = numbers(got), numbers(expected)
+            scale = np.abs(expected).max(initial=1.0)
+            if scale < float(fx.finfo(dtype).max) / 64:
+                np.testing.assert_allclose(got, expected, rtol=32 * eps, atol=32 * eps * scale)
+
+
+# Across the ends of blocks (8192 bytes), of what one thread takes (32768 elements), and of two of these.
+SIZES = [(1025, np.float64), (2049, np.float32), (32769, np.float64), (65537, np.float32)]
+
+
+@pytest.mark.parametrize(("size", "rounded"), SIZES, ids=lambda each: getattr(each, "__name__", each))
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_large(name, size, rounded):
+    call = calls(name, seed=3)[0]
+    large = Call(*[over_arrays(lambda x, free: np.resize(x, size) if x.ndim else x, each) for each in call.args],
+                 **call.keywords)
+    make = plain if rounded is np.float64 else single
+    assert_values(run(name, large, make), reference(name, large, rounded))
+
+
 @pytest.mark.parametrize("name", INPLACE)
 def test_in_place(name):
     ran = 0
@@ -221,6 +298,25 @@ def test_in_place(name):
         assert_same(x, expected.to(x.dtype))
         ran += 1
     assert ran
+
+
+@pytest.mark.parametrize("layout", [repeated, lapped, read_only], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("name", INPLACE)
+def test_in_place_is_refused(name, layout):
+    """What may not be written, or overlaps itself, is refused and stays as it was."""
+    if callable(ROWS[name].row["inplace"]):
+        return  # another view of the same memory: nothing is written
+    for call in calls(name):
+        args = arguments(call)
+        place = SELF.get(name, 0)
+        array = [each for each in call.args if not isinstance(each, (bool, int, float, str))][place]
+        if not isinstance(array, np.ndarray) or array.ndim < 2 or min(array.shape) < 2:
+            continue
+        args[place] = x = layout(array)
+        before = numbers(x).copy()
+        with pytest.raises(RuntimeError):
+            getattr(x, name + "_")(*[each for k, each in enumerate(args) if k != place], **call.keywords)
+        np.testing.assert_array_equal(numbers(x), before)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -11,6 +11,7 @@ holds elsewhere is aliased.  An input named by `mark_dirty` was changed in place
 Nodes made here are tracked by the cyclic collector, and so are their outputs (Note [Tracking], graph/tracking.pyx): a
 context may refer back to an output.
 """
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t
 
@@ -41,6 +42,9 @@ cdef enum:
     KEPT_BIT = 31               # in Op.needs: a slot for the Kept object
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Kept:
     """The values that a node of an operator written in Python saved."""
     cdef list values        # tensors, or Packed
@@ -117,6 +121,9 @@ cdef TensorBase _zeros(tuple shape, int dtype, Node node):
     return out
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Call:
     """What one call left for the gradient: in `node.params`."""
     cdef object context         # of a Function
@@ -292,6 +299,9 @@ cdef bint _among(object value, object values) noexcept:
 
 # The user's own operator
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class OpContext:
     """What `vjp` of an operator gets as `ctx`."""
     cdef Node node
@@ -419,6 +429,9 @@ op_module.python_entry = _python_entry
 
 # autograd.Function
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class FunctionCtx:
     """What `forward` and `backward` of an `autograd.Function` get as `ctx`; attributes may be set on it freely."""
     cdef dict __dict__

@@ -5,6 +5,7 @@ deletes itself.  Deleters may be called from any thread, so they take the GIL.
 """
 from importlib import import_module
 
+cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New, PyCapsule_SetName
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -165,6 +166,9 @@ def __dlpack_device__(self):
 
 # Taking
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class _Taken:
     """Owns a consumed DLPack tensor."""
     cdef DLManagedTensor *legacy

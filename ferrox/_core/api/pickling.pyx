@@ -4,6 +4,7 @@ Tensors that share memory share it again after loading: a pickle holds a tensor 
 Storage object stands for a storage as long as the pickler holds it.  Protocol 5 hands the memory out of band without a
 copy where the pickler asks for that.
 """
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
@@ -24,6 +25,9 @@ METHODS = {}
 cdef dict _alive = {}       # address of a storage -> its Storage object, which takes itself out when it dies
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Storage:
     """The memory behind tensors, as a pickle or a copy sees it."""
     cdef fx_storage *storage

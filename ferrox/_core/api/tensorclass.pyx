@@ -3,6 +3,7 @@
 Named methods are not written here: `install` puts every row that is a method, and those of methods.pyx, into the class.
 The operators behind Python's are rows as well: `resolve` looks them up once, when all rows are there.
 """
+cimport cython
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 
 from ferrox._core.graph import engine, node as graph
@@ -110,6 +111,9 @@ cdef TensorBase _legacy(tuple args, object device):
     return registry["tensor"](args[0], dtype=float32, device=device)
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Tensor(TensorBase):
     """A multi-dimensional array that can record how it was computed.
 

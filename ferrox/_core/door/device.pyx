@@ -1,10 +1,14 @@
 """Devices: "cpu", "cuda", "cuda:1", "auto"."""
+cimport cython
 from ferrox._core.abi cimport FX_AUTO, FX_CPU, FX_CUDA
 
 cdef tuple _types = ("cpu", "cuda", "auto")
 cdef dict _made = {}
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class device:
     """Where a tensor's memory is.
 

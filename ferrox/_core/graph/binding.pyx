@@ -9,6 +9,7 @@ Note [Errors of a call].  Functions are called under private names and read thei
 and Cython say when that fails is about those.  `tell` looks at such an error on its way out and says the same in public
 names: what the operator got, what it takes.  Errors that already are the operator's, or a user's, pass as they are.
 """
+cimport cython
 import re
 
 from cpython.object cimport PyObject
@@ -73,6 +74,9 @@ cdef str parameter_of(str operator, str name, tuple names):
     return found if found in names else None
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Binder:
     """The keywords of one function."""
 

@@ -88,6 +88,9 @@ def _set_trace(bint on):
 
 @cython.final
 @cython.freelist(1024)
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Node:
     """One application of an operator in the graph (`tensor.grad_fn`)."""
 

@@ -4,6 +4,7 @@ A row makes one `Op` and puts it into `registry`; functions, Tensor methods, stu
 derived from there.  An `Op` is callable through vectorcall and binds as a method, so that `fx.exp(x)` and `x.exp()` are
 the same object.
 """
+cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
 from ferrox._core.door.backend cimport kernel_id
@@ -48,6 +49,9 @@ cdef PyObject *_unset_entry(PyObject *self, PyObject **args, size_t nargs, PyObj
     return python_entry(self, args, nargs, names)
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Op:
     """An operator: a forward computation together with its gradient.
 

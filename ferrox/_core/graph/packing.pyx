@@ -19,6 +19,9 @@ cdef extern from "Python.h":
 
 
 @cython.final
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Packed:
     """A saved value as a hook packed it."""
 

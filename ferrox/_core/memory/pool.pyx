@@ -10,6 +10,7 @@ size: who frees it says it again.
 The pool never touches the memory it hands out, so any source will do: host memory, device memory, or a mock in a test.
 It is called with the GIL held.
 """
+cimport cython
 from libc.stdlib cimport free, realloc
 
 from ferrox._core.errors import OutOfMemoryError
@@ -37,6 +38,9 @@ cdef inline size_t class_bytes(int number) noexcept nogil:
     return (<size_t> (((number - 17) & 7) + 9)) << (power - 3)
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Pool:
     """Free blocks by size class over a source of memory.
 

@@ -74,6 +74,9 @@ cdef void drop(PyObject *reference) noexcept:
 
 
 @cython.freelist(512)
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class TensorBase:
     """The part of a tensor that knows no operator."""
 

@@ -7,6 +7,7 @@ Note [Streams of threads]: threads share the default generators, in whatever ord
 given streams of its own (`own_streams`), as the workers of a data loader are, draws what its seed alone says: every
 default generator it meets, `manual_seed` and `initial_seed` included, is its own.
 """
+cimport cython
 import os
 
 from cpython.number cimport PyNumber_Index
@@ -36,6 +37,9 @@ cdef uint64_t _read_seed(object seed) except? 0:
     return <uint64_t> (value & 0xffffffffffffffff)
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Generator:
     """A stream of random numbers.
 

@@ -3,6 +3,7 @@
 NumPy itself is never imported here unless somebody asks for an array: an object can only be a NumPy one when the module
 is loaded already.
 """
+cimport cython
 import sys
 from importlib import import_module
 
@@ -32,6 +33,9 @@ cdef struct Export:
     Py_ssize_t dims[1]
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class _Buffer:
     """Holds a Py_buffer as long as a storage needs it."""
     cdef Py_buffer view
