@@ -52,7 +52,9 @@ cdef int read_sizes(str name, object sizes, int64_t *into) except -1:
 
 
 cdef int read_dim(object dim, int ndim) except -1:
-    """A dimension number, counted from the end when negative."""
+    """A dimension number, counted from the end when negative; one among more than a tensor may have is refused."""
+    if ndim > FX_MAX_DIMS:
+        raise RuntimeError(f"a tensor has at most {FX_MAX_DIMS} dimensions, got {ndim}")
     cdef int64_t d = PyNumber_Index(dim)
     cdef int n = ndim if ndim else 1
     if not -n <= d < n:
