@@ -54,3 +54,12 @@ def test_roll_by_more_than_once_around(shift):
     np.testing.assert_array_equal(fx.roll(fx.from_numpy(x), shift, 1).numpy(), np.roll(x, shift, 1))
     np.testing.assert_array_equal(fx.roll(fx.from_numpy(x), (shift, -shift), (0, 1)).numpy(),
                                   np.roll(x, (shift, -shift), (0, 1)))
+
+
+@pytest.mark.parametrize("expression", [
+    "x.unsqueeze(0)", "x.unsqueeze(64)", "x.unsqueeze_(3)", "fx.stack([x, x], 5)", "x.unfold(0, 1, 1)",
+    "x.diag_embed()", "fx.nn.functional.one_hot(x.long() * 0, 2)",
+])
+def test_no_more_than_64_dimensions(expression):
+    with pytest.raises(RuntimeError, match="at most 64 dimensions"):
+        eval(expression, {"fx": fx, "x": fx.ones((1,) * 64)})

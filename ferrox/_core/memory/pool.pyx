@@ -8,6 +8,7 @@ source or the limit refuses a request (which is then tried once more), and on `e
 size: who frees it says it again.
 
 The pool never touches the memory it hands out, so any source will do: host memory, device memory, or a mock in a test.
+AddressSanitizer is told which bytes nobody may touch: those of a free block, and those that rounding up has added.
 It is called with the GIL held.
 """
 cimport cython
@@ -21,6 +22,10 @@ cdef extern from *:
     static inline int fx_log2(unsigned long long x) { return 63 - __builtin_clzll(x); }
     """
     int fx_log2(unsigned long long x) noexcept nogil
+
+cdef extern from "fx/poison.h":
+    void fx_poison(void *address, size_t bytes) noexcept nogil
+    void fx_unpoison(void *address, size_t bytes) noexcept nogil
 
 
 cdef inline int size_class(size_t bytes) noexcept nogil:
@@ -119,6 +124,9 @@ cdef void *pool_allocate(Pool pool, size_t bytes) except NULL:
     pool.taken += size
     if pool.in_use > pool.peak:
         pool.peak = pool.in_use
+    if pool.allocate_source != _mock_allocate:
+        fx_unpoison(block, bytes)
+        fx_poison(<char *> block + bytes, size - bytes)
     return block
 
 
@@ -142,6 +150,8 @@ cdef void pool_release(Pool pool, void *block, size_t bytes) noexcept:
             stack.blocks[stack.count] = block
             stack.count += 1
             pool.cached += size
+            if pool.allocate_source != _mock_allocate:
+                fx_poison(block, size)
             return
     pool.release_source(block, size, pool.device)
 

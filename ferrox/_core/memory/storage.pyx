@@ -15,6 +15,9 @@ from ferrox._core.door.backend cimport backends
 from ferrox._core.errors cimport raise_memory
 from ferrox._core.memory.pool cimport Pool, pool_allocate, pool_release
 
+cdef extern from "fx/poison.h":
+    void fx_poison(void *address, size_t bytes) noexcept nogil
+
 cdef enum:
     HEADER = 64
     TINY_HEADER = 48
@@ -63,7 +66,11 @@ cdef fx_storage *storage_new(size_t nbytes, int device_type, int device_index) e
         _pool()
     if device_type == FX_CPU:
         storage = <fx_storage *> pool_allocate(_host, _host_bytes(nbytes))
-        storage.data = <char *> storage + (TINY_HEADER if nbytes <= TINY else HEADER)
+        if nbytes <= TINY:
+            storage.data = <char *> storage + TINY_HEADER
+            fx_poison(<char *> storage.data + nbytes, TINY - nbytes)
+        else:
+            storage.data = <char *> storage + HEADER
     else:
         storage = <fx_storage *> pool_allocate(_host, HEADER)
         storage.data = backends[device_type].allocate(nbytes, device_index)

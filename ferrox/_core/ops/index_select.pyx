@@ -494,6 +494,8 @@ def _one_hot(input, num_classes=-1):
         raise RuntimeError("Class values must be non-negative.")
     if x.a.numel and int(registry["amax"](at)) >= classes:
         raise RuntimeError("Class values must be smaller than num_classes.")
+    if x.a.ndim == FX_MAX_DIMS:
+        raise RuntimeError(f"[one_hot] a tensor has at most {FX_MAX_DIMS} dimensions, got one more")
     for d in range(x.a.ndim):
         shape[d] = shape_of(x)[d]
     shape[x.a.ndim] = classes

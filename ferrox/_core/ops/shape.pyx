@@ -55,7 +55,9 @@ cdef int64_t whole(str name, object value) except? -1:
 
 
 cdef int read_dim(object dim, int ndim) except -1:
-    """A dimension number, counted from the end when negative."""
+    """A dimension number, counted from the end when negative; one among more than a tensor may have is refused."""
+    if ndim > FX_MAX_DIMS:
+        raise RuntimeError(f"a tensor has at most {FX_MAX_DIMS} dimensions, got {ndim}")
     cdef object given = PyNumber_Index(dim)
     cdef int n = ndim if ndim else 1
     cdef int64_t d = min(max(given, -0x8000000000000000), 0x7fffffffffffffff)

@@ -248,6 +248,8 @@ def _unfold(input, dimension, size, step):
         raise RuntimeError(f"maximum size for tensor at dimension {dim} is {whole} but size is {length}")
     if stride <= 0:
         raise RuntimeError(f"step is {stride} but must be > 0")
+    if x.a.ndim == FX_MAX_DIMS:
+        raise RuntimeError(f"[unfold] a tensor has at most {FX_MAX_DIMS} dimensions, got one more")
     dense_strides_of(x, dense)
     for d in range(x.a.ndim):
         shape[d] = shape_of(x)[d]
