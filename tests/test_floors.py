@@ -136,3 +136,13 @@ def test_declarations_are_short():
         for path in sources()
         if path.suffix == ".pxd" and (lines := path.read_text().count("\n")) > 80
     }
+
+
+def test_calls_of_kernels_are_put_together_in_frames():
+    """Above the door, only the frame fills the arrays of a call, and nobody makes a call up from parts."""
+    for path in sources():
+        if path.suffix == ".pyx" and path.relative_to(ROOT / "ferrox").parts[:2] in (
+            ("_core", "tensor"), ("_core", "graph"), ("_core", "ops"), ("_core", "api")
+        ):
+            text = path.read_text()
+            assert not re.search(r"\bfx_array \*\*?arrays\b|\blaunch\(|\bfx_call \w+\s*$", text, re.M), path

@@ -39,9 +39,9 @@ template <> struct computed<float16> {
 template <> struct computed<bfloat16> {
     using type = float;
 };
-template <class T> __device__ __forceinline__ T scalar_of(double x) { return T(int64_t(x)); }
-template <> __device__ __forceinline__ float scalar_of<float>(double x) { return float(x); }
-template <> __device__ __forceinline__ double scalar_of<double>(double x) { return x; }
+template <class T> __device__ __forceinline__ T scalar_of(double, int64_t whole) { return T(whole); }
+template <> __device__ __forceinline__ float scalar_of<float>(double x, int64_t) { return float(x); }
+template <> __device__ __forceinline__ double scalar_of<double>(double x, int64_t) { return x; }
 
 __device__ __forceinline__ float multiply_add(float a, float b, float c) { return madd(a, b, c); }
 __device__ __forceinline__ double multiply_add(double a, double b, double c) { return madd(a, b, c); }
@@ -103,7 +103,7 @@ __device__ __forceinline__ void finish(const fx_gemm_args &s, const gemm_operand
         }
         return;
     }
-    const Sum alpha = scalar_of<Sum>(s.alpha), beta = scalar_of<Sum>(s.beta);
+    const Sum alpha = scalar_of<Sum>(s.alpha, s.alpha_whole), beta = scalar_of<Sum>(s.beta, s.beta_whole);
     Sum y[n];
 #pragma unroll
     for (int i = 0; i < n; i++) y[i] = Sum(alpha * sums[i]);
@@ -312,7 +312,7 @@ template <class T> __device__ __forceinline__ void gemm_add_slices(const fx_gemm
     using Sum = typename computed<T>::type;
     const int64_t matrix = s.m * s.n, all = s.batch * matrix;
     const Sum *from = static_cast<const Sum *>(s.sums);
-    const Sum alpha = scalar_of<Sum>(s.alpha), beta = scalar_of<Sum>(s.beta);
+    const Sum alpha = scalar_of<Sum>(s.alpha, s.alpha_whole), beta = scalar_of<Sum>(s.beta, s.beta_whole);
     for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < all; i += int64_t(gridDim.x) * blockDim.x) {
         Sum total = from[i];
 #pragma unroll 4

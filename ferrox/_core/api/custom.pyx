@@ -17,19 +17,18 @@ from libc.stdint cimport int64_t, uint32_t
 
 from ferrox._core.graph cimport op as op_module
 from ferrox._core.abi cimport FX_MAX_DIMS
-from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.door.device cimport device as _device, device_object
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.door.dispatch cimport count_change
 from ferrox._core.graph.node cimport Node, attach, check_alive, check_version, grad_enabled, record_many, set_grad, \
     shape_of_node, take_over, with_history
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
-from ferrox._core.ops.elementwise cimport cast_to, check_leaf, rebase
+from ferrox._core.ops.elementwise cimport check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.graph.unrecorded cimport unrecorded
 from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, sole, track, \
     unshared
-from ferrox._core.tensor.frame cimport set_to
+from ferrox._core.tensor.frame cimport converted, set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
@@ -41,8 +40,6 @@ cdef enum:
     NEITHER = -(1 << 20)        # place of a saved tensor that is neither an input nor an output, and
     CONSTANT = NEITHER - 1      # of one that was said to have no derivative
     KEPT_BIT = 31               # in Op.needs: a slot for the Kept object
-
-cdef int _fill = kernel_id("fill")
 
 
 @cython.binding(False)        # methods that check their self
@@ -257,7 +254,7 @@ cdef object _finish(Op op, tuple arguments, object result, bint recording, Call 
             if recording:
                 outputs[k] = alias(tensor)
         elif needs_grad(tensor) or <size_t> tensor.a.storage in storages:
-            outputs[k] = cast_to(tensor, tensor.a.dtype)
+            outputs[k] = converted(tensor, tensor.a.dtype)
         elif not function and not (alone and sole(<PyObject *> tensor, 4)):     # result, originals, outputs, tensor
             outputs[k] = alias(tensor)
         storages.add(<size_t> (<TensorBase> outputs[k]).a.storage)

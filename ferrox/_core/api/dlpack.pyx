@@ -18,8 +18,9 @@ from ferrox._core.dtype cimport dtype_name
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
 from ferrox._core.graph.op cimport registry
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
+from ferrox._core.tensor.frame cimport converted
 from ferrox._core.tensor.interchange cimport with_bools
-from ferrox._core.tensor.values cimport converted, moved
+from ferrox._core.tensor.values cimport moved
 
 cdef enum:
     DEVICE_CPU = 1          # kDLCPU, kDLCUDA, kDLCUDAHost

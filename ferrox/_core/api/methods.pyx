@@ -25,7 +25,8 @@ from ferrox._core.ops.elementwise cimport as_operand, assign, in_place_operators
 from ferrox._core.ops.shape cimport contiguous, to_dtype
 from ferrox._core.memory.storage cimport storage_foreign
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad, new_like
-from ferrox._core.tensor.values cimport converted, element, fill, moved, nested, transfer
+from ferrox._core.tensor.frame cimport converted, fill
+from ferrox._core.tensor.values cimport element, moved, nested, transfer
 
 METHODS = {}
 cdef frozenset _dtype_names = frozenset([each.name for each in all_dtypes])
@@ -412,9 +413,9 @@ def fill_(self, value):
         value = value.item()
     if grad_enabled() and needs_grad(target):
         filled = new_like(target, target.a.dtype)
-        fill(filled, value, "fill_")
+        fill("fill_", filled, value, True)
         return assign(FILL, target, filled)
-    fill(target, value, "fill_")
+    fill("fill_", target, value, False)
     return self
 
 

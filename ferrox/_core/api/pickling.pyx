@@ -16,8 +16,9 @@ from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
 from ferrox._core.tensor.base import as_subclass
+from ferrox._core.tensor.frame cimport converted
 from ferrox._core.tensor.interchange cimport with_bools
-from ferrox._core.tensor.values cimport converted, moved
+from ferrox._core.tensor.values cimport moved
 
 METHODS = {}
 cdef dict _alive = {}       # address of a storage -> its Storage object, which takes itself out when it dies

@@ -133,7 +133,7 @@ cdef int integer_product(const gemm_product *p, word zero) noexcept nogil:
     cdef const word *d
     cdef word *c
     cdef word *packed = NULL
-    cdef word e, alpha = <word> <int64_t> p.alpha, beta = <word> <int64_t> p.beta
+    cdef word e, alpha = <word> p.alpha_whole, beta = <word> p.beta_whole
     if csb != 1 and p.m > 1 and p.k > 0 and p.n > 0:
         packed = <word *> malloc(p.k * p.n * sizeof(word))
         if packed == NULL:

@@ -7,7 +7,7 @@ strides; it is left as it was when an index is out of range.
 - scatter, scatter_add: x in place | index, src (or a scalar); dim
 - scatter_reduce: x in place | index, src; dim, mode (0 sum, 1 prod, 2 mean, 3 amax, 4 amin), include_self
 - index_select: out | x, index (1-D); dim
-- index_add: x in place | index, src; dim, alpha (float)
+- index_add: x in place | index, src; dim, alpha (a number of the arithmetic)
 - index_copy: x in place | index, src; dim.  index_fill: x in place | index, value (a scalar); dim
 - index_get: out | x, k index arrays of one shape; k, at, then for each dim of x the number of its index array or -1
 - index_put: x in place | values (result shape, by strides, or a scalar), k index arrays; k, at, accumulate, then the
@@ -25,7 +25,8 @@ from ferrox._core.door.backend cimport provide
 from ferrox._core.cpu.strided cimport (box_add, box_add_strided, box_collapse, box_next, box_over, box_reset, fx_box,
                                        fx_wide, narrow_changed, scratch, scratch_free, size_of, stride_of, wide_close,
                                        wide_open)
-from ferrox._core.cpu.index_walk cimport ADD, MAXIMUM, MINIMUM, MULTIPLY, READ, WRITE, check_index, move_indexed
+from ferrox._core.cpu.index_walk cimport ADD, MAXIMUM, MINIMUM, MULTIPLY, READ, WRITE, check_index, \
+    move_indexed, one_of
 
 
 cdef inline bint _is_half(const fx_array *a) noexcept nogil:
@@ -43,7 +44,7 @@ cdef bint _walk_dims(int action, fx_array *x, const fx_array *index, const fx_ar
     box_add(&b, index)
     if dim < b.ndim:
         b.strides[1][dim] = 0
-    return move_indexed(&b, action, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), limit, 1)
+    return move_indexed(&b, action, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), limit, one_of(x.dtype))
 
 
 cdef int gather(fx_call *call) noexcept nogil:
@@ -185,7 +186,7 @@ cdef int _mean(fx_array *x, const fx_array *index, const fx_array *y, int dim, b
     box_add(&b, index)
     if dim < b.ndim:
         b.strides[1][dim] = 0
-    move_indexed(&b, ADD, FX_I64, stride_of(&counts, dim) * 8, -1, 1)
+    move_indexed(&b, ADD, FX_I64, stride_of(&counts, dim) * 8, -1, one_of(FX_I64))
     _walk_dims(ADD, x, index, y, dim, -1)
     if x.dtype == FX_U8:
         _divide[uint8_t](0, x, data)
@@ -219,7 +220,7 @@ cdef int _reduce(fx_array *x, const fx_array *index, const fx_array *y, int dim,
         box_add(&b, index)
         if dim < b.ndim:
             b.strides[1][dim] = 0
-        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), -1, 1)
+        move_indexed(&b, WRITE, x.dtype, stride_of(x, dim) * fx_itemsize(x.dtype), -1, one_of(x.dtype))
     if mode == MEAN:
         return _mean(x, index, y, dim, include_self)
     _walk_dims(ADD if mode == SUM else MULTIPLY if mode == PRODUCT else MAXIMUM if mode == GREATEST else MINIMUM,
@@ -314,7 +315,7 @@ cdef int _lay(fx_box *b, const fx_array *x, const fx_array *y, const fx_array *f
 
 
 cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array **index, int k, int at,
-                  const fx_scalar *tags, bint wrap, double alpha) noexcept nogil:
+                  const fx_scalar *tags, bint wrap, fx_scalar alpha) noexcept nogil:
     """Moves between y and x where tags[d] is the number of the index array of x's dim d, or -1."""
     cdef fx_box b
     cdef int64_t strides[64]
@@ -358,7 +359,7 @@ cdef int _through(fx_call *call, int action, fx_array *x, const fx_array *y, fx_
 
 
 cdef int _through_wide(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array **index, int k, int at,
-                       const fx_scalar *tags, bint wrap, double alpha) noexcept nogil:
+                       const fx_scalar *tags, bint wrap, fx_scalar alpha) noexcept nogil:
     """The same, accumulating float16 and bfloat16 in float32."""
     cdef fx_wide wx, wy
     cdef int status
@@ -379,16 +380,17 @@ cdef int _through_wide(fx_call *call, int action, fx_array *x, const fx_array *y
 
 cdef int index_get(fx_call *call) noexcept nogil:
     return _through(call, READ, call.arrays[1], call.arrays[0], call.arrays + 2, <int> call.params[0].i,
-                    <int> call.params[1].i, call.params + 2, True, 1)
+                    <int> call.params[1].i, call.params + 2, True, one_of(call.dtype))
 
 
 cdef int index_put(fx_call *call) noexcept nogil:
     return _through_wide(call, ADD if call.params[2].i else WRITE, call.arrays[0], call.arrays[1], call.arrays + 2,
-                         <int> call.params[0].i, <int> call.params[1].i, call.params + 3, True, 1)
+                         <int> call.params[0].i, <int> call.params[1].i, call.params + 3, True,
+                         one_of(call.arrays[0].dtype))
 
 
 cdef int _along(fx_call *call, int action, fx_array *x, const fx_array *y, fx_array *index, bint wrap,
-                double alpha) noexcept nogil:
+                fx_scalar alpha) noexcept nogil:
     """One 1-D index along dim params[0]; a 0-d x or index counts as 1-D."""
     cdef fx_scalar tags[64]
     cdef fx_array x1 = x[0], index1 = index[0]
@@ -410,19 +412,19 @@ cdef int _along(fx_call *call, int action, fx_array *x, const fx_array *y, fx_ar
 
 
 cdef int index_select(fx_call *call) noexcept nogil:
-    return _along(call, READ, call.arrays[1], call.arrays[0], call.arrays[2], False, 1)
+    return _along(call, READ, call.arrays[1], call.arrays[0], call.arrays[2], False, one_of(call.dtype))
 
 
 cdef int index_add(fx_call *call) noexcept nogil:
-    return _along(call, ADD, call.arrays[0], call.arrays[2], call.arrays[1], False, call.params[1].f)
+    return _along(call, ADD, call.arrays[0], call.arrays[2], call.arrays[1], False, call.params[1])
 
 
 cdef int index_copy(fx_call *call) noexcept nogil:
-    return _along(call, WRITE, call.arrays[0], call.arrays[2], call.arrays[1], False, 1)
+    return _along(call, WRITE, call.arrays[0], call.arrays[2], call.arrays[1], False, one_of(call.dtype))
 
 
 cdef int index_fill(fx_call *call) noexcept nogil:
-    return _along(call, WRITE, call.arrays[0], call.arrays[2], call.arrays[1], True, 1)
+    return _along(call, WRITE, call.arrays[0], call.arrays[2], call.arrays[1], True, one_of(call.dtype))
 
 
 provide(FX_CPU, "gather", gather, "scan | out T | x T, index int64 | dim i")
@@ -433,6 +435,6 @@ provide(FX_CPU, "scatter_reduce", scatter_reduce,
 provide(FX_CPU, "index_get", index_get, "scan | out T | x T, {index int64} | ...")
 provide(FX_CPU, "index_put", index_put, "scan buffered | x T! | values any, {index int64} | ...")
 provide(FX_CPU, "index_select", index_select, "scan | out T | x T, index int64 | dim i")
-provide(FX_CPU, "index_add", index_add, "scan buffered | x T! | index int64, src any | dim i, alpha f")
+provide(FX_CPU, "index_add", index_add, "scan buffered | x T! | index int64, src any | dim i, alpha n")
 provide(FX_CPU, "index_copy", index_copy, "scan buffered | x T! | index int64, src any | dim i")
 provide(FX_CPU, "index_fill", index_fill, "scan buffered | x T! | index int64, value any | dim i")

@@ -13,7 +13,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call, fx_itemsize
+from ferrox._core.abi cimport FX_ERROR_INDEX, FX_OK, fx_array, fx_call, fx_itemsize, fx_scalar
 from ferrox._core.cpu.strided cimport (box_add, box_axis, box_collapse, box_next, box_numel, box_over, box_part,
                                        box_reset, copy_bytes, fx_box, threads_for)
 
@@ -40,7 +40,7 @@ cdef enum:
 
 # The last two dims of the box at its present position.  False: an index outside [0, limit) was met, and not used;
 # limit is -1 where the indices are known to be in range.
-ctypedef bint (*inner_loop)(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil
+ctypedef bint (*inner_loop)(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil
 
 
 cdef int _index_error(fx_call *call, int64_t index, int dim, int64_t size) noexcept nogil:
@@ -178,8 +178,8 @@ cdef void _write(word zero, const fx_box *b, int64_t scale) noexcept nogil:
                     <const word *> (y + j * ys))[0]
 
 
-cdef bint _move(const fx_box *b, int action, int64_t scale, int64_t limit, double size) noexcept nogil:
-    cdef int bytes = <int> size
+cdef bint _move(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar size) noexcept nogil:
+    cdef int bytes = <int> size.i
     if action == READ:
         if bytes == 1:
             return _read[uint8_t](0, b, scale, limit)
@@ -247,46 +247,46 @@ cdef void _accumulate(number zero, const fx_box *b, int action, int64_t scale, n
                            (<const number *> (y + j * ys))[0])
 
 
-cdef bint _accumulate_bool(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
+cdef bint _accumulate_bool(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
     """Sum and maximum are or, product and minimum are and."""
-    if action == ADD and alpha == 0:
+    if action == ADD and alpha.i == 0:
         return True
     _accumulate[uint8_t](0, b, MAXIMUM if action == ADD or action == MAXIMUM else MINIMUM, scale, 1)
     return True
 
 
-cdef bint _accumulate_u8(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[uint8_t](0, b, action, scale, <uint8_t> <int64_t> alpha)
+cdef bint _accumulate_u8(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[uint8_t](0, b, action, scale, <uint8_t> alpha.i)
     return True
 
 
-cdef bint _accumulate_i8(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[int8_t](0, b, action, scale, <int8_t> <int64_t> alpha)
+cdef bint _accumulate_i8(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[int8_t](0, b, action, scale, <int8_t> alpha.i)
     return True
 
 
-cdef bint _accumulate_i16(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[int16_t](0, b, action, scale, <int16_t> <int64_t> alpha)
+cdef bint _accumulate_i16(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[int16_t](0, b, action, scale, <int16_t> alpha.i)
     return True
 
 
-cdef bint _accumulate_i32(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[int32_t](0, b, action, scale, <int32_t> <int64_t> alpha)
+cdef bint _accumulate_i32(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[int32_t](0, b, action, scale, <int32_t> alpha.i)
     return True
 
 
-cdef bint _accumulate_i64(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[int64_t](0, b, action, scale, <int64_t> alpha)
+cdef bint _accumulate_i64(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[int64_t](0, b, action, scale, alpha.i)
     return True
 
 
-cdef bint _accumulate_f32(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[float](0, b, action, scale, <float> alpha)
+cdef bint _accumulate_f32(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[float](0, b, action, scale, <float> alpha.f)
     return True
 
 
-cdef bint _accumulate_f64(const fx_box *b, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
-    _accumulate[double](0, b, action, scale, alpha)
+cdef bint _accumulate_f64(const fx_box *b, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
+    _accumulate[double](0, b, action, scale, alpha.f)
     return True
 
 
@@ -295,7 +295,7 @@ _accumulators[:] = [_accumulate_bool, _accumulate_u8, _accumulate_i8, _accumulat
                     _accumulate_i64, NULL, NULL, _accumulate_f32, _accumulate_f64]
 
 
-cdef bint _walk(fx_box *b, inner_loop f, int action, int64_t scale, int64_t limit, double alpha) noexcept nogil:
+cdef bint _walk(fx_box *b, inner_loop f, int action, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
     cdef int64_t counter[64]
     box_reset(b, counter)
     while True:
@@ -306,12 +306,12 @@ cdef bint _walk(fx_box *b, inner_loop f, int action, int64_t scale, int64_t limi
 
 
 cdef bint _walk_part(const fx_box *whole, int axis, int t, int n, inner_loop f, int action, int64_t scale,
-                     int64_t limit, double alpha) noexcept nogil:
+                     int64_t limit, fx_scalar alpha) noexcept nogil:
     cdef fx_box b
     return not box_part(whole, &b, axis, t, n) or _walk(&b, f, action, scale, limit, alpha)
 
 
-cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t limit, double alpha) noexcept nogil:
+cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t limit, fx_scalar alpha) noexcept nogil:
     cdef inner_loop f
     cdef int axis = -1, t, n, failures = 0
     cdef int64_t numel = box_numel(b)
@@ -319,7 +319,7 @@ cdef bint move_indexed(fx_box *b, int action, int dtype, int64_t scale, int64_t 
         return True
     if action <= WRITE:
         f = _move
-        alpha = fx_itemsize(dtype)
+        alpha.i = fx_itemsize(dtype)
     else:
         f = _accumulators[dtype]
     box_collapse(b, 2)

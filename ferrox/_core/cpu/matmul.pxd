@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t
 cdef struct gemm_product:
     int64_t m, n, k
     double alpha, beta
+    int64_t alpha_whole, beta_whole     # the same for integers
     const void *a
     int64_t rsa, csa
     const void *b

@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ferrox._core.abi cimport FX_CPU, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_F32, FX_F64, \
-    FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize
+    FX_FLOATING, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_category, fx_itemsize, fx_scalar
 from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.door.threads cimport num_threads
 
@@ -91,6 +91,7 @@ cdef int fx_gemm(int dtype, int64_t m, int64_t n, int64_t k, double alpha, const
                  const void *b, int64_t rsb, int64_t csb, double beta, void *c, int64_t ldc) noexcept nogil:
     cdef gemm_product p
     p.m, p.n, p.k, p.alpha, p.beta = m, n, k, alpha, beta
+    p.alpha_whole, p.beta_whole = <int64_t> alpha, <int64_t> beta
     p.a, p.rsa, p.csa = a, rsa, csa
     p.b, p.rsb, p.csb = b, rsb, csb
     p.d, p.ldd = c, ldc
@@ -225,9 +226,12 @@ cdef void fill_rows(fx_array *out, const fx_array *c) noexcept nogil:
             index[d] = 0
 
 
-cdef int product_of(fx_call *call, fx_array *out, fx_array *c, fx_array *a, fx_array *b, double beta,
-                    double alpha) noexcept nogil:
-    """out (…, M, N) = alpha a (…, M, K) b (…, K, N) + beta c, batch dimensions expanded by the caller."""
+cdef int product_of(fx_call *call, fx_array *out, fx_array *c, fx_array *a, fx_array *b,
+                    const fx_scalar *factors) noexcept nogil:
+    """out (…, M, N) = alpha a (…, M, K) b (…, K, N) + beta c, batch dimensions expanded by the caller.
+
+    `factors`: beta and alpha, numbers of the arithmetic; NULL for 0 and 1.
+    """
     cdef int nd = out.ndim, batch = out.ndim - 2
     cdef int64_t stride = 0
     cdef batch_plan w
@@ -241,15 +245,25 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *c, fx_array *a, fx_a
         return status
     w.dtype = call.dtype
     w.product.m, w.product.n, w.product.k = m, n, k
-    w.product.alpha, w.product.beta = alpha, 0
+    w.product.alpha, w.product.beta, w.product.alpha_whole, w.product.beta_whole = 1, 0, 1, 0
+    if factors != NULL and fx_category(call.dtype) == FX_FLOATING:
+        w.product.alpha = factors[1].f
+        c = c if factors[0].f != 0 else NULL
+    elif factors != NULL:
+        w.product.alpha_whole = factors[1].i
+        c = c if factors[0].i != 0 else NULL
     w.product.a, w.product.rsa, w.product.csa = a.data, a.dims[2 * nd - 2], a.dims[2 * nd - 1]
     w.product.b, w.product.rsb, w.product.csb = b.data, b.dims[2 * nd - 2], b.dims[2 * nd - 1]
     w.product.c, w.product.ldc = out.data, n
     w.product.d, w.product.ldd = out.data, n
     w.ndim, w.count, w.dims = batch, numel(out.dims, batch), out.dims
     w.steps[0], w.steps[1], w.steps[2], w.steps[3] = a.dims + nd, b.dims + nd, out.dims + nd, out.dims + nd
-    if c != NULL and beta != 0:
-        w.product.beta = beta
+    if c != NULL:
+        w.product.beta = w.product.beta_whole = 1
+        if fx_category(call.dtype) == FX_FLOATING:
+            w.product.beta = factors[0].f
+        else:
+            w.product.beta_whole = factors[0].i
         if c.data != out.data and (c.dims[2 * nd - 1] == 1 or n == 1):
             w.product.d, w.product.ldd = c.data, c.dims[2 * nd - 2]
             w.steps[2] = c.dims + nd
@@ -268,13 +282,12 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *c, fx_array *a, fx_a
 
 cdef int matmul(fx_call *call) noexcept nogil:
     """out (…, M, N); a (…, M, K), b (…, K, N) with the batch dimensions of out (stride 0 where broadcast)."""
-    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1)
+    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], NULL)
 
 
 cdef int addmm(fx_call *call) noexcept nogil:
-    """out (…, M, N); c expanded to out's shape, a, b as matmul.  params: beta f, alpha f.  beta 0: c is not read."""
-    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
-                      call.params[1].f)
+    """out (…, M, N); c expanded to out's shape, a, b as matmul.  params: beta n, alpha n.  beta 0: c is not read."""
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params)
 
 
 # The kernel of each activation.
@@ -282,7 +295,7 @@ cdef int[3] _activations = [-1, kernel_id("relu"), kernel_id("gelu_erf")]
 
 
 cdef int addmm_activation(fx_call *call) noexcept nogil:
-    """As addmm, then in place an activation.  params: beta f, alpha f, activation i (1 relu, 2 gelu)."""
+    """As addmm, then in place an activation.  params: beta n, alpha n, activation i (1 relu, 2 gelu)."""
     cdef fx_array *arrays[2]
     cdef fx_call inner
     cdef int status = addmm(call)
@@ -319,14 +332,14 @@ cdef int linear(fx_call *call) noexcept nogil:
     size = fx_itemsize(call.dtype)
     w.dtype = call.dtype
     w.product.n, w.product.k = n, k
-    w.product.alpha, w.product.beta = 1, 0
+    w.product.alpha, w.product.beta, w.product.alpha_whole, w.product.beta_whole = 1, 0, 1, 0
     w.product.a, w.product.csa = x.data, x.dims[2 * nd - 1]
     w.product.b, w.product.rsb, w.product.csb = weight.data, weight.dims[3], weight.dims[2]
     w.product.c, w.product.ldc = out.data, n
     w.product.d, w.product.ldd = NULL, 0
     w.steps[0], w.steps[1], w.steps[2], w.steps[3] = x.dims + nd, NULL, NULL, out.dims + nd
     if bias != NULL and out.numel > 0:
-        w.product.beta = 1
+        w.product.beta = w.product.beta_whole = 1
         w.product.d = bias.data
         if bias.dims[1] != 1 and n > 1:
             copied = <char *> malloc(n * size)
@@ -366,7 +379,7 @@ cdef int dot(fx_call *call) noexcept nogil:
         else:
             (<double *> out.data)[0] = total
         return FX_OK
-    p.m, p.n, p.k, p.alpha, p.beta = 1, 1, a.dims[0], 1, 0
+    p.m, p.n, p.k, p.alpha, p.beta, p.alpha_whole, p.beta_whole = 1, 1, a.dims[0], 1, 0, 1, 0
     p.a, p.rsa, p.csa = a.data, 1, a.dims[1]
     p.b, p.rsb, p.csb = b.data, b.dims[1], 1
     p.d, p.ldd = NULL, 0
@@ -376,8 +389,8 @@ cdef int dot(fx_call *call) noexcept nogil:
 
 
 provide(FX_CPU, "matmul", matmul, "product | out T | a T, b T | -")
-provide(FX_CPU, "addmm", addmm, "product | out T | added any, a T, b T | beta f, alpha f")
+provide(FX_CPU, "addmm", addmm, "product | out T | added any, a T, b T | beta n, alpha n")
 provide(FX_CPU, "addmm_activation", addmm_activation,
-        "product | out T | added any, a T, b T | beta f, alpha f, activation i")
+        "product | out T | added any, a T, b T | beta n, alpha n, activation i")
 provide(FX_CPU, "linear", linear, "product | out T | x T, weight T, bias T? | -")
 provide(FX_CPU, "dot", dot, "reduction | out T | a T, b T | -")

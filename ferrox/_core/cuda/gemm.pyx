@@ -32,6 +32,7 @@ cdef extern from "fx/gemm_args.h" nogil:
         void *c
         void *sums
         double alpha, beta
+        int64_t alpha_whole, beta_whole
         int64_t m, n, k, slice
         int64_t a_row, a_column, b_row, b_column, d_row, d_column, c_row
         int64_t batch, first
@@ -108,6 +109,7 @@ cdef void _fill(const product *p, fx_gemm_args *s) noexcept nogil:
     memset(s, 0, sizeof(fx_gemm_args))
     s.a, s.b, s.d, s.c = p.data[A], p.data[B], p.data[D], p.data[C]
     s.alpha, s.beta, s.activation = p.alpha, p.beta, p.activation
+    s.alpha_whole, s.beta_whole = p.alpha_whole, p.beta_whole
     s.m, s.n, s.k = p.m, p.n, p.k
     s.a_row, s.a_column, s.b_row, s.b_column = p.row[A], p.column[A], p.row[B], p.column[B]
     s.d_row, s.d_column, s.c_row = p.row[D], p.column[D], p.row[C]

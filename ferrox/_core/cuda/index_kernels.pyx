@@ -7,8 +7,8 @@ it would have been written.  Accumulation follows the order of the index; see No
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_HOST_SCALAR, \
-    FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize, fx_kernel, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CONTIGUOUS, FX_CUDA, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_FLOATING, \
+    FX_HOST_SCALAR, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_category, fx_itemsize, fx_kernel, fx_scalar
 from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.cuda.dense cimport dense
 from ferrox._core.cuda.index_walk cimport FX_ACTION_ADD, FX_ACTION_MAXIMUM, FX_ACTION_MINIMUM, FX_ACTION_MULTIPLY, \
@@ -74,7 +74,7 @@ cdef int _scatter_with(fx_call *call, int action, bint include_self, bint mean) 
     cdef fx_array *x = call.arrays[0]
     cdef int status = lay_along(call, &a, x, call.arrays[2], call.arrays[1], <int> call.params[0].i)
     how.action = action
-    how.alpha = 1
+    how.alpha = how.alpha_whole = 1
     how.include_self = include_self
     how.mean = mean
     return status if status != FX_OK else accumulate_indexed(call, &a, &how, x.dtype, x.device_index)
@@ -146,12 +146,18 @@ cdef int _index_get(fx_call *call) noexcept nogil:
     return status if status != FX_OK else read_indexed(call, &a, x.dtype, x.device_index)
 
 
-cdef int _write_or_add(fx_call *call, fx_index_args *a, fx_array *x, bint accumulate, double alpha) noexcept nogil:
+cdef int _write_or_add(fx_call *call, fx_index_args *a, fx_array *x, bint accumulate,
+                       const fx_scalar *alpha) noexcept nogil:
+    """x[index] = y, or += alpha * y; NULL: alpha is 1."""
     cdef reduction how
     if not accumulate:
         return write_indexed(call, a, x.dtype, x.device_index)
     how.action = FX_ACTION_ADD
-    how.alpha = alpha
+    how.alpha = how.alpha_whole = 1
+    if alpha != NULL and fx_category(x.dtype) == FX_FLOATING:
+        how.alpha = alpha.f
+    elif alpha != NULL:
+        how.alpha_whole = alpha.i
     how.include_self = True
     how.mean = False
     return accumulate_indexed(call, a, &how, x.dtype, x.device_index)
@@ -162,7 +168,7 @@ cdef int _index_put(fx_call *call) noexcept nogil:
     cdef fx_array *x = call.arrays[0]
     cdef int status = lay_through(call, &a, x, call.arrays[1], call.arrays + 2, <int> call.params[0].i,
                                   <int> call.params[1].i, call.params + 3, True)
-    return status if status != FX_OK else _write_or_add(call, &a, x, call.params[2].i != 0, 1)
+    return status if status != FX_OK else _write_or_add(call, &a, x, call.params[2].i != 0, NULL)
 
 
 cdef int index_get(fx_call *call) noexcept nogil:
@@ -209,21 +215,21 @@ cdef int _index_add(fx_call *call) noexcept nogil:
     cdef fx_index_args a
     cdef fx_array *x = call.arrays[0]
     cdef int status = _along(call, &a, x, call.arrays[2], call.arrays[1], False)
-    return status if status != FX_OK else _write_or_add(call, &a, x, True, call.params[1].f)
+    return status if status != FX_OK else _write_or_add(call, &a, x, True, call.params + 1)
 
 
 cdef int _index_copy(fx_call *call) noexcept nogil:
     cdef fx_index_args a
     cdef fx_array *x = call.arrays[0]
     cdef int status = _along(call, &a, x, call.arrays[2], call.arrays[1], False)
-    return status if status != FX_OK else _write_or_add(call, &a, x, False, 1)
+    return status if status != FX_OK else _write_or_add(call, &a, x, False, NULL)
 
 
 cdef int _index_fill(fx_call *call) noexcept nogil:
     cdef fx_index_args a
     cdef fx_array *x = call.arrays[0]
     cdef int status = _along(call, &a, x, call.arrays[2], call.arrays[1], True)
-    return status if status != FX_OK else _write_or_add(call, &a, x, False, 1)
+    return status if status != FX_OK else _write_or_add(call, &a, x, False, NULL)
 
 
 cdef int _slices_call(fx_call *call, fx_kernel inner) noexcept nogil:
@@ -320,7 +326,7 @@ cdef int strided_add(fx_call *call) noexcept nogil:
             return FX_ERROR_MEMORY
         status = run_unary(_copy, &packed, x, x.dtype)
     how.action = FX_ACTION_ADD
-    how.alpha = 1
+    how.alpha = how.alpha_whole = 1
     how.include_self = True
     how.mean = False
     if status == FX_OK:

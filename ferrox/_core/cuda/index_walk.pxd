@@ -35,6 +35,7 @@ cdef extern from "fx/index_args.h" nogil:
 cdef struct reduction:
     int action
     double alpha
+    int64_t alpha_whole         # the same for integers
     bint include_self, mean
 
 # Describe a call whose index arrays stand for some dims of x: tags[d] is the number of that of dim d, or -1; they come

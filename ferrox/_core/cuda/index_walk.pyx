@@ -294,7 +294,7 @@ cdef int accumulate_indexed(fx_call *call, fx_index_args *a, const reduction *ho
         return FX_OK
     args.action = how.action
     if dtype == FX_BOOL:    # sum and maximum are or, product and minimum are and
-        if how.action == FX_ACTION_ADD and how.alpha == 0:
+        if how.action == FX_ACTION_ADD and how.alpha_whole == 0:
             return FX_OK
         if how.action == FX_ACTION_ADD or how.action == FX_ACTION_MAXIMUM:
             args.action = FX_ACTION_MAXIMUM
@@ -316,7 +316,7 @@ cdef int accumulate_indexed(fx_call *call, fx_index_args *a, const reduction *ho
     args.limit = a.limit
     args.step = a.q if a.q < 32 * AT_ONCE else blocks_for(a.q, AT_ONCE)
     args.alpha = how.alpha
-    args.alpha_whole = <int64_t> how.alpha if dtype <= FX_I64 else 0
+    args.alpha_whole = how.alpha_whole
     _start(&args, dtype, args.action)
     args.wide = p.key_bytes == 8
     args.from_start = not how.include_self
@@ -349,7 +349,7 @@ cdef int add_at(fx_call *call, fx_array *out, fx_array *index, fx_array *weights
     cdef reduction how
     cdef int status = lay_along(call, &a, out, weights, index, 0)
     how.action = FX_ACTION_ADD
-    how.alpha = 1
+    how.alpha = how.alpha_whole = 1
     how.include_self = True
     how.mean = False
     return status if status != FX_OK else accumulate_indexed(call, &a, &how, out.dtype, out.device_index)

@@ -6,7 +6,8 @@ dimensions become rows where that needs no copy, the rest is a batch, in one lau
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 
-from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_OK, fx_array, fx_call
+from ferrox._core.abi cimport FX_BOOL, FX_CUDA, FX_ERROR_TYPE, FX_ERROR_VALUE, FX_FLOATING, FX_OK, fx_array, fx_call, \
+    fx_category, fx_scalar
 from ferrox._core.door.backend cimport implementation, kernel_id, provide
 from ferrox._core.cuda.dense cimport elsewhere
 from ferrox._core.cuda.gemm cimport multiply
@@ -90,8 +91,18 @@ cdef int activate(fx_array *x, int activation) noexcept nogil:
     return implementation[<int> FX_CUDA][call.kernel](&call)
 
 
-cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_array *b, double beta,
-                    double alpha, int activation) noexcept nogil:
+cdef inline void _factors(product *p, const fx_scalar *factors) noexcept nogil:
+    """beta and alpha, numbers of the arithmetic; NULL for 0 and 1."""
+    p.alpha, p.beta, p.alpha_whole, p.beta_whole = 1, 0, 1, 0
+    if factors != NULL and fx_category(p.dtype) == FX_FLOATING:
+        p.alpha, p.beta = factors[1].f, factors[0].f
+    elif factors != NULL:
+        p.alpha_whole, p.beta_whole = factors[1].i, factors[0].i
+        p.beta = p.beta_whole != 0      # whether D is read
+
+
+cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_array *b, const fx_scalar *factors,
+                    int activation) noexcept nogil:
     """out (…, M, N) = f(alpha a (…, M, K) b (…, K, N) + beta d), batch dimensions expanded by the caller."""
     cdef int nd = out.ndim, status
     cdef int64_t rows = 0, d_rows = 0, none = 0
@@ -104,8 +115,9 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_a
     status = check(call)
     if status != FX_OK or out.numel == 0:
         return status
-    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, out.device_index, alpha, beta, activation
-    if beta == 0:
+    p.dtype, p.device, p.activation = call.dtype, out.device_index, activation
+    _factors(&p, factors)
+    if p.beta == 0:
         d = NULL
     operand(&p, A, a, a.dims[2 * nd - 2], a.dims[2 * nd - 1])
     operand(&p, B, b, b.dims[2 * nd - 2], b.dims[2 * nd - 1])
@@ -124,17 +136,16 @@ cdef int product_of(fx_call *call, fx_array *out, fx_array *d, fx_array *a, fx_a
 
 
 cdef int matmul(fx_call *call) noexcept nogil:
-    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], 0, 1, 0)
+    return product_of(call, call.arrays[0], NULL, call.arrays[1], call.arrays[2], NULL, 0)
 
 
 cdef int addmm(fx_call *call) noexcept nogil:
-    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
-                      call.params[1].f, 0)
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params, 0)
 
 
 cdef int addmm_activation(fx_call *call) noexcept nogil:
-    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params[0].f,
-                      call.params[1].f, <int> call.params[2].i)
+    return product_of(call, call.arrays[0], call.arrays[1], call.arrays[2], call.arrays[3], call.params,
+                      <int> call.params[2].i)
 
 
 cdef int linear(fx_call *call) noexcept nogil:
@@ -153,7 +164,9 @@ cdef int linear(fx_call *call) noexcept nogil:
     status = check(call)
     if status != FX_OK or out.numel == 0:
         return status
-    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, out.device_index, 1, 1 if bias != NULL else 0, 0
+    p.dtype, p.device, p.activation = call.dtype, out.device_index, 0
+    _factors(&p, NULL)
+    p.beta = p.beta_whole = bias != NULL
     operand(&p, B, weight, weight.dims[3], weight.dims[2])
     operand(&p, C, out, p.n, 1)
     operand(&p, D, out, 0, 0)
@@ -180,7 +193,8 @@ cdef int dot(fx_call *call) noexcept nogil:
     if status != FX_OK:
         return status
     p.m, p.n, p.k, p.ndim = 1, 1, a.dims[0], 0
-    p.dtype, p.device, p.alpha, p.beta, p.activation = call.dtype, call.arrays[0].device_index, 1, 0, 0
+    p.dtype, p.device, p.activation = call.dtype, call.arrays[0].device_index, 0
+    _factors(&p, NULL)
     operand(&p, A, a, 0, a.dims[1])
     operand(&p, B, b, b.dims[1], 0)
     operand(&p, C, call.arrays[0], 1, 1)

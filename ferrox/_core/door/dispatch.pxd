@@ -1,11 +1,7 @@
 # The door: every computation of either backend goes through `dispatch`.  See dispatch.pyx.
-from libc.stdint cimport uint64_t
-
-from ferrox._core.abi cimport fx_array, fx_call, fx_scalar
+from ferrox._core.abi cimport fx_array, fx_call
 
 cdef int dispatch(str name, fx_call *call) except -1
-cdef int launch(str name, int kernel, int dtype, fx_array **arrays, int n_out, int n_in,
-                const fx_scalar *params, int n_params, uint64_t fresh) except -1
 cdef int check_outputs(str name, fx_call *call) except -1
 # For what changes memory without a kernel (a transfer between devices): before it, and after.
 cdef int check_memory(str name, const fx_array *target) except -1

@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from ferrox._core.abi cimport FX_AUTO, FX_CONTIGUOUS, FX_CPU, FX_MAX_DIMS, FX_OK, fx_array, fx_call, fx_itemsize, \
-    fx_kernel, fx_scalar
+    fx_kernel
 from ferrox._core.door.backend cimport backends, implementation, kernel_id, kernel_name, place_call, signatures
 from ferrox._core.door.ending cimport run_released
 from ferrox._core.errors cimport raise_status
@@ -34,6 +34,7 @@ cdef enum:
     # Below this many elements in all, giving up the GIL costs more than it can win.
     RELEASE_GIL = 1 << 15
 
+cdef int _copy = kernel_id("copy")
 cdef list _watchers = []
 cdef bint _watched = False
 cdef object _tell_change = None
@@ -243,6 +244,7 @@ cdef int _dispatch_buffered(str name, fx_call *call, uint64_t clashing) except -
 cdef int _copy_of(fx_array *x, fx_array *made, int64_t *dims) except -1:
     """A contiguous copy of `x` in fresh memory, which the caller releases."""
     cdef fx_array *arrays[2]
+    cdef fx_call call
     cdef int64_t step = 1
     cdef int d
     made[0] = x[0]
@@ -257,7 +259,14 @@ cdef int _copy_of(fx_array *x, fx_array *made, int64_t *dims) except -1:
     made.data = made.storage.data
     arrays[0] = made
     arrays[1] = x
-    return launch("copy", kernel_id("copy"), x.dtype, arrays, 1, 1, NULL, 0, 1)
+    call.arrays = arrays
+    call.n_out = call.n_in = 1
+    call.kernel, call.dtype = _copy, x.dtype
+    call.params = NULL
+    call.n_params = 0
+    call.fresh = 1
+    call.message[0] = 0
+    return dispatch("copy", &call)
 
 
 cdef int _label_outputs(str name, fx_call *call) except -1:
@@ -270,22 +279,6 @@ cdef int _label_outputs(str name, fx_call *call) except -1:
         if array != NULL and array.device_type != FX_CPU:
             backends[array.device_type].label(array.data, array.device_index, text)
     return 0
-
-
-cdef int launch(str name, int kernel, int dtype, fx_array **arrays, int n_out, int n_in,
-                const fx_scalar *params, int n_params, uint64_t fresh) except -1:
-    """`dispatch` of a call made up from its parts; bit k of `fresh`: output k was made for it."""
-    cdef fx_call call
-    call.arrays = arrays
-    call.n_out = n_out
-    call.n_in = n_in
-    call.kernel = kernel
-    call.dtype = dtype
-    call.params = params
-    call.n_params = n_params
-    call.fresh = fresh
-    call.message[0] = 0
-    return dispatch(name, &call)
 
 
 cdef tuple _described(fx_array **arrays, int n):

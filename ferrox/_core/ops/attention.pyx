@@ -1,12 +1,8 @@
 """Scaled dot-product attention and dropout."""
 import math
 
-from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
-
-from ferrox._core.abi cimport FX_BOOL, FX_F32, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_F32
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories
 from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op
@@ -15,7 +11,8 @@ from ferrox._core.ops.arithmetic cimport add, mul, sub
 from ferrox._core.ops.matmul cimport matmul
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport expand, to_dtype, transpose
-from ferrox._core.tensor.base cimport TensorBase, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport adopt, begin, frame, make_like, make_shaped, read, real, run, whole
 
 cdef int _sdpa_backward = kernel_id("sdpa_backward")
 
@@ -44,9 +41,7 @@ cdef object _sdpa_vjp(Node n, object cotangents):
     cdef TensorBase g = <TensorBase> cotangents[0], dq = None, dk = None, dv = None
     cdef object q = saved_input(n, 0), k = saved_input(n, 1), v = saved_input(n, 2)
     cdef object mask = saved_input(n, 3) if n.n_in > 3 else None
-    cdef fx_array *arrays[10]
-    cdef fx_scalar params[2]
-    cdef TensorBase each
+    cdef frame f
     if grad_enabled() or (n.n_in > 3 and wants(n, 3)):
         # In plain operators: for higher orders, and for the gradient of a mask.
         p = _weights(q, k, mask, n.params[0], n.params[1])
@@ -54,29 +49,16 @@ cdef object _sdpa_vjp(Node n, object cotangents):
         ds = mul(p, sub(dp, sum_dims(mul(dp, p), [g.a.ndim - 1], True)))
         return (mul(matmul(ds, k), n.params[0]), mul(matmul(_swap(ds), q), n.params[0]),
                 matmul(_swap(p), g), ds)[:n.n_in]
-    if wants(n, 0):
-        dq = new_like(<TensorBase> q, g.a.dtype)
-        arrays[0] = &dq.a
-    else:
-        arrays[0] = NULL
-    if wants(n, 1):
-        dk = new_like(<TensorBase> k, g.a.dtype)
-        arrays[1] = &dk.a
-    else:
-        arrays[1] = NULL
-    if wants(n, 2):
-        dv = new_like(<TensorBase> v, g.a.dtype)
-        arrays[2] = &dv.a
-    else:
-        arrays[2] = NULL
-    held = [g, q, k, v, saved_output(n, 0), saved_output(n, 1)]
-    for i in range(6):
-        each = <TensorBase> held[i]
-        arrays[3 + i] = &each.a
-    arrays[9] = NULL if mask is None else &(<TensorBase> mask).a
-    params[0].f = n.params[0]
-    params[1].i = n.params[1]
-    launch("sdpa_backward", _sdpa_backward, g.a.dtype, arrays, 3, 7, params, 2, 7)
+    begin(&f, _sdpa_backward, g.a.dtype)
+    dq = make_like(&f, <TensorBase> q, g.a.dtype) if wants(n, 0) else adopt(&f, None)
+    dk = make_like(&f, <TensorBase> k, g.a.dtype) if wants(n, 1) else adopt(&f, None)
+    dv = make_like(&f, <TensorBase> v, g.a.dtype) if wants(n, 2) else adopt(&f, None)
+    held = [g, q, k, v, saved_output(n, 0), saved_output(n, 1), mask]
+    for each in held:
+        read(&f, <TensorBase> each)
+    real(&f, n.params[0])
+    whole(&f, n.params[1])
+    run(&f, "sdpa_backward")
     return (dq, dk, dv, None)[:n.n_in]
 
 
@@ -106,9 +88,7 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
     Dao et al., FlashAttention, 2022.
     """
     cdef TensorBase q = <TensorBase?> query, k = <TensorBase?> key, v = <TensorBase?> value, out, lse, mask = None
-    cdef fx_array *arrays[6]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[4]
+    cdef frame f
     cdef double factor
     if is_causal and attn_mask is not None:
         raise RuntimeError("Explicit attn_mask should not be set when is_causal=True")
@@ -143,23 +123,18 @@ def _sdpa(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, sca
     if dropout_p > 0.0:
         weights = operators()["dropout"](_weights(q, k, mask, factor, is_causal), dropout_p, True)
         return matmul(weights, v)
-    out = _shaped(q, batch + (shape_of(q)[q.a.ndim - 2], shape_of(v)[v.a.ndim - 1]), q.a.dtype)
-    lse = _shaped(q, batch + (shape_of(q)[q.a.ndim - 2],), max(q.a.dtype, FX_F32))
-    arrays[0] = &out.a
-    arrays[1] = &lse.a
-    arrays[2] = &q.a
-    arrays[3] = &k.a
-    arrays[4] = &v.a
-    arrays[5] = NULL if mask is None else &mask.a
-    params[0].f = factor
-    params[1].i = is_causal
-    launch("scaled_dot_product_attention", SDPA.kernel, q.a.dtype, arrays, 2, 4, params, 2, 3)
-    if grad_enabled():
-        inputs[0] = <PyObject *> q
-        inputs[1] = <PyObject *> k
-        inputs[2] = <PyObject *> v
-        inputs[3] = <PyObject *> mask
-        record_many(SDPA, inputs, 3 if mask is None else 4, (out, lse), (factor, bool(is_causal)))
+    begin(&f, SDPA.kernel, q.a.dtype)
+    out = make_shaped(&f, batch + (shape_of(q)[q.a.ndim - 2], shape_of(v)[v.a.ndim - 1]), q.a.dtype, q)
+    lse = make_shaped(&f, batch + (shape_of(q)[q.a.ndim - 2],), max(q.a.dtype, FX_F32), q)
+    read(&f, q)
+    read(&f, k)
+    read(&f, v)
+    read(&f, mask)
+    real(&f, factor)
+    whole(&f, is_causal)
+    run(&f, "scaled_dot_product_attention")
+    if f.wants_grad:
+        record_many(SDPA, f.inputs, 3 if mask is None else 4, (out, lse), (factor, bool(is_causal)))
     return out
 
 cdef Op SDPA = row("scaled_dot_product_attention", function=_sdpa, kernel="sdpa", rule=rule(_sdpa_vjp),
@@ -175,11 +150,3 @@ cdef tuple _broadcast(a, b, c=()):
 
     return broadcast_shapes(a, b, c)
 
-
-cdef TensorBase _shaped(TensorBase like, tuple sizes, int dtype):
-    cdef int64_t shape[64]
-    cdef int n = 0
-    for size in sizes:
-        shape[n] = size
-        n += 1
-    return new_tensor(n, shape, dtype, like.a.device_type, like.a.device_index)

@@ -12,7 +12,8 @@ from ferrox._core.tensor.interchange import foreign_tensor, frombuffer
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.tensor.base cimport TensorBase, alias, new_tensor, set_data
-from ferrox._core.tensor.values cimport converted, element, fill, moved, tensor_of, with_grad
+from ferrox._core.tensor.frame cimport converted, fill
+from ferrox._core.tensor.values cimport element, moved, tensor_of, with_grad
 
 
 METHODS = {}        # of Tensor
@@ -217,7 +218,7 @@ cdef TensorBase _filled(str name, tuple args, object size, object value, int def
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim = read_shape(name, args, size, shape)
     cdef TensorBase made = allocate(name, ndim, shape, out, dtype, default, place)
-    fill(made, value, name)
+    fill(name, made, value, out is None)
     return with_grad(made, requires_grad)
 
 
@@ -317,7 +318,7 @@ cdef TensorBase _like(str name, object input, object dtype, object place):
 
 cdef TensorBase _filled_like(str name, object input, object value, object dtype, object place, object requires_grad):
     cdef TensorBase made = _like(name, input, dtype, place)
-    fill(made, value, name)
+    fill(name, made, value, True)
     return with_grad(made, requires_grad)
 
 

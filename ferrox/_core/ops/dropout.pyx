@@ -1,15 +1,13 @@
 """Dropout: the one random operator with a gradient."""
-from cpython.object cimport PyObject
-
-from ferrox._core.abi cimport FX_BOOL, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_output
+from ferrox._core.graph.node cimport Node, record_frame_many, rule, saved_output
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport mul
 from ferrox._core.tensor.generator cimport generator_for, reserve
-from ferrox._core.tensor.base cimport TensorBase, new_like
+from ferrox._core.tensor.base cimport TensorBase
+from ferrox._core.tensor.frame cimport begin, frame, make_like, read, real, run
 
 
 cdef object _dropout_vjp(Node n, object cotangents):
@@ -30,9 +28,7 @@ def _dropout(input, p=0.5, training=True, inplace=False):
     Srivastava et al., Dropout, JMLR 15, 2014.
     """
     cdef TensorBase x = <TensorBase?> input, y, mask
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[3]
-    cdef PyObject *inputs[1]
+    cdef frame f
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0.0:
@@ -42,17 +38,14 @@ def _dropout(input, p=0.5, training=True, inplace=False):
         return input.mul_(nothing) if inplace else mul(x, nothing)
     if categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f"[dropout] result type float can't be cast to {dtype_name(x.a.dtype)}")
-    y = new_like(x, x.a.dtype)
-    mask = new_like(x, FX_BOOL)
-    arrays[0] = &y.a
-    arrays[1] = &mask.a
-    arrays[2] = &x.a
-    reserve(generator_for(None, x.a.device_type, x.a.device_index), x.a.numel, False, params)
-    params[2].f = p
-    launch("dropout", DROPOUT.kernel, x.a.dtype, arrays, 2, 1, params, 3, 3)
-    if grad_enabled():
-        inputs[0] = <PyObject *> x
-        record_many(DROPOUT, inputs, 1, (y, mask), 1.0 / (1.0 - p))
+    begin(&f, DROPOUT.kernel, x.a.dtype)
+    y = make_like(&f, x, x.a.dtype)
+    mask = make_like(&f, x, FX_BOOL)
+    read(&f, x)
+    reserve(generator_for(None, x.a.device_type, x.a.device_index), x.a.numel, False, &f)
+    real(&f, p)
+    run(&f, "dropout")
+    record_frame_many(DROPOUT, &f, (y, mask), 1.0 / (1.0 - p))
     if inplace:
         return input.mul_(mul(mask, 1.0 / (1.0 - p)))
     return y

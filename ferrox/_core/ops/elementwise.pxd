@@ -51,7 +51,6 @@ cdef TensorBase shadow(TensorBase tensor)
 cdef TensorBase shadow_for(Op op, TensorBase tensor)
 cdef int check_out(Op op, TensorBase result, object out) except -1
 cdef TensorBase deliver(Op op, TensorBase result, object out)
-cdef TensorBase cast_to(TensorBase x, int dtype)
 cdef TensorBase as_operand(object value, str name)
 cdef bint is_number(object value) noexcept
 cdef int promoted(PyObject **inputs, int n) except -1

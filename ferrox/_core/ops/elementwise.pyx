@@ -20,19 +20,16 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
 from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, FX_MAX_DIMS, fx_array
-from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph.node cimport Node, attach, grad_enabled, history_of, record, record_frame, take_over
 from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.tensor.base cimport TensorBase, alias, is_tensor, needs_grad, new_like, new_tensor, set_data, \
     shape_tuple
-from ferrox._core.tensor.frame cimport begin, check_call, copy_into, frame, make, make_like, nearest_whole, read, \
-    read_number, real, run, set_to, whole, write
+from ferrox._core.tensor.frame cimport begin, check_call, converted, copy_into, frame, make, make_like, \
+    nearest_whole, read, read_number, real, run, set_to, whole, write
 
 cdef enum:
     MAX_INPUTS = 4
-
-cdef int _copy = kernel_id("copy")
 
 
 cdef bint is_number(object value) noexcept:
@@ -337,7 +334,7 @@ cdef TensorBase deliver(Op op, TensorBase result, object out):
     if out is None:
         return result
     check_out(op, result, out)
-    copy_into(op.name, <TensorBase> out, result)
+    copy_into(op.name, <TensorBase> out, result, False)
     return <TensorBase> out
 
 
@@ -413,17 +410,6 @@ cdef TensorBase apply_scaled(Op op, PyObject **inputs, int n, object factor, obj
     return apply(op, inputs, n, None, &params, kept)
 
 
-cdef TensorBase cast_to(TensorBase x, int dtype):
-    """A contiguous copy in another dtype, unrecorded."""
-    cdef frame f
-    cdef TensorBase out
-    begin(&f, _copy, dtype)
-    out = make_like(&f, x, dtype)
-    read(&f, x)
-    run(&f, "to")
-    return out
-
-
 cdef TensorBase shadow(TensorBase tensor):
     """The same memory with the same history: stands for `tensor` in the record of its own in-place change.
 
@@ -447,7 +433,7 @@ cdef TensorBase shadow_for(Op op, TensorBase tensor):
     for i in range(MAX_NEEDS):
         reads |= op.needs[i]
     if reads & 1 or op.vjp == NULL:
-        before = cast_to(tensor, tensor.a.dtype)
+        before = converted(tensor, tensor.a.dtype)
         set_data(made, before)
     return made
 
@@ -536,7 +522,7 @@ cdef object assign(Op op, TensorBase target, TensorBase result):
             return assign(op, target, cast)
         if target.base == NULL and needs_grad(target) and (op.vjp == NULL or not needs_grad(result)):
             result = _overwritten(target, result)
-    copy_into(op.name, target, result)
+    copy_into(op.name, target, result, False)
     if grad:
         rebase(target, result)
     return target

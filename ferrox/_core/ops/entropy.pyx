@@ -1,10 +1,8 @@
 """Losses over classes: cross_entropy and nll_loss."""
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_I64, FX_F32, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_I64
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
 from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op
@@ -13,7 +11,8 @@ from ferrox._core.ops.arithmetic cimport add, div, mul, neg, sub
 from ferrox._core.ops.loss cimport legacy_reduction
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport contiguous, reshape, to_dtype
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make_like, make_shaped, read, real, run, whole
 
 cdef int _cross_entropy_backward = kernel_id("cross_entropy_backward")
 cdef int _nll_backward = kernel_id("nll_backward")
@@ -91,23 +90,22 @@ cdef object _cross_entropy_vjp(Node n, object cotangents):
     cdef TensorBase target = <TensorBase> saved_input(n, 1), lse = <TensorBase> saved_output(n, 1)
     cdef object weight = saved_input(n, 2) if n.n_in > 2 else None
     cdef int at = 1 if x.a.ndim > 1 else 0
-    cdef fx_array *arrays[6]
-    cdef fx_scalar params[2]
+    cdef frame f
     if grad_enabled():
         distribution = _target_distribution(x, target, weight, n.params[0], n.params[1], at)
         mass = sum_dims(distribution, [at], True)
         return (mul(_wide(g, at), sub(mul(operators()["softmax"](x, at), mass), distribution)), None, None)[:n.n_in]
     g = contiguous(g)
-    dx = new_like(x, x.a.dtype)
-    arrays[0] = &dx.a
-    arrays[1] = &g.a
-    arrays[2] = &x.a
-    arrays[3] = &target.a
-    arrays[4] = &lse.a
-    arrays[5] = NULL if weight is None else &(<TensorBase> weight).a
-    params[0].i = n.params[0]
-    params[1].f = n.params[1]
-    launch("cross_entropy_backward", _cross_entropy_backward, x.a.dtype, arrays, 1, 5, params, 2, 1)
+    begin(&f, _cross_entropy_backward, x.a.dtype)
+    dx = make_like(&f, x, x.a.dtype)
+    read(&f, g)
+    read(&f, x)
+    read(&f, target)
+    read(&f, lse)
+    read(&f, <TensorBase> weight)
+    whole(&f, n.params[0])
+    real(&f, n.params[1])
+    run(&f, "cross_entropy_backward")
     return (dx, None, None)[:n.n_in]
 
 
@@ -140,9 +138,7 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     tensor(1.3863)
     """
     cdef TensorBase x = <TensorBase?> input, t = <TensorBase?> target, losses, lse, weights
-    cdef fx_array *arrays[6]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[3]
+    cdef frame f
     cdef int at = 1 if x.a.ndim > 1 else 0
     reduction = _reduction(legacy_reduction(size_average, reduce, reduction))
     if not 0.0 <= label_smoothing <= 1.0:
@@ -153,23 +149,18 @@ def _cross_entropy(input, target, weight=None, size_average=None, ignore_index=-
     if weight is not None and needs_grad(<TensorBase> weight):
         raise RuntimeError("[cross_entropy] the class weights must not require grad")
     t = to_dtype(t, FX_I64)
-    losses = new_like(t, x.a.dtype)
-    lse = new_like(t, max(x.a.dtype, FX_F32))
-    weights = new_like(t, x.a.dtype)
-    arrays[0] = &losses.a
-    arrays[1] = &lse.a
-    arrays[2] = &weights.a
-    arrays[3] = &x.a
-    arrays[4] = &t.a
-    arrays[5] = NULL if weight is None else &(<TensorBase> weight).a
-    params[0].i = ignore_index
-    params[1].f = label_smoothing
-    launch("cross_entropy", CROSS_ENTROPY.kernel, x.a.dtype, arrays, 3, 3, params, 2, 7)
-    if grad_enabled():
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> t
-        inputs[2] = <PyObject *> weight
-        record_many(CROSS_ENTROPY, inputs, 2 if weight is None else 3, (losses, lse), (ignore_index, label_smoothing))
+    begin(&f, CROSS_ENTROPY.kernel, x.a.dtype)
+    losses = make_like(&f, t, x.a.dtype)
+    lse = make_like(&f, t, max(x.a.dtype, FX_F32))
+    weights = make_like(&f, t, x.a.dtype)
+    read(&f, x)
+    read(&f, t)
+    read(&f, <TensorBase> weight)
+    whole(&f, ignore_index)
+    real(&f, label_smoothing)
+    run(&f, "cross_entropy")
+    if f.wants_grad:
+        record_many(CROSS_ENTROPY, f.inputs, 2 if weight is None else 3, (losses, lse), (ignore_index, label_smoothing))
     return _reduced(losses, weights, reduction, None)
 
 cdef Op CROSS_ENTROPY = row("cross_entropy", function=_cross_entropy, rule=rule(_cross_entropy_vjp), needs=("012p",),
@@ -214,49 +205,35 @@ cdef Op NLL_BACKWARD = row("_nll_backward", kernel="nll_backward", rule=rule(_nl
 
 
 cdef TensorBase _nll_gradient(TensorBase g, TensorBase target, object weight, tuple params_):
-    cdef fx_array *arrays[4]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[3]
-    cdef int64_t shape[64]
+    cdef frame f
     cdef TensorBase dx
-    cdef int d = 0
     g = contiguous(g)
-    for size in params_[0]:
-        shape[d] = size
-        d += 1
-    dx = new_tensor(d, shape, g.a.dtype, g.a.device_type, g.a.device_index)
-    arrays[0] = &dx.a
-    arrays[1] = &g.a
-    arrays[2] = &target.a
-    arrays[3] = NULL if weight is None else &(<TensorBase> weight).a
-    params[0].i = shape_of(dx)[1 if d > 1 else 0]
-    params[1].i = params_[1]
-    launch("nll_backward", _nll_backward, g.a.dtype, arrays, 1, 3, params, 2, 1)
-    if grad_enabled() and needs_grad(g):
-        inputs[0] = <PyObject *> g
-        inputs[1] = <PyObject *> target
-        inputs[2] = <PyObject *> weight
-        record(NLL_BACKWARD, inputs, 2 if weight is None else 3, dx, params_)
+    begin(&f, _nll_backward, g.a.dtype)
+    dx = make_shaped(&f, params_[0], g.a.dtype, g)
+    read(&f, g)
+    read(&f, target)
+    read(&f, <TensorBase> weight)
+    whole(&f, shape_of(dx)[1 if dx.a.ndim > 1 else 0])
+    whole(&f, params_[1])
+    run(&f, "nll_backward")
+    if needs_grad(g):
+        record(NLL_BACKWARD, f.inputs, 2 if weight is None else 3, dx, params_)
     return dx
 
 
 cdef tuple _nll_losses(TensorBase x, TensorBase t, object weight, int64_t ignore_index):
-    cdef fx_array *arrays[5]
-    cdef fx_scalar params[1]
-    cdef PyObject *inputs[3]
-    cdef TensorBase losses = new_like(t, x.a.dtype), weights = new_like(t, x.a.dtype)
-    arrays[0] = &losses.a
-    arrays[1] = &weights.a
-    arrays[2] = &x.a
-    arrays[3] = &t.a
-    arrays[4] = NULL if weight is None else &(<TensorBase> weight).a
-    params[0].i = ignore_index
-    launch("nll_loss", NLL.kernel, x.a.dtype, arrays, 2, 3, params, 1, 3)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> t
-        inputs[2] = <PyObject *> weight
-        record_many(NLL, inputs, 2 if weight is None else 3, (losses,), (shape_tuple(&x.a), ignore_index))
+    cdef frame f
+    cdef TensorBase losses, weights
+    begin(&f, NLL.kernel, x.a.dtype)
+    losses = make_like(&f, t, x.a.dtype)
+    weights = make_like(&f, t, x.a.dtype)
+    read(&f, x)
+    read(&f, t)
+    read(&f, <TensorBase> weight)
+    whole(&f, ignore_index)
+    run(&f, "nll_loss")
+    if needs_grad(x):
+        record_many(NLL, f.inputs, 2 if weight is None else 3, (losses,), (shape_tuple(&x.a), ignore_index))
     return losses, weights
 
 

@@ -2,19 +2,19 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I64
 from ferrox._core.dtype cimport FLOATING, categories
-from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_frame_many, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather_scatter cimport gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.ordering cimport kth_dim, sort_dim
-from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, named, reduced_like, sum_mask
+from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, extreme, make_reduced, named, sum_mask
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype, transpose
 from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, read, real, run, whole
 
 
 # max, min
@@ -32,20 +32,17 @@ cdef object _chosen_vjp(Node n, object g):
 cdef tuple _along(Op op, TensorBase x, int dim, bint keepdim):
     cdef int64_t mask = <int64_t> 1 << dim if x.a.ndim else 0
     cdef TensorBase values, indices
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[1]
+    cdef frame f
     check_not_empty(op.name, x, mask, False)
-    values, indices = reduced_like(x, mask, keepdim, x.a.dtype), reduced_like(x, mask, keepdim, FX_I64)
-    arrays[0] = &values.a
-    arrays[1] = &indices.a
-    arrays[2] = &x.a
-    params[0].i = mask
-    params[1].f = 0
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record_many(op, inputs, 1, (values, indices), (dim, shape_tuple(&x.a), keepdim))
+    begin(&f, op.kernel, x.a.dtype)
+    values = make_reduced(&f, x, mask, keepdim, x.a.dtype)
+    indices = make_reduced(&f, x, mask, keepdim, FX_I64)
+    read(&f, x)
+    whole(&f, mask)
+    real(&f, 0)
+    run(&f, op.name)
+    if f.wants_grad:
+        record_frame_many(op, &f, (values, indices), (dim, shape_tuple(&x.a), keepdim))
     return values, indices
 
 

@@ -7,20 +7,19 @@ indices, so results do not depend on the number of threads.
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_I32, FX_I64
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, saved_output, wants
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_frame, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport div, mul
-from ferrox._core.ops.elementwise cimport as_operand, assign, cast_to, is_number, shadow_for
+from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow_for
 from ferrox._core.ops.subscript cimport get_item
 from ferrox._core.ops.shape cimport expand, read_dim, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, zeros
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
-from ferrox._core.tensor.values cimport fill
+from ferrox._core.tensor.frame cimport adopt, begin, converted, fill, frame, make, make_shaped, read, run, whole, write
 
 cdef int _arange = kernel_id("arange")
 
@@ -30,21 +29,21 @@ cdef int _arange = kernel_id("arange")
 cdef TensorBase number_like(object value, int dtype, TensorBase like):
     """A tensor without dimensions of the given dtype, on the device of `like`."""
     cdef TensorBase out = new_tensor(0, NULL, dtype, like.a.device_type, like.a.device_index)
-    fill(out, value, "fill")
+    fill("fill", out, value, True)
     return out
 
 
 cdef TensorBase counting(int64_t n, TensorBase like):
     """0, 1, …, n - 1 as int64 on the device of `like`."""
     cdef int64_t[1] shape
-    cdef fx_array *arrays[1]
-    cdef fx_scalar params[2]
+    cdef frame f
+    cdef TensorBase out
     shape[0] = n
-    cdef TensorBase out = new_tensor(1, shape, FX_I64, like.a.device_type, like.a.device_index)
-    arrays[0] = &out.a
-    params[0].i = 0
-    params[1].i = 1
-    launch("arange", _arange, FX_I64, arrays, 1, 0, params, 2, 1)
+    begin(&f, _arange, FX_I64)
+    out = make(&f, 1, shape, FX_I64, like)
+    whole(&f, 0)
+    whole(&f, 1)
+    run(&f, "arange")
     return out
 
 
@@ -103,26 +102,24 @@ cdef int _check_index(TensorBase x, int dim, TensorBase index, TensorBase src) e
 
 # one path for all that change a tensor at indices
 
-cdef TensorBase changed(Op op, TensorBase x, TensorBase index, TensorBase src, const fx_scalar *params, int n_params,
-                        object kept, bint here):
-    """x with src written through index: a copy, or x itself (`here`)."""
-    cdef fx_array *arrays[3]
+cdef TensorBase changed(frame *f, Op op, TensorBase x, TensorBase index, TensorBase src, object kept, bint here):
+    """x with src written through index: a copy, or x itself (`here`); the frame holds the parameters already."""
     cdef PyObject *inputs[3]
-    cdef TensorBase out = x
+    cdef TensorBase out
     cdef bint grad = grad_enabled() and (needs_grad(x) or needs_grad(src))
     if here and grad:
-        return assign(op, x, changed(op, shadow_for(op, x), index, src, params, n_params, kept, False))
-    if not here:
-        out = cast_to(x, x.a.dtype)
-    arrays[0] = &out.a
-    arrays[1] = &index.a
-    arrays[2] = &src.a
+        return assign(op, x, changed(f, op, shadow_for(op, x), index, src, kept, False))
+    if here:
+        out = x
+        write(f, x)
+    else:
+        out = adopt(f, converted(x, x.a.dtype))
+    read(f, index)
+    read(f, src)
     if index.a.numel:
-        launch(op.name, op.kernel, out.a.dtype, arrays, 1, 2, params, n_params, not here)
+        run(f, op.name)
     if grad:
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> index
-        inputs[2] = <PyObject *> src
+        inputs[0], inputs[1], inputs[2] = <PyObject *> x, <PyObject *> index, <PyObject *> src
         record(op, inputs, 3, out, kept)
     return out
 
@@ -167,20 +164,17 @@ cdef Op GATHER = row("gather", function=_gather, out=True, rule=rule(_gather_vjp
 
 
 cdef TensorBase gather_dim(TensorBase x, int dim, TensorBase index):
-    cdef fx_array *arrays[3]
-    cdef PyObject *inputs[2]
-    cdef fx_scalar params[1]
-    cdef TensorBase out = new_tensor(index.a.ndim, shape_of(index), x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    arrays[2] = &index.a
-    params[0].i = dim
+    cdef frame f
+    cdef TensorBase out
+    begin(&f, GATHER.kernel, x.a.dtype)
+    out = make(&f, index.a.ndim, shape_of(index), x.a.dtype, x)
+    read(&f, x)
+    read(&f, index)
+    whole(&f, dim)
     if out.a.numel:
-        launch("gather", GATHER.kernel, x.a.dtype, arrays, 1, 2, params, 1, 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> index
-        record(GATHER, inputs, 2, out, (dim, shape_tuple(&x.a)))
+        run(&f, "gather")
+    if f.wants_grad:
+        record_frame(GATHER, &f, out, (dim, shape_tuple(&x.a)))
     return out
 
 
@@ -239,33 +233,28 @@ cdef TensorBase _source(str name, TensorBase x, TensorBase index, object src):
 
 cdef object _scatter_any(Op op, object input, object dim, object index, object src, bint here):
     cdef TensorBase x = <TensorBase?> input, at = _places(op.name, index), s
-    cdef fx_scalar params[1]
+    cdef frame f
     cdef int d = read_dim(dim, x.a.ndim)
     s = _source(op.name, x, at, src)
     _check_dtypes(op.name, x, s)
     _check_index(x, d, at, s)
-    params[0].i = d
-    return changed(op, x, at, s, params, 1, d, here)
+    begin(&f, op.kernel, x.a.dtype)
+    whole(&f, d)
+    return changed(&f, op, x, at, s, d, here)
 
 
 cdef TensorBase last_written(tuple shape, int dim, TensorBase index):
     """Whether each position of an index is the last that points to its place: the one that a scatter writes, on every
     device."""
     cdef TensorBase order = reshape(counting(index.a.numel, index), shape_tuple(&index.a)), last
-    cdef int64_t sizes[FX_MAX_DIMS]
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[1]
-    cdef int d = 0
-    for size in shape:
-        sizes[d] = size
-        d += 1
-    last = new_tensor(d, sizes, FX_I64, index.a.device_type, index.a.device_index)
-    arrays[0] = &last.a
-    arrays[1] = &index.a
-    arrays[2] = &order.a
-    params[0].i = dim
+    cdef frame f
+    begin(&f, SCATTER.kernel, FX_I64)
+    whole(&f, dim)
+    last = make_shaped(&f, shape, FX_I64, index)
+    read(&f, index)
+    read(&f, order)
     if index.a.numel:
-        launch("scatter", SCATTER.kernel, FX_I64, arrays, 1, 2, params, 1, True)
+        run(&f, "scatter")
     return registry["eq"](gather_dim(last, dim, index), order)
 
 
@@ -359,31 +348,38 @@ cdef Op SCATTER_ADD = row("scatter_add", function=_scatter_add, rule=rule(_scatt
 
 
 cdef TensorBase scatter_add_dim(TensorBase x, int dim, TensorBase index, TensorBase src):
-    cdef fx_scalar params[1]
-    params[0].i = dim
-    return changed(SCATTER_ADD, x, index, src, params, 1, dim, False)
+    cdef frame f
+    begin(&f, SCATTER_ADD.kernel, x.a.dtype)
+    whole(&f, dim)
+    return changed(&f, SCATTER_ADD, x, index, src, dim, False)
 
 
 cdef TensorBase scatter_zeros(tuple shape, int dim, TensorBase index, TensorBase src):
     """src added into zeros: the gradient of whatever picks elements along a dimension."""
-    cdef TensorBase out = zeros(shape, src.a.dtype, src), nothing
-    cdef PyObject *inputs[3]
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[1]
+    cdef TensorBase out = zeros(shape, src.a.dtype, src)
+    cdef frame f
     if index.a.numel == 0:
         return out
-    arrays[0] = &out.a
-    arrays[1] = &index.a
-    arrays[2] = &src.a
-    params[0].i = dim
-    launch("scatter_add", SCATTER_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 1, 1)
+    begin(&f, SCATTER_ADD.kernel, src.a.dtype)
+    whole(&f, dim)
+    added_to_zeros(&f, SCATTER_ADD, out, index, src, dim)
+    return out
+
+
+cdef int added_to_zeros(frame *f, Op op, TensorBase out, TensorBase index, TensorBase src, object kept) except -1:
+    """Add src through index into `out`, fresh zeros; recorded as a change of zeros without dimensions."""
+    cdef PyObject *inputs[3]
+    cdef TensorBase nothing
+    adopt(f, out)
+    read(f, index)
+    read(f, src)
+    if index.a.numel and out.a.numel:
+        run(f, op.name)
     if grad_enabled() and needs_grad(src):
         nothing = zeros((), src.a.dtype, src)
-        inputs[0] = <PyObject *> nothing
-        inputs[1] = <PyObject *> index
-        inputs[2] = <PyObject *> src
-        record(SCATTER_ADD, inputs, 3, out, dim)
-    return out
+        inputs[0], inputs[1], inputs[2] = <PyObject *> nothing, <PyObject *> index, <PyObject *> src
+        record(op, inputs, 3, out, kept)
+    return 0
 
 
 # scatter_reduce
@@ -393,17 +389,18 @@ cdef dict MODES = {"sum": 0, "prod": 1, "mean": 2, "amax": 3, "amin": 4}
 
 cdef object _reduced_any(object input, object dim, object index, object src, str mode, bint include_self, bint here):
     cdef TensorBase x = <TensorBase?> input, at = _places("scatter_reduce", index), s
-    cdef fx_scalar params[3]
+    cdef frame f
     cdef int d = read_dim(dim, x.a.ndim)
     if mode not in MODES:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {mode}")
     s = _source("scatter_reduce", x, at, src)
     _check_dtypes("scatter_reduce", x, s)
     _check_index(x, d, at, s)
-    params[0].i = d
-    params[1].i = MODES[mode]
-    params[2].i = include_self
-    return changed(SCATTER_REDUCE, x, at, s, params, 3, (d, mode, include_self), here)
+    begin(&f, SCATTER_REDUCE.kernel, x.a.dtype)
+    whole(&f, d)
+    whole(&f, MODES[mode])
+    whole(&f, include_self)
+    return changed(&f, SCATTER_REDUCE, x, at, s, (d, mode, include_self), here)
 
 
 cdef object unless(object mask, object x):

@@ -1,20 +1,20 @@
 """Reading and writing whole slices along one dimension by an index vector; masks as sources; repeats; embedding."""
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL, FX_I32, FX_I64, FX_MAX_DIMS
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.node cimport Node, record_frame, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport div, mul
 from ferrox._core.ops.elementwise cimport as_operand, is_number
-from ferrox._core.ops.gather_scatter cimport changed, counting, last_written, number_like, unless, whole_numbers
+from ferrox._core.ops.gather_scatter cimport added_to_zeros, changed, counting, last_written, number_like, unless, \
+    whole_numbers
 from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.shape cimport expand, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport zeros
-from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make, number, read, run, whole
 
 
 cdef TensorBase _vector(str name, object index):
@@ -60,25 +60,20 @@ cdef Op INDEX_SELECT = row("index_select", function=_index_select, rule=rule(_in
 
 cdef TensorBase _selected(Op op, TensorBase x, int dim, TensorBase index, object kept):
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef fx_array *arrays[3]
-    cdef PyObject *inputs[2]
-    cdef fx_scalar params[1]
+    cdef frame f
     cdef TensorBase out
     cdef int d
     for d in range(x.a.ndim):
         shape[d] = shape_of(x)[d]
     if x.a.ndim:
         shape[dim] = index.a.numel
-    out = new_tensor(x.a.ndim, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    arrays[2] = &index.a
-    params[0].i = dim
-    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 2, params, 1, 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> index
-        record(op, inputs, 2, out, kept)
+    begin(&f, op.kernel, x.a.dtype)
+    out = make(&f, x.a.ndim, shape, x.a.dtype, x)
+    read(&f, x)
+    read(&f, index)
+    whole(&f, dim)
+    run(&f, op.name)
+    record_frame(op, &f, out, kept)
     return out
 
 
@@ -125,12 +120,13 @@ cdef object _index_add_vjp(Node n, object g):
 cdef object _added(object input, object dim, object index, object source, object alpha, bint here):
     cdef TensorBase x = <TensorBase?> input, at = _vector("index_add", index)
     cdef int d = read_dim(dim, x.a.ndim)
-    cdef fx_scalar params[2]
+    cdef frame f
     if isinstance(alpha, float) and categories[x.a.dtype] != FLOATING:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    params[0].i = d
-    params[1].f = alpha
-    return changed(INDEX_ADD, x, at, _slices("index_add", x, d, at, source), params, 2, (d, alpha), here)
+    begin(&f, INDEX_ADD.kernel, x.a.dtype)
+    whole(&f, d)
+    number(&f, alpha)
+    return changed(&f, INDEX_ADD, x, at, _slices("index_add", x, d, at, source), (d, alpha), here)
 
 
 def _index_add(input, dim, index, source, *, alpha=1):
@@ -167,23 +163,12 @@ cdef Op INDEX_ADD = row("index_add", function=_index_add, rule=rule(_index_add_v
 
 cdef TensorBase index_add_zeros(tuple shape, int dim, TensorBase index, TensorBase src):
     """Slices added into zeros: the gradient of whatever picks slices."""
-    cdef TensorBase out = zeros(shape, src.a.dtype, src), nothing
-    cdef PyObject *inputs[3]
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[2]
-    arrays[0] = &out.a
-    arrays[1] = &index.a
-    arrays[2] = &src.a
-    params[0].i = dim
-    params[1].f = 1
-    if index.a.numel and out.a.numel:
-        launch("index_add", INDEX_ADD.kernel, src.a.dtype, arrays, 1, 2, params, 2, 1)
-    if grad_enabled() and needs_grad(src):
-        nothing = zeros((), src.a.dtype, src)
-        inputs[0] = <PyObject *> nothing
-        inputs[1] = <PyObject *> index
-        inputs[2] = <PyObject *> src
-        record(INDEX_ADD, inputs, 3, out, (dim, 1))
+    cdef TensorBase out = zeros(shape, src.a.dtype, src)
+    cdef frame f
+    begin(&f, INDEX_ADD.kernel, src.a.dtype)
+    whole(&f, dim)
+    number(&f, 1)
+    added_to_zeros(&f, INDEX_ADD, out, index, src, (dim, 1))
     return out
 
 
@@ -205,9 +190,10 @@ cdef object _index_copy_vjp(Node n, object g):
 cdef object _copied(object input, object dim, object index, object source, bint here):
     cdef TensorBase x = <TensorBase?> input, at = _vector("index_copy", index)
     cdef int d = read_dim(dim, x.a.ndim)
-    cdef fx_scalar params[1]
-    params[0].i = d
-    return changed(INDEX_COPY, x, at, _slices("index_copy", x, d, at, source), params, 1, d, here)
+    cdef frame f
+    begin(&f, INDEX_COPY.kernel, x.a.dtype)
+    whole(&f, d)
+    return changed(&f, INDEX_COPY, x, at, _slices("index_copy", x, d, at, source), d, here)
 
 
 def _index_copy(input, dim, index, source):
@@ -239,7 +225,7 @@ cdef object _index_fill_vjp(Node n, object g):
 cdef object _filled(object input, object dim, object index, object value, bint here):
     cdef TensorBase x = <TensorBase?> input, at = _vector("index_fill", index), v
     cdef int d = read_dim(dim, x.a.ndim)
-    cdef fx_scalar params[1]
+    cdef frame f
     if is_number(value):
         v = number_like(value, x.a.dtype, x)
     else:
@@ -248,8 +234,9 @@ cdef object _filled(object input, object dim, object index, object value, bint h
             raise RuntimeError("index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                                f"{v.a.ndim} dimension(s).")
         v = to_dtype(v, x.a.dtype)
-    params[0].i = d
-    return changed(INDEX_FILL, x, at, v, params, 1, d, here)
+    begin(&f, INDEX_FILL.kernel, x.a.dtype)
+    whole(&f, d)
+    return changed(&f, INDEX_FILL, x, at, v, d, here)
 
 
 def _index_fill(input, dim, index, value):
@@ -287,6 +274,7 @@ cdef object _masked_scatter_vjp(Node n, object g):
 cdef object _masked(object input, object mask, object source, bint here):
     cdef TensorBase x = <TensorBase?> input, m = as_operand(mask, "masked_scatter")
     cdef TensorBase s = as_operand(source, "masked_scatter")
+    cdef frame f
     if m.a.dtype != FX_BOOL:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype "
                            f"{dtype_name(m.a.dtype)}")
@@ -297,7 +285,8 @@ cdef object _masked(object input, object mask, object source, bint here):
         m = expand(m, shape_tuple(&x.a))
     else:
         x, m = registry["broadcast_tensors"](x, m)
-    return changed(MASKED_SCATTER, x, m, s, NULL, 0, (shape_tuple(&s.a), s.a.numel), here)
+    begin(&f, MASKED_SCATTER.kernel, x.a.dtype)
+    return changed(&f, MASKED_SCATTER, x, m, s, (shape_tuple(&s.a), s.a.numel), here)
 
 
 def _masked_scatter(input, mask, source):
@@ -493,7 +482,7 @@ def _one_hot(input, num_classes=-1):
     cdef TensorBase x = <TensorBase?> input, at = whole_numbers("one_hot", input), out
     cdef int64_t classes = read_int("one_hot", "num_classes", num_classes)
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef fx_array *arrays[2]
+    cdef frame f
     cdef int d
     if classes == -1:
         if x.a.numel == 0:
@@ -508,10 +497,10 @@ def _one_hot(input, num_classes=-1):
     for d in range(x.a.ndim):
         shape[d] = shape_of(x)[d]
     shape[x.a.ndim] = classes
-    out = new_tensor(x.a.ndim + 1, shape, FX_I64, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &at.a
-    launch("one_hot", ONE_HOT.kernel, FX_I64, arrays, 1, 1, NULL, 0, 1)
+    begin(&f, ONE_HOT.kernel, FX_I64)
+    out = make(&f, x.a.ndim + 1, shape, FX_I64, x)
+    read(&f, at)
+    run(&f, "one_hot")
     return out
 
 cdef Op ONE_HOT = row("one_hot", function=_one_hot, reference="np.eye(num_classes, dtype=np.int64)[input]",

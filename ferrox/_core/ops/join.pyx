@@ -1,18 +1,16 @@
 """Tensors joined and taken apart: cat, stack, split and their kin; padding."""
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_MAX_DIMS
 from ferrox._core.dtype cimport promotions
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, wants
+from ferrox._core.graph.node cimport Node, record_frame, rule, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.shape cimport read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, select_dim, slice_dim, zeros
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, close_arrays, frame, make, more_arrays, read, run, whole
 
 cdef enum:
     MOST_PARTS = 1 << 24
@@ -37,15 +35,11 @@ cdef TensorBase concatenate(list tensors, int dim):
     cdef TensorBase first = None, x, out
     cdef int64_t shape[FX_MAX_DIMS]
     cdef list sizes = []
-    cdef fx_array **arrays
-    cdef PyObject **inputs
-    cdef fx_scalar params[1]
-    cdef bint grad = False
+    cdef frame f
     for x in tensors:
         if x.a.ndim == 0:
             raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
         dtype = x.a.dtype if dtype < 0 else promotions[dtype][x.a.dtype]
-        grad = grad or needs_grad(x)
         # An empty one-dimensional tensor joins anything.
         if first is None and not (x.a.ndim == 1 and shape_of(x)[0] == 0):
             first = x
@@ -76,23 +70,18 @@ cdef TensorBase concatenate(list tensors, int dim):
         shape[dim] += shape_of(x)[dim]
         if x.a.dtype != dtype:
             tensors[i] = to_dtype(x, dtype)
-    out = new_tensor(first.a.ndim, shape, dtype, first.a.device_type, first.a.device_index)
-    arrays = <fx_array **> malloc(<size_t> (n + 1) * sizeof(void *))
-    inputs = <PyObject **> malloc(<size_t> n * sizeof(void *))
+    begin(&f, CAT.kernel, dtype)
+    more_arrays(&f, n + 1)
     try:
-        if arrays == NULL or inputs == NULL:
-            raise MemoryError()
-        arrays[0] = &out.a
-        for i in range(n):
-            arrays[i + 1] = &(<TensorBase> tensors[i]).a
-            inputs[i] = <PyObject *> tensors[i]
-        params[0].i = dim
-        launch("cat", CAT.kernel, dtype, arrays, 1, n, params, 1, 1)
-        if grad and grad_enabled():
-            record(CAT, inputs, n, out, (dim, sizes))
+        out = make(&f, first.a.ndim, shape, dtype, first)
+        for x in tensors:
+            read(&f, x)
+        whole(&f, dim)
+        run(&f, "cat")
+        if f.wants_grad:
+            record_frame(CAT, &f, out, (dim, sizes))
     finally:
-        free(arrays)
-        free(inputs)
+        close_arrays(&f)
     return out
 
 

@@ -2,11 +2,10 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_MAX_DIMS, FX_U8
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.node cimport Node, record, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport absolute, add, mul, sub
@@ -14,8 +13,8 @@ from ferrox._core.ops.elementwise cimport SAME, TEST, apply1, apply2, as_operand
     in_place_operators, is_number, promoted
 from ferrox._core.ops.family cimport binary, unary
 from ferrox._core.ops.shape cimport to_dtype
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_tuple
-from ferrox._core.tensor.frame cimport describe_number
+from ferrox._core.tensor.base cimport TensorBase, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make, read, read_number, real, run, whole
 
 cdef int _all = kernel_id("all")
 
@@ -130,14 +129,15 @@ row("isclose", function=_isclose, composite=True, reference="np.isclose(x, other
 
 
 cdef bint all_true(TensorBase x) except -1:
-    cdef TensorBase out = new_tensor(0, NULL, FX_BOOL, x.a.device_type, x.a.device_index)
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[3]
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    params[0].i = -1
-    params[1].f = params[2].f = 0
-    launch("all", _all, FX_BOOL, arrays, 1, 1, params, 3, 1)
+    cdef TensorBase out
+    cdef frame f
+    begin(&f, _all, FX_BOOL)
+    out = make(&f, 0, NULL, FX_BOOL, x)
+    read(&f, x)
+    whole(&f, -1)
+    real(&f, 0)
+    real(&f, 0)
+    run(&f, "all")
     if out.a.device_type == FX_CPU:
         return (<uint8_t *> out.a.data)[0]
     return bool((<object> out).item())
@@ -187,15 +187,12 @@ row("equal", function=_equal, composite=True, reference="np.array_equal(x, other
 # where, masked_fill: out = condition ? x : y
 
 cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int dtype):
-    """Launch and record op over three inputs, of which `mask`, `x` and `y` are the places of those three."""
-    cdef fx_array *arrays[4]
-    cdef fx_array scalars[3]
-    cdef fx_scalar rooms[3]
+    """Run and record op over three inputs, of which `mask`, `x` and `y` are the places of those three."""
+    cdef frame f
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int places[3]
     cdef TensorBase t, out, like = <TensorBase> inputs[mask]
     cdef int i, ndim = 0, devices = 0
-    cdef bint grad = False
     cdef list held = []
     places[0] = mask
     places[1] = x
@@ -206,21 +203,22 @@ cdef TensorBase _selected(Op op, PyObject **inputs, int mask, int x, int y, int 
     if devices & (devices - 1):
         like = in_place_operators.common_device(op.name, inputs, 3, held)
     for i in range(3):
-        if not isinstance(<object> inputs[places[i]], TensorBase):
-            describe_number(&scalars[i], &rooms[i], <object> inputs[places[i]], dtype, op.name)
-            arrays[i + 1] = &scalars[i]
+        if not isinstance(<object> inputs[i], TensorBase):
             continue
-        t = <TensorBase> inputs[places[i]]
+        t = <TensorBase> inputs[i]
         ndim = broadcast_more(op.name, ndim, shape, t)
-        arrays[i + 1] = &t.a
-        grad = grad or needs_grad(t)
         if t.a.device_type == like.a.device_type and t.a.device_index != like.a.device_index:
             raise RuntimeError(f"[{op.name}] Expected all tensors to be on the same device, but found at least two "
                                f"devices, {like.device} and {t.device}!")
-    out = new_tensor(ndim, shape, dtype, like.a.device_type, like.a.device_index)
-    arrays[0] = &out.a
-    launch(op.name, WHERE.kernel, dtype, arrays, 1, 3, NULL, 0, 1)
-    if grad and grad_enabled():
+    begin(&f, WHERE.kernel, dtype)
+    out = make(&f, ndim, shape, dtype, like)
+    for i in range(3):
+        if isinstance(<object> inputs[places[i]], TensorBase):
+            read(&f, <TensorBase> inputs[places[i]])
+        else:
+            read_number(&f, <object> inputs[places[i]], dtype, op.name)
+    run(&f, op.name)
+    if f.wants_grad:
         record(op, inputs, 3, out, None)
     return out
 

@@ -9,7 +9,7 @@ from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport absolute, add, div, full_like, mul, neg, reciprocal, square, sub
 from ferrox._core.ops.clamp cimport clamp_numbers
-from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, apply3, apply3p, cast_to
+from ferrox._core.ops.elementwise cimport SAME, apply2, apply2p, apply3, apply3p
 from ferrox._core.ops.family cimport inner
 from ferrox._core.ops.logic cimport all_true, both, ge, le, lt, where
 from ferrox._core.ops.pointwise cimport log, sigmoid
@@ -17,6 +17,7 @@ from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport to_dtype
 from ferrox._core.ops.activation_soft cimport logsigmoid
 from ferrox._core.tensor.base cimport TensorBase, shape_tuple
+from ferrox._core.tensor.frame cimport converted
 
 
 # Reduction, size checks
@@ -310,7 +311,7 @@ cdef int _check_probabilities(TensorBase loss, TensorBase input) except -1:
     if loss.a.ndim:
         total = _total(loss)
     if total.a.dtype != FX_F64:
-        total = cast_to(total, FX_F64)
+        total = converted(total, FX_F64)
     if (<double *> total.a.data)[0] != (<double *> total.a.data)[0] and not all_true(both(ge(input, 0), le(input, 1))):
         raise RuntimeError("all elements of input should be between 0 and 1")
     return 0

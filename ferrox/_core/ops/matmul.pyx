@@ -6,17 +6,17 @@ kernels of their own, for the fused bias.  tensordot permutes, reshapes and mult
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_MAX_DIMS, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL, FX_MAX_DIMS
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.node cimport Node, record, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import alias_row, operators, row
 from ferrox._core.ops.arithmetic cimport add, mul
 from ferrox._core.ops.elementwise cimport as_operand
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport expand, permute, read_dim, reshape, to_dtype, transpose
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make, number, read, run, whole
 
 
 cdef int _check_pair(str name, TensorBase a, TensorBase b) except -1:
@@ -75,8 +75,8 @@ cdef Op MATMUL = row("matmul", function=_matmul, out=True, rule=rule(_matmul_vjp
 
 cdef TensorBase matmul(object left, object right):
     cdef TensorBase a = as_operand(left, "matmul"), b = as_operand(right, "matmul"), out
-    cdef fx_array *arrays[3]
-    cdef PyObject *inputs[2]
+    cdef TensorBase wide_a = a, wide_b = b
+    cdef frame f
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim, d, da, db, na, nb
     cdef int64_t sa, sb
@@ -102,20 +102,18 @@ cdef TensorBase matmul(object left, object right):
         shape[d] = sb if sa == 1 else sa
     shape[ndim - 2] = shape_of(a)[na - 2]
     shape[ndim - 1] = shape_of(b)[nb - 1]
-    out = new_tensor(ndim, shape, a.a.dtype, a.a.device_type, a.a.device_index)
-    cdef TensorBase wide_a = a, wide_b = b
     if ndim > 2:
         batch = [shape[d] for d in range(ndim - 2)]
         wide_a = _batched(a, batch)
         wide_b = _batched(b, batch)
-    arrays[0] = &out.a
-    arrays[1] = &wide_a.a
-    arrays[2] = &wide_b.a
-    launch("matmul", MATMUL.kernel, a.a.dtype, arrays, 1, 2, NULL, 0, 1)
-    if grad_enabled() and (needs_grad(a) or needs_grad(b)):
-        inputs[0] = <PyObject *> a
-        inputs[1] = <PyObject *> b
-        record(MATMUL, inputs, 2, out, None)
+    begin(&f, MATMUL.kernel, a.a.dtype)
+    out = make(&f, ndim, shape, a.a.dtype, a)
+    read(&f, wide_a)
+    read(&f, wide_b)
+    run(&f, "matmul")
+    if needs_grad(a) or needs_grad(b):
+        f.inputs[0], f.inputs[1] = <PyObject *> a, <PyObject *> b       # as they were before they were expanded
+        record(MATMUL, f.inputs, 2, out, None)
     return out
 
 
@@ -247,9 +245,7 @@ cdef TensorBase product_added(Op op, str name, object input, object mat1, object
                               int activation):
     """f(beta * input + alpha * (mat1 @ mat2)), recorded as `op`; f is an activation of fx/gemm_args.h, 0 for none."""
     cdef TensorBase c = as_operand(input, name), a, b, made, wide
-    cdef fx_array *arrays[4]
-    cdef PyObject *inputs[3]
-    cdef fx_scalar params[3]
+    cdef frame f
     cdef int64_t shape[2]
     _check_dims(name, mat1, 2, "mat1")
     _check_dims(name, mat2, 2, "mat2")
@@ -262,21 +258,26 @@ cdef TensorBase product_added(Op op, str name, object input, object mat1, object
     shape[0] = shape_of(a)[0]
     shape[1] = shape_of(b)[1]
     wide = operators()["expand"](c.detach(), (shape[0], shape[1]))
-    made = new_tensor(2, shape, a.a.dtype, a.a.device_type, a.a.device_index)
-    arrays[0] = &made.a
-    arrays[1] = &wide.a
-    arrays[2] = &a.a
-    arrays[3] = &b.a
-    params[0].f = beta
-    params[1].f = alpha
-    params[2].i = activation
-    launch(name, op.kernel, a.a.dtype, arrays, 1, 3, params, 3 if activation else 2, 1)
-    if grad_enabled() and (needs_grad(a) or needs_grad(b) or needs_grad(c)):
-        inputs[0] = <PyObject *> c
-        inputs[1] = <PyObject *> a
-        inputs[2] = <PyObject *> b
-        record(op, inputs, 3, made, (beta, alpha))
+    begin(&f, op.kernel, a.a.dtype)
+    made = make(&f, 2, shape, a.a.dtype, a)
+    read(&f, wide)
+    read(&f, a)
+    read(&f, b)
+    _factor(&f, "beta", beta)
+    _factor(&f, "alpha", alpha)
+    if activation:
+        whole(&f, activation)
+    run(&f, name)
+    if f.wants_grad or needs_grad(c):
+        f.inputs[0] = <PyObject *> c    # as it was before it was expanded
+        record(op, f.inputs, 3, made, (beta, alpha))
     return made
+
+
+cdef int _factor(frame *f, str argument, object value) except -1:
+    if isinstance(value, float) and categories[f.call.dtype] != FLOATING:
+        raise RuntimeError(f"For integral input tensors, argument {argument} must not be a floating point number.")
+    return number(f, value)
 
 
 def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
@@ -375,10 +376,9 @@ cdef Op LINEAR = row("linear", function=_linear, rule=rule(_linear_vjp), needs=(
 
 cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
     cdef TensorBase out, b = None
-    cdef fx_array *arrays[4]
-    cdef PyObject *inputs[3]
+    cdef frame f
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef int d, n = 2
+    cdef int d
     _check_pair("linear", x, weight)
     if weight.a.ndim != 2 or x.a.ndim == 0 or shape_of(x)[x.a.ndim - 1] != shape_of(weight)[1]:
         raise RuntimeError(f"[linear] inner sizes differ: input is {shape_tuple(&x.a)}, weight is "
@@ -386,7 +386,6 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
     for d in range(x.a.ndim - 1):
         shape[d] = shape_of(x)[d]
     shape[x.a.ndim - 1] = shape_of(weight)[0]
-    arrays[3] = NULL
     if bias is not None:
         b = <TensorBase?> bias
         _check_pair("linear", x, b)
@@ -394,18 +393,14 @@ cdef TensorBase linear(TensorBase x, TensorBase weight, object bias):
             return add(linear(x, weight, None), b)
         if b.a.ndim != 1 or shape_of(b)[0] != shape[x.a.ndim - 1]:
             raise RuntimeError(f"[linear] bias must have shape ({shape[x.a.ndim - 1]},), got {shape_tuple(&b.a)}")
-        arrays[3] = &b.a
-        n = 3
-    out = new_tensor(x.a.ndim, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    arrays[2] = &weight.a
-    launch("linear", LINEAR.kernel, x.a.dtype, arrays, 1, 3, NULL, 0, 1)
-    if grad_enabled() and (needs_grad(x) or needs_grad(weight) or (b is not None and needs_grad(b))):
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> weight
-        inputs[2] = <PyObject *> b
-        record(LINEAR, inputs, n, out, None)
+    begin(&f, LINEAR.kernel, x.a.dtype)
+    out = make(&f, x.a.ndim, shape, x.a.dtype, x)
+    read(&f, x)
+    read(&f, weight)
+    read(&f, b)
+    run(&f, "linear")
+    if f.wants_grad:
+        record(LINEAR, f.inputs, 2 if b is None else 3, out, None)
     return out
 
 

@@ -2,18 +2,17 @@
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, qsort
 
-from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CPU, FX_F64, FX_I64
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.door.ending cimport begin_released, end_released
 from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate
 from ferrox._core.tensor.generator cimport generator_for, reserve
-from ferrox._core.ops.random cimport put
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor.base cimport TensorBase, new_tensor
-from ferrox._core.tensor.values cimport converted, moved, readable
+from ferrox._core.tensor.frame cimport begin, converted, copy_into, frame, make, real, run
+from ferrox._core.tensor.values cimport moved, readable
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _exponential = kernel_id("random_exponential")
@@ -116,8 +115,7 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     cdef const double *w
     cdef double *d
     cdef int64_t *to
-    cdef fx_scalar params[4]
-    cdef fx_array *arrays[1]
+    cdef frame f
     cdef bint again = replacement
     cdef void *scratch
     if not 1 <= x.a.ndim <= 2:
@@ -140,12 +138,12 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
         _check_weights(w + r * n, n, k, again)
     per_row = k if again else n
     shape[0] = rows * per_row
-    draws = new_tensor(1, shape, FX_F64, FX_CPU, 0)
-    reserve(generator_for(generator, x.a.device_type, x.a.device_index), shape[0], True, params)
-    params[2].f = 0 if again else 1
-    params[3].f = 1
-    arrays[0] = &draws.a
-    launch("multinomial", _uniform if again else _exponential, FX_F64, arrays, 1, 0, params, 4, 1)
+    begin(&f, _uniform if again else _exponential, FX_F64)
+    draws = make(&f, 1, shape, FX_F64, weights)
+    reserve(generator_for(generator, x.a.device_type, x.a.device_index), shape[0], True, &f)
+    real(&f, 0 if again else 1)
+    real(&f, 1)
+    run(&f, "multinomial")
     shape[0] = rows
     shape[1] = k
     if x.a.ndim == 1:
@@ -170,7 +168,7 @@ def _multinomial(input, num_samples, replacement=False, *, generator=None, out=N
     if out is None:
         return drawn
     made = allocate("multinomial", x.a.ndim, shape, out, None, FX_I64, None)
-    put(made, drawn)
+    copy_into("multinomial", made, drawn, False)
     return made
 
 

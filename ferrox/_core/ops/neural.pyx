@@ -3,21 +3,20 @@
 Their gradients are fused kernels, which are operators of their own; the gradients of those are composed of plain
 operators, so that every order exists.
 """
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, \
+from ferrox._core.graph.node cimport Node, grad_enabled, record_frame, record_many, rule, saved_input, saved_output, \
     wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.arithmetic cimport add, mul, neg, sub
 from ferrox._core.ops.reduction cimport sum_dims
 from ferrox._core.ops.shape cimport read_dim, reshape, to_dtype
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport adopt, begin, frame, make, make_like, read, real, run, whole, write
 
 
 def _call(str name, *args):
@@ -28,19 +27,15 @@ def _call(str name, *args):
 
 cdef TensorBase _along(Op op, list inputs, int dim, object kept):
     """An operator of inputs of one shape along one dimension."""
-    cdef fx_array *arrays[3]
-    cdef PyObject *given[2]
-    cdef fx_scalar params[1]
-    cdef TensorBase first = <TensorBase> inputs[0], out = new_like(first, first.a.dtype)
-    cdef int i, n = <int> len(inputs)
-    arrays[0] = &out.a
-    for i in range(n):
-        arrays[i + 1] = &(<TensorBase> inputs[i]).a
-        given[i] = <PyObject *> <TensorBase> inputs[i]
-    params[0].i = dim
-    launch(op.name, op.kernel, out.a.dtype, arrays, 1, n, params, 1, 1)
-    if grad_enabled():
-        record(op, given, n, out, kept)
+    cdef frame f
+    cdef TensorBase first = <TensorBase> inputs[0], out, each
+    begin(&f, op.kernel, first.a.dtype)
+    out = make_like(&f, first, first.a.dtype)
+    for each in inputs:
+        read(&f, each)
+    whole(&f, dim)
+    run(&f, op.name)
+    record_frame(op, &f, out, kept)
     return out
 
 
@@ -143,10 +138,6 @@ row("softmin", function=_softmin, composite=True, public="nn",
 
 # layer_norm, rms_norm
 
-cdef fx_array *_optional(object x) except? NULL:
-    return NULL if x is None else &(<TensorBase?> x).a
-
-
 cdef int _check_side(str name, TensorBase x, object side, str role) except -1:
     """A weight or statistic of x is of its dtype; of half-precision x, float32 will do too."""
     cdef int dtype
@@ -182,11 +173,16 @@ cdef int64_t _trailing(str name, TensorBase x, object normalized_shape, object w
     return n
 
 
-cdef TensorBase _statistic(TensorBase x, int64_t count):
-    """Room for a mean or reciprocal deviation; those of half-precision rows are kept in float32."""
-    cdef int64_t shape[1]
-    shape[0] = count
-    return new_tensor(1, shape, max(x.a.dtype, FX_F32), x.a.device_type, x.a.device_index)
+cdef TensorBase _make_statistic(frame *f, TensorBase x, int64_t count):
+    """An output for means or reciprocal deviations; those of half-precision rows are kept in float32."""
+    return make(f, 1, &count, max(x.a.dtype, FX_F32), x)
+
+
+cdef TensorBase _make_gradient(frame *f, Node n, int i, TensorBase x, int64_t count):
+    """An output for the gradient of input i: of a weight of `count` elements, or of x if that is negative."""
+    if i >= n.n_in or not wants(n, i):
+        return adopt(f, None)
+    return make_like(f, x, x.a.dtype) if count < 0 else make(f, 1, &count, x.a.dtype, x)
 
 
 cdef tuple _normal_backward(TensorBase g, TensorBase x, object weight, list dims, list others, double eps,
@@ -210,35 +206,32 @@ cdef tuple _normal_backward(TensorBase g, TensorBase x, object weight, list dims
     return mul(rstd, dx), sum_dims(mul(g, hat), others, False), sum_dims(g, others, False)
 
 
+cdef int _layer_norm_backward = kernel_id("layer_norm_backward")
+cdef int _rms_norm_backward = kernel_id("rms_norm_backward")
+
+
 cdef object _layer_norm_vjp(Node n, object cotangents):
-    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None, db = None
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), mean, rstd
     cdef object weight = saved_input(n, 1) if n.n_in > 1 else None
     cdef int64_t count = n.params[0]
-    cdef int64_t shape[1]
-    cdef fx_array *arrays[8]
-    cdef fx_scalar params[1]
+    cdef frame f
     if grad_enabled():
         made = _normal_backward(reshape(g, (-1, count)), reshape(x, (-1, count)),
                                 None if weight is None else reshape(<TensorBase> weight, (1, count)), [1], [0],
                                 n.params[1], True)
         return (reshape(made[0], shape_tuple(&x.a)), made[1], made[2])[:n.n_in]
-    shape[0] = count
-    if wants(n, 0):
-        dx = new_like(x, x.a.dtype)
-    if n.n_in > 1 and wants(n, 1):
-        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    if n.n_in > 2 and wants(n, 2):
-        db = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = _optional(dx)
-    arrays[1] = _optional(dw)
-    arrays[2] = _optional(db)
-    arrays[3] = &g.a
-    arrays[4] = &x.a
-    arrays[5] = _optional(saved_output(n, 1))
-    arrays[6] = _optional(saved_output(n, 2))
-    arrays[7] = _optional(weight)
-    params[0].i = count
-    launch("layer_norm_backward", kernel_id("layer_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1, 7)
+    mean, rstd = saved_output(n, 1), saved_output(n, 2)
+    begin(&f, _layer_norm_backward, x.a.dtype)
+    dx = _make_gradient(&f, n, 0, x, -1)
+    dw = _make_gradient(&f, n, 1, x, count)
+    db = _make_gradient(&f, n, 2, x, count)
+    read(&f, g)
+    read(&f, x)
+    read(&f, mean)
+    read(&f, rstd)
+    read(&f, <TensorBase> weight)
+    whole(&f, count)
+    run(&f, "layer_norm_backward")
     return (dx, dw, db)[:n.n_in]
 
 
@@ -258,29 +251,22 @@ def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn
     """
     cdef TensorBase x = <TensorBase?> input, y, mean, rstd
     cdef int64_t n = _trailing("layer_norm", x, normalized_shape, weight, bias)
-    cdef fx_array *arrays[6]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[3]
+    cdef frame f
     cdef int given = 3 if bias is not None else 2 if weight is not None else 1
     weight = _flat(weight, n)
     bias = _flat(bias, n)
-    y = new_like(x, x.a.dtype)
-    mean = _statistic(x, x.a.numel // n if n else 0)
-    rstd = _statistic(x, x.a.numel // n if n else 0)
-    arrays[0] = &y.a
-    arrays[1] = &mean.a
-    arrays[2] = &rstd.a
-    arrays[3] = &x.a
-    arrays[4] = _optional(weight)
-    arrays[5] = _optional(bias)
-    params[0].i = n
-    params[1].f = eps
-    launch("layer_norm", LAYER_NORM.kernel, x.a.dtype, arrays, 3, 3, params, 2, 7)
-    if grad_enabled():
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> weight
-        inputs[2] = <PyObject *> bias
-        record_many(LAYER_NORM, inputs, given, (y, mean, rstd), (n, eps))
+    begin(&f, LAYER_NORM.kernel, x.a.dtype)
+    y = make_like(&f, x, x.a.dtype)
+    mean = _make_statistic(&f, x, x.a.numel // n if n else 0)
+    rstd = _make_statistic(&f, x, x.a.numel // n if n else 0)
+    read(&f, x)
+    read(&f, <TensorBase> weight)
+    read(&f, <TensorBase> bias)
+    whole(&f, n)
+    real(&f, eps)
+    run(&f, "layer_norm")
+    if f.wants_grad:
+        record_many(LAYER_NORM, f.inputs, given, (y, mean, rstd), (n, eps))
     return y
 
 # mean and rstd are outputs 1 and 2 of the node; nobody else sees them.
@@ -292,30 +278,25 @@ cdef Op LAYER_NORM = row("layer_norm", function=_layer_norm, rule=rule(_layer_no
 
 
 cdef object _rms_norm_vjp(Node n, object cotangents):
-    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), rstd
     cdef object weight = saved_input(n, 1) if n.n_in > 1 else None
     cdef int64_t count = n.params[0]
-    cdef int64_t shape[1]
-    cdef fx_array *arrays[6]
-    cdef fx_scalar params[1]
+    cdef frame f
     if grad_enabled():
         made = _normal_backward(reshape(g, (-1, count)), reshape(x, (-1, count)),
                                 None if weight is None else reshape(<TensorBase> weight, (1, count)), [1], [0],
                                 n.params[1], False)
         return (reshape(made[0], shape_tuple(&x.a)), made[1])[:n.n_in]
-    shape[0] = count
-    if wants(n, 0):
-        dx = new_like(x, x.a.dtype)
-    if n.n_in > 1 and wants(n, 1):
-        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = _optional(dx)
-    arrays[1] = _optional(dw)
-    arrays[2] = &g.a
-    arrays[3] = &x.a
-    arrays[4] = _optional(saved_output(n, 1))
-    arrays[5] = _optional(weight)
-    params[0].i = count
-    launch("rms_norm_backward", kernel_id("rms_norm_backward"), x.a.dtype, arrays, 2, 4, params, 1, 3)
+    rstd = saved_output(n, 1)
+    begin(&f, _rms_norm_backward, x.a.dtype)
+    dx = _make_gradient(&f, n, 0, x, -1)
+    dw = _make_gradient(&f, n, 1, x, count)
+    read(&f, g)
+    read(&f, x)
+    read(&f, rstd)
+    read(&f, <TensorBase> weight)
+    whole(&f, count)
+    run(&f, "rms_norm_backward")
     return (dx, dw)[:n.n_in]
 
 
@@ -325,9 +306,7 @@ def _rms_norm(input, normalized_shape, weight=None, eps=None):
     if weight is not None and not (x.a.dtype < FX_F32 and (<TensorBase?> weight).a.dtype == FX_F32):
         weight = to_dtype(<TensorBase?> weight, x.a.dtype)      # as PyTorch, unlike that of layer_norm
     cdef int64_t n = _trailing("rms_norm", x, normalized_shape, weight, None)
-    cdef fx_array *arrays[4]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[2]
+    cdef frame f
     cdef double added
     if eps is None:
         from ferrox._core.dtype import finfo
@@ -335,19 +314,16 @@ def _rms_norm(input, normalized_shape, weight=None, eps=None):
         eps = finfo(x.dtype).eps
     added = eps
     weight = _flat(weight, n)
-    y = new_like(x, x.a.dtype)
-    rstd = _statistic(x, x.a.numel // n if n else 0)
-    arrays[0] = &y.a
-    arrays[1] = &rstd.a
-    arrays[2] = &x.a
-    arrays[3] = _optional(weight)
-    params[0].i = n
-    params[1].f = added
-    launch("rms_norm", RMS_NORM.kernel, x.a.dtype, arrays, 2, 2, params, 2, 3)
-    if grad_enabled():
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> weight
-        record_many(RMS_NORM, inputs, 1 if weight is None else 2, (y, rstd), (n, added))
+    begin(&f, RMS_NORM.kernel, x.a.dtype)
+    y = make_like(&f, x, x.a.dtype)
+    rstd = _make_statistic(&f, x, x.a.numel // n if n else 0)
+    read(&f, x)
+    read(&f, <TensorBase> weight)
+    whole(&f, n)
+    real(&f, added)
+    run(&f, "rms_norm")
+    if f.wants_grad:
+        record_many(RMS_NORM, f.inputs, 1 if weight is None else 2, (y, rstd), (n, added))
     return y
 
 cdef Op RMS_NORM = row("rms_norm", function=_rms_norm, rule=rule(_rms_norm_vjp), needs=("01p",),
@@ -358,39 +334,37 @@ cdef Op RMS_NORM = row("rms_norm", function=_rms_norm, rule=rule(_rms_norm_vjp),
 
 # batch_norm
 
+cdef int _batch_norm_train = kernel_id("batch_norm_train"), _batch_norm_eval = kernel_id("batch_norm_eval")
+cdef int _batch_norm_backward = kernel_id("batch_norm_backward")
+
+
 cdef object _batch_norm_vjp(Node n, object cotangents):
-    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), dx = None, dw = None, db = None
+    cdef TensorBase g = <TensorBase> cotangents[0], x = <TensorBase> saved_input(n, 0), mean, rstd
     cdef object weight = saved_input(n, 1)
     cdef bint training = n.params[0]
-    cdef int64_t shape[1]
-    cdef fx_array *arrays[8]
-    cdef fx_scalar params[1]
+    cdef frame f
     cdef list others = [d for d in range(x.a.ndim) if d != 1], wide = [1] * x.a.ndim
     if grad_enabled():
         wide[1] = shape_of(x)[1]
         spread = None if weight is None else reshape(<TensorBase> weight, wide)
         if training:
             return _normal_backward(g, x, spread, others, others, n.params[1], True)
-        mean, rstd = reshape(saved_output(n, 1), wide).detach(), reshape(saved_output(n, 2), wide).detach()
+        mean = reshape(<TensorBase> saved_output(n, 1), wide).detach()
+        rstd = reshape(<TensorBase> saved_output(n, 2), wide).detach()
         return (mul(g if spread is None else mul(g, spread), rstd),
                 sum_dims(mul(g, mul(sub(x, mean), rstd)), others, False), sum_dims(g, others, False))
-    shape[0] = shape_of(x)[1]
-    if wants(n, 0):
-        dx = new_like(x, x.a.dtype)
-    if wants(n, 1):
-        dw = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    if wants(n, 2):
-        db = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = _optional(dx)
-    arrays[1] = _optional(dw)
-    arrays[2] = _optional(db)
-    arrays[3] = &g.a
-    arrays[4] = &x.a
-    arrays[5] = _optional(saved_output(n, 1))
-    arrays[6] = _optional(saved_output(n, 2))
-    arrays[7] = _optional(weight)
-    params[0].i = training
-    launch("batch_norm_backward", kernel_id("batch_norm_backward"), x.a.dtype, arrays, 3, 5, params, 1, 7)
+    mean, rstd = saved_output(n, 1), saved_output(n, 2)
+    begin(&f, _batch_norm_backward, x.a.dtype)
+    dx = _make_gradient(&f, n, 0, x, -1)
+    dw = _make_gradient(&f, n, 1, x, shape_of(x)[1])
+    db = _make_gradient(&f, n, 2, x, shape_of(x)[1])
+    read(&f, g)
+    read(&f, x)
+    read(&f, mean)
+    read(&f, rstd)
+    read(&f, <TensorBase> weight)
+    whole(&f, training)
+    run(&f, "batch_norm_backward")
     return dx, dw, db
 
 
@@ -413,9 +387,7 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
     weight, bias : Tensor, shape (C,), optional
     """
     cdef TensorBase x = <TensorBase?> input, y, mean, rstd
-    cdef fx_array *arrays[8]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[3]
+    cdef frame f
     if x.a.numel == 0:
         return _affine_of_nothing(x, weight, bias)
     if x.a.ndim < 2:
@@ -433,44 +405,32 @@ def _batch_norm(input, running_mean, running_var, weight=None, bias=None, traini
                          f"{list(shape_tuple(&x.a))}")
     if not training and (running_mean is None or running_var is None):
         raise RuntimeError("Expected running_mean and running_var to be given when training=False")
-    y = new_like(x, x.a.dtype)
-    arrays[0] = &y.a
+    begin(&f, _batch_norm_train if training else _batch_norm_eval, x.a.dtype)
+    y = make_like(&f, x, x.a.dtype)
     if training:
-        mean = _statistic(x, channels)
-        rstd = _statistic(x, channels)
-        arrays[1] = &mean.a
-        arrays[2] = &rstd.a
-        arrays[3] = _optional(running_mean)
-        arrays[4] = _optional(running_var)
-        arrays[5] = &x.a
-        arrays[6] = _optional(weight)
-        arrays[7] = _optional(bias)
-        params[0].f = eps
-        params[1].f = momentum
-        launch("batch_norm", _batch_norm_train, x.a.dtype, arrays, 5, 3, params, 2, 7)
-    else:
-        arrays[1] = &x.a
-        arrays[2] = _optional(weight)
-        arrays[3] = _optional(bias)
-        arrays[4] = _optional(running_mean)
-        arrays[5] = _optional(running_var)
-        params[0].f = eps
-        launch("batch_norm", _batch_norm_eval, x.a.dtype, arrays, 1, 5, params, 1, 1)
-        if not (grad_enabled() and (needs_grad(x) or weight is not None and needs_grad(<TensorBase> weight)
-                                    or bias is not None and needs_grad(<TensorBase> bias))):
-            return y
-        mean = to_dtype(running_mean.detach(), max(x.a.dtype, FX_F32))
-        mean = operators()["clone"](mean)
+        mean = _make_statistic(&f, x, channels)
+        rstd = _make_statistic(&f, x, channels)
+        write(&f, <TensorBase> running_mean)
+        write(&f, <TensorBase> running_var)
+    read(&f, x)
+    read(&f, <TensorBase> weight)
+    read(&f, <TensorBase> bias)
+    wanted = f.wants_grad and grad_enabled()
+    if not training:
+        read(&f, <TensorBase> running_mean)
+        read(&f, <TensorBase> running_var)
+    real(&f, eps)
+    if training:
+        real(&f, momentum)
+    run(&f, "batch_norm")
+    if not wanted:
+        return y
+    if not training:
+        mean = operators()["clone"](to_dtype(running_mean.detach(), max(x.a.dtype, FX_F32)))
         rstd = _call("rsqrt", add(to_dtype(running_var.detach(), max(x.a.dtype, FX_F32)), eps))
-    if grad_enabled():
-        inputs[0] = <PyObject *> x
-        inputs[1] = <PyObject *> weight
-        inputs[2] = <PyObject *> bias
-        record_many(BATCH_NORM, inputs, 3, (y, mean, rstd), (training, eps))
+    record_many(BATCH_NORM, f.inputs, 3, (y, mean, rstd), (training, eps))
     return y
 
-cdef int _batch_norm_train = kernel_id("batch_norm_train")
-cdef int _batch_norm_eval = kernel_id("batch_norm_eval")
 cdef Op BATCH_NORM = row("batch_norm", function=_batch_norm, rule=rule(_batch_norm_vjp), needs=("01pq",), public="nn",
                          reference="(input - input.mean(0)) / np.sqrt(input.var(0) + eps) * weight + bias",
                          sample="t(5, 3), None, None, t(3), t(3), True")

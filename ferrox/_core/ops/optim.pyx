@@ -2,14 +2,12 @@
 
 These are not operators of the graph: they run unrecorded and count as an in-place change of every tensor they write.
 """
-from libc.stdlib cimport free, malloc
 
-from ferrox._core.abi cimport fx_array, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.tensor.base cimport TensorBase, new_tensor, on_one_device, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, on_one_device, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, close_arrays, frame, make, more_arrays, read, real, run, whole, write
 
 cdef Op SGD = row("_sgd_step", kernel="sgd_step", public=False, doc="A step of ferrox.optim.SGD.")
 cdef Op ADAM = row("_adam_step", kernel="adam_step", public=False, doc="A step of ferrox.optim.Adam or AdamW.")
@@ -53,110 +51,105 @@ def gradients(list params, tuple buffers):
     return found
 
 
-cdef int _step(Op op, list groups, const fx_scalar *params, int n_params, TensorBase count=None,
-               TensorBase lr=None) except -1:
-    """Launch a kernel whose operands are, for each parameter in turn, a tensor (or None) of every list in `groups`;
-    `count` and `lr` are inputs after them."""
+cdef int _step(Op op, frame *f, list groups, TensorBase count=None, TensorBase lr=None) except -1:
+    """Run a kernel that writes, for each parameter in turn, a tensor (or None) of every list in `groups`, and then
+    `count`; `lr` is an input.  The frame holds the parameters of the kernel already."""
     cdef int n = <int> len(<list> groups[0]), width = <int> len(groups), i, k
-    cdef fx_array **arrays
     cdef TensorBase tensor, first
     if n == 0:
         return 0
-    first = <TensorBase> (<list> groups[0])[0]
-    arrays = <fx_array **> malloc(<size_t> (n * width + 2) * sizeof(void *))
-    if arrays == NULL:
-        raise MemoryError()
+    for k in range(width):
+        if groups[k] is not None and len(<list?> groups[k]) != n:
+            raise ValueError(f"[{op.name}] {n} parameters, but a list of {len(<list> groups[k])}")
+    f.call.dtype = (<TensorBase?> (<list> groups[0])[0]).a.dtype
+    more_arrays(f, n * width + 2)
     try:
-        for k in range(width):
-            if groups[k] is None:
-                for i in range(n):
-                    arrays[i * width + k] = NULL
-                continue
-            if len(<list> groups[k]) != n:
-                raise ValueError(f"[{op.name}] {n} parameters, but a list of {len(<list> groups[k])}")
-            for i in range(n):
-                tensor = <TensorBase?> (<list> groups[k])[i]
-                if tensor.a.numel != (<TensorBase> (<list> groups[0])[i]).a.numel:
-                    raise ValueError(f"[{op.name}] parameter {i} has shape "
-                                     f"{shape_tuple(&(<TensorBase> (<list> groups[0])[i]).a)}, its state "
+        for i in range(n):
+            first = <TensorBase?> (<list> groups[0])[i]
+            for k in range(width):
+                tensor = None if groups[k] is None else <TensorBase?> (<list> groups[k])[i]
+                if tensor is not None and tensor.a.numel != first.a.numel:
+                    raise ValueError(f"[{op.name}] parameter {i} has shape {shape_tuple(&first.a)}, its state "
                                      f"{shape_tuple(&tensor.a)}")
-                arrays[i * width + k] = &tensor.a
+                write(f, tensor)
         if count is not None:
-            arrays[n * width] = &count.a
-            arrays[n * width + 1] = &lr.a if lr is not None else NULL
-        launch(op.name, op.kernel, first.a.dtype, arrays, n * width + (count is not None), count is not None, params, n_params, 0)
+            write(f, count)
+            read(f, lr)
+        run(f, op.name)
     finally:
-        free(arrays)
+        close_arrays(f)
     return 0
 
 
 def sgd_step(list params, list grads, momentum_buffers, double lr, double momentum, double dampening, bint nesterov,
              double weight_decay, bint maximize, bint first_step):
     """One step of SGD in place; `momentum_buffers` is None without momentum and is initialised when `first_step`."""
-    cdef fx_scalar p[8]
-    p[0].f = lr
-    p[1].f = momentum
-    p[2].f = dampening
-    p[3].i = nesterov
-    p[4].f = weight_decay
-    p[5].i = maximize
-    p[6].i = first_step
-    p[7].i = len(params)
-    _step(SGD, [params, grads, momentum_buffers], p, 8)
+    cdef frame f
+    begin(&f, SGD.kernel, 0)
+    real(&f, lr)
+    real(&f, momentum)
+    real(&f, dampening)
+    whole(&f, nesterov)
+    real(&f, weight_decay)
+    whole(&f, maximize)
+    whole(&f, first_step)
+    whole(&f, len(params))
+    _step(SGD, &f, [params, grads, momentum_buffers])
 
 
 def adam_step(list params, list grads, list exp_avgs, list exp_avg_sqs, max_exp_avg_sqs, long step, double lr,
               double beta1, double beta2, double eps, double weight_decay, bint amsgrad, bint maximize, bint decoupled):
     """One step of Adam (or AdamW if `decoupled`) in place; `step` counts from 1."""
-    cdef fx_scalar p[11]
-    p[0].f = lr
-    p[1].f = beta1
-    p[2].f = beta2
-    p[3].f = eps
-    p[4].f = weight_decay
-    p[5].i = amsgrad
-    p[6].i = maximize
-    p[7].i = decoupled
-    p[8].f = 1.0 - beta1 ** step
-    p[9].f = 1.0 - beta2 ** step
-    p[10].i = len(params)
-    _step(ADAM, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs], p, 11)
+    cdef frame f
+    begin(&f, ADAM.kernel, 0)
+    _adam_factors(&f, lr, beta1, beta2, eps, weight_decay)
+    whole(&f, amsgrad)
+    whole(&f, maximize)
+    whole(&f, decoupled)
+    real(&f, 1.0 - beta1 ** step)
+    real(&f, 1.0 - beta2 ** step)
+    whole(&f, len(params))
+    _step(ADAM, &f, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs])
+
+
+cdef int _adam_factors(frame *f, double lr, double beta1, double beta2, double eps, double weight_decay) noexcept:
+    real(f, lr)
+    real(f, beta1)
+    real(f, beta2)
+    real(f, eps)
+    real(f, weight_decay)
+    return 0
 
 
 def adam_step_capturable(list params, list grads, list exp_avgs, list exp_avg_sqs, max_exp_avg_sqs, TensorBase count,
                          lr, double beta1, double beta2, double eps, double weight_decay, bint amsgrad, bint maximize,
                          bint decoupled):
     """`adam_step` on a GPU with the count of steps, which is moved on, in a tensor there; so may be `lr`."""
-    cdef fx_scalar p[11]
+    cdef frame f
     cdef TensorBase there = <TensorBase> lr if isinstance(lr, TensorBase) and lr.is_cuda else None
-    p[0].f = 0 if there is not None else lr
-    p[1].f = beta1
-    p[2].f = beta2
-    p[3].f = eps
-    p[4].f = weight_decay
-    p[5].i = amsgrad
-    p[6].i = maximize
-    p[7].i = decoupled
-    p[8].f = p[9].f = 1
-    p[10].i = len(params)
-    _step(ADAM_CAPTURABLE, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs], p, 11, count, there)
+    begin(&f, ADAM_CAPTURABLE.kernel, 0)
+    _adam_factors(&f, 0 if there is not None else lr, beta1, beta2, eps, weight_decay)
+    whole(&f, amsgrad)
+    whole(&f, maximize)
+    whole(&f, decoupled)
+    real(&f, 1)
+    real(&f, 1)
+    whole(&f, len(params))
+    _step(ADAM_CAPTURABLE, &f, [params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs], count, there)
 
 
 def total_norm(list tensors, double p=2.0):
     """The p-norm of all elements of all tensors together, a 0-d tensor."""
-    cdef fx_scalar params[1]
-    cdef int n = <int> len(tensors), i
-    cdef TensorBase first = <TensorBase?> tensors[0]
-    cdef TensorBase out = new_tensor(0, NULL, first.a.dtype, first.a.device_type, first.a.device_index)
-    cdef fx_array **arrays = <fx_array **> malloc(<size_t> (n + 1) * sizeof(void *))
-    if arrays == NULL:
-        raise MemoryError()
+    cdef frame f
+    cdef TensorBase first = <TensorBase?> tensors[0], out, each
+    begin(&f, _grad_norm, first.a.dtype)
+    more_arrays(&f, <int> len(tensors) + 1)
     try:
-        arrays[0] = &out.a
-        for i in range(n):
-            arrays[i + 1] = &(<TensorBase?> tensors[i]).a
-        params[0].f = p
-        launch("clip_grad_norm_", _grad_norm, first.a.dtype, arrays, 1, n, params, 1, 1)
+        out = make(&f, 0, NULL, first.a.dtype, first)
+        for each in tensors:
+            read(&f, each)
+        real(&f, p)
+        run(&f, "clip_grad_norm_")
     finally:
-        free(arrays)
+        close_arrays(&f)
     return out

@@ -2,44 +2,27 @@
 
 Values that were picked send their gradient back to where they stood (`scatter_zeros`).  NaN is greater than any number.
 """
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
-from ferrox._core.graph.node cimport Node, grad_enabled, record_many, rule, saved_output
+from ferrox._core.graph.node cimport Node, record_frame_many, rule, saved_output
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.elementwise cimport as_operand, is_number
 from ferrox._core.ops.gather_scatter cimport counting, gather_dim, number_like, scatter_zeros
 from ferrox._core.ops.index_select cimport index_select_dim
 from ferrox._core.ops.join cimport concatenate
-from ferrox._core.ops.reduction cimport named, reduced_like
+from ferrox._core.ops.reduction cimport make_reduced, named
 from ferrox._core.ops.scan cimport cumsum_dim
 from ferrox._core.ops.shape cimport contiguous, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim, select_dim, zero_out
-from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, new_like, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, alias, new_tensor, new_view, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.frame cimport adopt, begin, frame, make, make_like, read, real, run, whole
 
 cdef int _unique_count = kernel_id("unique_count")
 cdef int _unique_values = kernel_id("unique")
-
-
-cdef int with_dim(fx_array *array, int64_t *room, TensorBase out, TensorBase x, int dim) except -1:
-    """Describe `out`, x's shape without `dim`, with that dimension as 1; `room` is for the sizes and strides."""
-    cdef int d
-    cdef int64_t step = 1
-    array[0] = out.a
-    if x.a.ndim == 0:
-        return 0
-    array.ndim = x.a.ndim
-    array.dims = room
-    for d in range(x.a.ndim - 1, -1, -1):
-        room[d] = 1 if d == dim else shape_of(x)[d]
-        room[x.a.ndim + d] = step
-        step *= room[d]
-    return 0
 
 
 cdef object _picked_vjp(Node n, object g):
@@ -52,28 +35,26 @@ cdef object _picked_vjp(Node n, object g):
     return scatter_zeros(shape, dim, index, grad)
 
 
-cdef int _note(Op op, TensorBase x, tuple outs, int dim, bint kept) except -1:
-    cdef PyObject *inputs[1]
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record_many(op, inputs, 1, outs, (dim, shape_tuple(&x.a), kept))
+cdef int _note(Op op, frame *f, TensorBase x, tuple outs, int dim, bint kept) except -1:
+    if f.wants_grad:
+        record_frame_many(op, f, outs, (dim, shape_tuple(&x.a), kept))
     return 0
 
 
 # sort, argsort, msort
 
 cdef tuple sort_dim(TensorBase x, int dim, bint descending, bint stable):
-    cdef TensorBase values = new_like(x, x.a.dtype), indices = new_like(x, FX_I64)
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[3]
-    arrays[0] = &values.a
-    arrays[1] = &indices.a
-    arrays[2] = &x.a
-    params[0].i = dim
-    params[1].i = descending
-    params[2].i = stable
-    launch("sort", SORT.kernel, x.a.dtype, arrays, 2, 1, params, 3, 3)
-    _note(SORT, x, (values, indices), dim, True)
+    cdef TensorBase values, indices
+    cdef frame f
+    begin(&f, SORT.kernel, x.a.dtype)
+    values = make_like(&f, x, x.a.dtype)
+    indices = make_like(&f, x, FX_I64)
+    read(&f, x)
+    whole(&f, dim)
+    whole(&f, descending)
+    whole(&f, stable)
+    run(&f, "sort")
+    _note(SORT, &f, x, (values, indices), dim, True)
     return values, indices
 
 
@@ -106,15 +87,15 @@ cdef Op SORT = row("sort", function=_sort, rule=rule(_picked_vjp), needs=("p",),
 
 def _argsort(input, dim=-1, descending=False, *, stable=False):
     """Indices that sort the input along a dimension; equal elements keep their order."""
-    cdef TensorBase x = <TensorBase?> input, indices = new_like(x, FX_I64)
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[3]
-    arrays[0] = &indices.a
-    arrays[1] = &x.a
-    params[0].i = read_dim(dim, x.a.ndim)
-    params[1].i = bool(descending)
-    params[2].i = 1
-    launch("argsort", ARGSORT.kernel, x.a.dtype, arrays, 1, 1, params, 3, 1)
+    cdef TensorBase x = <TensorBase?> input, indices
+    cdef frame f
+    begin(&f, ARGSORT.kernel, x.a.dtype)
+    indices = make_like(&f, x, FX_I64)
+    read(&f, x)
+    whole(&f, read_dim(dim, x.a.ndim))
+    whole(&f, bool(descending))
+    whole(&f, 1)
+    run(&f, "argsort")
     return indices
 
 cdef Op ARGSORT = row("argsort", function=_argsort, method=True, family="ordering",
@@ -149,23 +130,21 @@ def _topk(input, k, dim=-1, largest=True, sorted=True):
     cdef int d = read_dim(dim, x.a.ndim), e
     cdef int64_t count = read_int("topk", "k", k)
     cdef int64_t shape[FX_MAX_DIMS]
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[4]
+    cdef frame f
     if not 0 <= count <= (shape_of(x)[d] if x.a.ndim else 1):
         raise RuntimeError(f"selected index k out of range: k is {count}, dimension {d} of {shape_tuple(&x.a)}")
     for e in range(x.a.ndim):
         shape[e] = count if e == d else shape_of(x)[e]
-    values = new_tensor(x.a.ndim, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    indices = new_tensor(x.a.ndim, shape, FX_I64, x.a.device_type, x.a.device_index)
-    arrays[0] = &values.a
-    arrays[1] = &indices.a
-    arrays[2] = &x.a
-    params[0].i = count
-    params[1].i = d
-    params[2].i = bool(largest)
-    params[3].i = bool(sorted)
-    launch("topk", TOPK.kernel, x.a.dtype, arrays, 2, 1, params, 4, 3)
-    _note(TOPK, x, (values, indices), d, True)
+    begin(&f, TOPK.kernel, x.a.dtype)
+    values = make(&f, x.a.ndim, shape, x.a.dtype, x)
+    indices = make(&f, x.a.ndim, shape, FX_I64, x)
+    read(&f, x)
+    whole(&f, count)
+    whole(&f, d)
+    whole(&f, bool(largest))
+    whole(&f, bool(sorted))
+    run(&f, "topk")
+    _note(TOPK, &f, x, (values, indices), d, True)
     return named("topk", (values, indices))
 
 cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",), method=True, family="ordering",
@@ -176,21 +155,30 @@ cdef Op TOPK = row("topk", function=_topk, rule=rule(_picked_vjp), needs=("p",),
 cdef tuple kth_dim(TensorBase x, int64_t k, int dim, bint keepdim):
     """The k-th least along dim, k from 1."""
     cdef int64_t mask = <int64_t> 1 << dim if x.a.ndim else 0
-    cdef TensorBase values = reduced_like(x, mask, keepdim, x.a.dtype), indices = reduced_like(x, mask, keepdim, FX_I64)
-    cdef int64_t room[2][2 * FX_MAX_DIMS]
-    cdef fx_array kept[2]
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[2]
-    with_dim(&kept[0], room[0], values, x, dim)
-    with_dim(&kept[1], room[1], indices, x, dim)
-    arrays[0] = &kept[0]
-    arrays[1] = &kept[1]
-    arrays[2] = &x.a
-    params[0].i = k
-    params[1].i = dim
-    launch("kthvalue", KTHVALUE.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
-    _note(KTHVALUE, x, (values, indices), dim, keepdim)
+    cdef TensorBase values, indices
+    cdef frame f
+    begin(&f, KTHVALUE.kernel, x.a.dtype)
+    values = make_reduced(&f, x, mask, True, x.a.dtype)
+    indices = make_reduced(&f, x, mask, True, FX_I64)
+    read(&f, x)
+    whole(&f, k)
+    whole(&f, dim)
+    run(&f, "kthvalue")
+    if not keepdim and x.a.ndim:
+        values, indices = _without(values, dim), _without(indices, dim)
+    _note(KTHVALUE, &f, x, (values, indices), dim, keepdim)
     return values, indices
+
+
+cdef TensorBase _without(TensorBase x, int dim):
+    """The same memory without a dimension of size 1, outside the graph."""
+    cdef int64_t shape[FX_MAX_DIMS]
+    cdef int64_t strides[FX_MAX_DIMS]
+    cdef int d
+    for d in range(x.a.ndim - 1):
+        shape[d] = shape_of(x)[d + (d >= dim)]
+        strides[d] = strides_of(x)[d + (d >= dim)]
+    return new_view(x, x.a.ndim - 1, shape, strides, 0)
 
 
 def _kthvalue(input, k, dim=-1, keepdim=False):
@@ -222,28 +210,22 @@ cdef Op KTHVALUE = row("kthvalue", function=_kthvalue, out=True, rule=rule(_pick
 
 cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts):
     """Runs of equal neighbours of a vector: values, where each element went, lengths (None if not asked for)."""
-    cdef TensorBase number = new_tensor(0, NULL, FX_I64, ordered.a.device_type, ordered.a.device_index)
-    cdef TensorBase values, where = None, lengths = None
-    cdef fx_array *arrays[5]
+    cdef TensorBase count, values, where, lengths
+    cdef frame f
     cdef int64_t shape[1]
-    arrays[0] = &number.a
-    arrays[1] = &ordered.a
-    launch("unique", _unique_count, ordered.a.dtype, arrays, 1, 1, NULL, 0, 1)
-    shape[0] = int(number)
-    values = new_tensor(1, shape, ordered.a.dtype, ordered.a.device_type, ordered.a.device_index)
-    arrays[0] = &values.a
-    arrays[1] = NULL
-    arrays[2] = NULL
-    if inverse:
-        where = new_like(ordered, FX_I64)
-        arrays[1] = &where.a
-    if counts:
-        lengths = new_tensor(1, shape, FX_I64, ordered.a.device_type, ordered.a.device_index)
-        arrays[2] = &lengths.a
-    arrays[3] = &ordered.a
+    begin(&f, _unique_count, ordered.a.dtype)
+    count = make(&f, 0, NULL, FX_I64, ordered)
+    read(&f, ordered)
+    run(&f, "unique")
+    shape[0] = int(count)
+    begin(&f, _unique_values, ordered.a.dtype)
+    values = make(&f, 1, shape, ordered.a.dtype, ordered)
+    where = make_like(&f, ordered, FX_I64) if inverse else adopt(&f, None)
+    lengths = make(&f, 1, shape, FX_I64, ordered) if counts else adopt(&f, None)
+    read(&f, ordered)
     if order is not None:
-        arrays[4] = &order.a
-    launch("unique", _unique_values, ordered.a.dtype, arrays, 3, 1 if order is None else 2, NULL, 0, 7)
+        read(&f, order)
+    run(&f, "unique")
     return [values, where, lengths]
 
 
@@ -360,8 +342,7 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
     tensor([1, 3])
     """
     cdef TensorBase sequence = as_operand(sorted_sequence, "searchsorted"), values, out
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[1]
+    cdef frame f
     cdef int dtype, d
     cdef bint fits
     if side is not None:
@@ -401,12 +382,12 @@ def _searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=
         raise RuntimeError("searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of "
                            f"boundaries tensor and input value tensor must match, but we got boundaries tensor "
                            f"{list(shape_tuple(&sequence.a))} and input value tensor {list(shape_tuple(&values.a))}")
-    out = new_like(values, FX_I64)
-    arrays[0] = &out.a
-    arrays[1] = &sequence.a
-    arrays[2] = &values.a
-    params[0].i = bool(right)
-    launch("searchsorted", SEARCHSORTED.kernel, sequence.a.dtype, arrays, 1, 2, params, 1, 1)
+    begin(&f, SEARCHSORTED.kernel, sequence.a.dtype)
+    out = make_like(&f, values, FX_I64)
+    read(&f, sequence)
+    read(&f, values)
+    whole(&f, bool(right))
+    run(&f, "searchsorted")
     return to_dtype(out, FX_I32) if out_int32 else out
 
 cdef Op SEARCHSORTED = row("searchsorted", function=_searchsorted, out=True, family="ordering",
@@ -451,7 +432,7 @@ def _bincount(input, weights=None, minlength=0):
     cdef TensorBase x = as_operand(input, "bincount"), w = None, out
     cdef int64_t shape[1]
     cdef int64_t least = read_int("bincount", "minlength", minlength)
-    cdef fx_array *arrays[3]
+    cdef frame f
     if least < 0:
         raise RuntimeError("minlength should be >= 0")
     if categories[x.a.dtype] != INTEGRAL:
@@ -474,11 +455,12 @@ def _bincount(input, weights=None, minlength=0):
     out = new_tensor(1, shape, FX_I64 if w is None else w.a.dtype, x.a.device_type, x.a.device_index)
     zero_out(out)
     if x.a.numel:
-        arrays[0] = &out.a
-        arrays[1] = &x.a
+        begin(&f, BINCOUNT.kernel, out.a.dtype)
+        adopt(&f, out)
+        read(&f, x)
         if w is not None:
-            arrays[2] = &w.a
-        launch("bincount", BINCOUNT.kernel, out.a.dtype, arrays, 1, 1 if w is None else 2, NULL, 0, 1)
+            read(&f, w)
+        run(&f, "bincount")
     return out
 
 cdef Op BINCOUNT = row("bincount", function=_bincount, method=True, reference="np.bincount(input, weights, minlength)",
@@ -493,8 +475,7 @@ def _histc(input, bins=100, min=0, max=0):
     cdef TensorBase x = as_operand(input, "histc"), out
     cdef int64_t shape[1]
     cdef double low = min, high = max
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[2]
+    cdef frame f
     if categories[x.a.dtype] == FLOATING and x.a.dtype < FX_F32:
         return to_dtype(_histc(to_dtype(alias(x), FX_F32), bins, min, max), x.a.dtype)
     if categories[x.a.dtype] != FLOATING:
@@ -510,13 +491,13 @@ def _histc(input, bins=100, min=0, max=0):
         raise RuntimeError(f"range of [{low}, {high}] is not finite")
     if low > high:
         raise RuntimeError("max must be larger than min")
-    out = new_tensor(1, shape, x.a.dtype, x.a.device_type, x.a.device_index)
     x = reshape(alias(x), (x.a.numel,))
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    params[0].f = low
-    params[1].f = high
-    launch("histc", HISTC.kernel, x.a.dtype, arrays, 1, 1, params, 2, 1)
+    begin(&f, HISTC.kernel, x.a.dtype)
+    out = make(&f, 1, shape, x.a.dtype, x)
+    read(&f, x)
+    real(&f, low)
+    real(&f, high)
+    run(&f, "histc")
     return out
 
 cdef Op HISTC = row("histc", function=_histc, method=True, reference="np.histogram(input, bins, (min, max))[0]",

@@ -3,9 +3,8 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t
 
 from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, FX_I16, FX_I32, \
-    FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+    FX_I64, FX_MAX_DIMS, FX_U8
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name
 from ferrox._core.graph.node cimport grad_enabled, set_grad
 from ferrox._core.graph.op cimport Op
@@ -16,7 +15,8 @@ from ferrox._core.ops.elementwise cimport assign
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor.generator cimport generator_for, reserve
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, shape_tuple
-from ferrox._core.tensor.values cimport converted, with_grad
+from ferrox._core.tensor.frame cimport begin, converted, copy_into, frame, into, make_like, read, real, run, whole
+from ferrox._core.tensor.values cimport with_grad
 
 cdef int _uniform = kernel_id("random_uniform")
 cdef int _normal = kernel_id("random_normal")
@@ -24,52 +24,60 @@ cdef int _exponential = kernel_id("random_exponential")
 cdef int _bernoulli_kernel = kernel_id("random_bernoulli")
 cdef int _integers = kernel_id("random_integers")
 cdef int _permutation = kernel_id("random_permutation")
-cdef int _copy = kernel_id("copy")
 
 METHODS = {}        # of Tensor
 
 
 # Fills
 
-cdef int draw(str name, TensorBase out, int kernel, object generator, double a, double b, TensorBase p) except -1:
-    """Fill `out`, any strides, with draws of a kernel that takes two floats; p are bernoulli's probabilities."""
-    cdef fx_scalar params[4]
-    cdef fx_array *arrays[2]
-    cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
+cdef TensorBase _room_for(frame *f, TensorBase out, int dtype, bint fresh):
+    """Where to draw for `out`: itself, or, unless it is contiguous and of that dtype, what `_put` copies there."""
+    if out.a.dtype != dtype or not out.a.flags & FX_CONTIGUOUS:
+        return make_like(f, out, dtype)
+    into(f, out, fresh)
+    return out
+
+
+cdef int draw(str name, TensorBase out, int kernel, object generator, double a, double b, TensorBase p,
+              bint fresh) except -1:
+    """Fill `out`, any strides, with draws of a kernel that takes two floats; p are bernoulli's probabilities.
+
+    `fresh`: nobody else has seen it.
+    """
+    cdef frame f
+    cdef TensorBase target
     cdef bint wide = out.a.dtype == FX_F64 and kernel != _bernoulli_kernel
     if kernel != _bernoulli_kernel and categories[out.a.dtype] != FLOATING:
         raise NotImplementedError(f"[{name}] not implemented for {dtype_name(out.a.dtype)}: it needs a floating-point "
                                   "dtype")
-    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
-    params[2].f = a
-    params[3].f = b
-    arrays[0] = &target.a
+    begin(&f, kernel, out.a.dtype)
+    target = _room_for(&f, out, out.a.dtype, fresh)
     if p is not None:
-        arrays[1] = &p.a
-    launch(name, kernel, out.a.dtype, arrays, 1, p is not None, params, 4, target is not out)
-    return put(out, target)
+        read(&f, p)
+    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, &f)
+    real(&f, a)
+    real(&f, b)
+    run(&f, name)
+    return _put(name, out, target, fresh)
 
 
-cdef int put(TensorBase out, TensorBase drawn) except -1:
-    cdef fx_array *arrays[2]
-    if drawn is not out:
-        arrays[0] = &out.a
-        arrays[1] = &drawn.a
-        launch("copy", _copy, out.a.dtype, arrays, 1, 1, NULL, 0, 0)
-    return 0
+cdef int _put(str name, TensorBase out, TensorBase drawn, bint fresh) except -1:
+    if drawn is out:
+        return 0
+    return copy_into(name, out, drawn, fresh)
 
 
-cdef int _draw_integers(str name, TensorBase out, object generator, int64_t low, int64_t high) except -1:
-    cdef fx_scalar params[4]
-    cdef fx_array *arrays[1]
-    cdef TensorBase target = out if out.a.flags & FX_CONTIGUOUS else new_like(out, out.a.dtype)
+cdef int _draw_integers(str name, TensorBase out, object generator, int64_t low, int64_t high, bint fresh) except -1:
+    cdef frame f
+    cdef TensorBase target
     cdef bint wide = <object> high - <object> low > 1 << 32
-    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, params)
-    params[2].i = low
-    params[3].i = high
-    arrays[0] = &target.a
-    launch(name, _integers, out.a.dtype, arrays, 1, 0, params, 4, 0)
-    return put(out, target)
+    begin(&f, _integers, out.a.dtype)
+    target = _room_for(&f, out, out.a.dtype, fresh)
+    reserve(generator_for(generator, out.a.device_type, out.a.device_index), out.a.numel, wide, &f)
+    whole(&f, low)
+    whole(&f, high)
+    run(&f, name)
+    return _put(name, out, target, fresh)
 
 
 cdef int _check_bounds(str name, int dtype, object low, object high) except -1:
@@ -114,7 +122,7 @@ def _rand(*sizes, size=None, generator=None, out=None, dtype=None, device=None, 
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim = read_shape("rand", sizes, size, shape)
     cdef TensorBase made = allocate("rand", ndim, shape, out, dtype, default_dtype, device)
-    draw("rand", made, _uniform, generator, 0, 1, None)
+    draw("rand", made, _uniform, generator, 0, 1, None, out is None)
     return with_grad(made, requires_grad)
 
 
@@ -130,7 +138,7 @@ def _randn(*sizes, size=None, generator=None, out=None, dtype=None, device=None,
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int ndim = read_shape("randn", sizes, size, shape)
     cdef TensorBase made = allocate("randn", ndim, shape, out, dtype, default_dtype, device)
-    draw("randn", made, _normal, generator, 0, 1, None)
+    draw("randn", made, _normal, generator, 0, 1, None, out is None)
     return with_grad(made, requires_grad)
 
 
@@ -149,7 +157,7 @@ def _rand_like(input, *, generator=None, dtype=None, device=None, requires_grad=
     (2, 3)
     """
     cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
-    draw("rand_like", made, _uniform, generator, 0, 1, None)
+    draw("rand_like", made, _uniform, generator, 0, 1, None, True)
     return with_grad(made, requires_grad)
 
 
@@ -163,7 +171,7 @@ def _randn_like(input, *, generator=None, dtype=None, device=None, requires_grad
     (2, 3)
     """
     cdef TensorBase made = _like(<TensorBase?> input, dtype, device)
-    draw("randn_like", made, _normal, generator, 0, 1, None)
+    draw("randn_like", made, _normal, generator, 0, 1, None, True)
     return with_grad(made, requires_grad)
 
 
@@ -200,7 +208,7 @@ def _randint(low, high=None, size=None, *, generator=None, out=None, dtype=None,
     ndim = read_shape("randint", (), size, shape)
     made = allocate("randint", ndim, shape, out, dtype, FX_I64, device)
     _check_bounds("randint", made.a.dtype, low, high)
-    _draw_integers("randint", made, generator, low, high)
+    _draw_integers("randint", made, generator, low, high, out is None)
     return with_grad(made, requires_grad)
 
 
@@ -218,7 +226,7 @@ def _randint_like(input, low, high=None, *, generator=None, dtype=None, device=N
         low, high = 0, low
     low, high = read_int("randint_like", "low", low), read_int("randint_like", "high", high)
     _check_bounds("randint_like", made.a.dtype, low, high)
-    _draw_integers("randint_like", made, generator, low, high)
+    _draw_integers("randint_like", made, generator, low, high, True)
     return with_grad(made, requires_grad)
 
 
@@ -239,8 +247,7 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     [0, 1, 2, 3]
     """
     cdef int64_t shape[1]
-    cdef fx_scalar params[2]
-    cdef fx_array *arrays[1]
+    cdef frame f
     cdef TensorBase made, order
     shape[0] = PyNumber_Index(n)
     if shape[0] < 0:
@@ -248,11 +255,11 @@ def _randperm(n, *, generator=None, out=None, dtype=None, device=None, requires_
     made = allocate("randperm", 1, shape, out, dtype, FX_I64, device)
     if shape[0] and shape[0] - 1 > _limits[made.a.dtype][1]:
         raise RuntimeError(f"[randperm] n is too large for {dtype_name(made.a.dtype)}: got {n}")
-    order = made if made.a.dtype == FX_I64 and made.a.flags & FX_CONTIGUOUS else new_like(made, FX_I64)
-    reserve(generator_for(generator, made.a.device_type, made.a.device_index), shape[0], True, params)
-    arrays[0] = &order.a
-    launch("randperm", _permutation, FX_I64, arrays, 1, 0, params, 2, 1)
-    put(made, order)
+    begin(&f, _permutation, FX_I64)
+    order = _room_for(&f, made, FX_I64, out is None)
+    reserve(generator_for(generator, made.a.device_type, made.a.device_index), shape[0], True, &f)
+    run(&f, "randperm")
+    _put("randperm", made, order, out is None)
     return with_grad(made, requires_grad)
 
 
@@ -299,7 +306,7 @@ def _normal_function(mean=0.0, std=1.0, size=None, *, generator=None, out=None, 
             raise TypeError("normal() missing required argument \"size\" for a mean and a std that are numbers")
         ndim = read_shape("normal", (), size, shape)
         made = allocate("normal", ndim, shape, out, dtype, default_dtype, device)
-        _normal_fill("normal", made, mean, std, generator)
+        _normal_fill("normal", made, mean, std, generator, out is None)
         return with_grad(made, requires_grad)
     if size is not None:
         raise TypeError("normal() takes no size together with tensors")
@@ -313,8 +320,8 @@ def _normal_function(mean=0.0, std=1.0, size=None, *, generator=None, out=None, 
         wide = mul(add(mean, std), 0.0)     # shape, dtype and device of the result
         made = allocate("normal", wide.a.ndim, wide.a.dims, out, None, wide.a.dtype,
                         wide.device if wide.a.device_type != FX_CPU else None)
-        draw("normal", wide, _normal, generator, 0, 1, None)
-        put(made, add(mul(wide, std), mean))
+        draw("normal", wide, _normal, generator, 0, 1, None, True)
+        _put("normal", made, add(mul(wide, std), mean), out is None)
     finally:
         set_grad(before)
     return made
@@ -358,21 +365,21 @@ def _bernoulli(input, p=None, *, generator=None, out=None):
         raise RuntimeError(f"[bernoulli] probabilities must be floating point, got {dtype_name(x.a.dtype)}")
     made = allocate("bernoulli", x.a.ndim, x.a.dims, out, None, x.a.dtype,
                     x.device if x.a.device_type != FX_CPU else None)
-    _bernoulli_fill("bernoulli", made, x if p is None else p, generator)
+    _bernoulli_fill("bernoulli", made, x if p is None else p, generator, out is None)
     return made
 
 
-cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator) except -1:
+cdef int _bernoulli_fill(str name, TensorBase out, object p, object generator, bint fresh) except -1:
     cdef TensorBase each
     if isinstance(p, TensorBase):
         each = <TensorBase> p
         if shape_tuple(&each.a) != shape_tuple(&out.a):
             each = each.expand_as(out)
-        return draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each))
+        return draw(name, out, _bernoulli_kernel, generator, 0, 0, _probabilities(name, each), fresh)
     p = read_number(name, "p", p)
     if not 0 <= p <= 1:
         raise RuntimeError(f"[{name}] bernoulli_ expects p to be in [0, 1], but got p={p}")
-    return draw(name, out, _bernoulli_kernel, generator, p, 0, None)
+    return draw(name, out, _bernoulli_kernel, generator, p, 0, None, fresh)
 
 
 # Methods in place: what was in the tensor, and its history, are gone.
@@ -399,22 +406,22 @@ def uniform_(self, from_=0.0, to=1.0, *, generator=None):
     if from_ > to:
         raise RuntimeError(f"[uniform_] uniform_ expects to return a [from, to) range, but found from={from_} > "
                            f"to={to}")
-    draw("uniform_", drawn, _uniform, generator, from_, to, None)
+    draw("uniform_", drawn, _uniform, generator, from_, to, None, drawn is not self)
     return _settle(self, drawn, UNIFORM)
 
 
-cdef int _normal_fill(str name, TensorBase out, object mean, object std, object generator) except -1:
+cdef int _normal_fill(str name, TensorBase out, object mean, object std, object generator, bint fresh) except -1:
     mean = read_number(name, "mean", mean)
     std = read_number(name, "std", std)
     if not std >= 0:
         raise RuntimeError(f"[{name}] normal expects std >= 0.0, but found std {std}")
-    return draw(name, out, _normal, generator, mean, std, None)
+    return draw(name, out, _normal, generator, mean, std, None, fresh)
 
 
 def normal_(self, mean=0.0, std=1.0, *, generator=None):
     """Overwrite the elements with normal random numbers; returns self."""
     cdef TensorBase drawn = _target("normal_", self, NORMAL)
-    _normal_fill("normal_", drawn, mean, std, generator)
+    _normal_fill("normal_", drawn, mean, std, generator, drawn is not self)
     return _settle(self, drawn, NORMAL)
 
 
@@ -423,14 +430,14 @@ def exponential_(self, lambd=1.0, *, generator=None):
     cdef TensorBase drawn = _target("exponential_", self, EXPONENTIAL)
     if not lambd > 0:
         raise RuntimeError(f"[exponential_] exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    draw("exponential_", drawn, _exponential, generator, lambd, 0, None)
+    draw("exponential_", drawn, _exponential, generator, lambd, 0, None, drawn is not self)
     return _settle(self, drawn, EXPONENTIAL)
 
 
 def bernoulli_(self, p=0.5, *, generator=None):
     """Overwrite the elements with 1 with probability p (a number or a tensor), else 0; returns self."""
     cdef TensorBase drawn = _target("bernoulli_", self, BERNOULLI)
-    _bernoulli_fill("bernoulli_", drawn, p, generator)
+    _bernoulli_fill("bernoulli_", drawn, p, generator, drawn is not self)
     return _settle(self, drawn, BERNOULLI)
 
 
@@ -445,7 +452,7 @@ def random_(self, from_=None, to=None, *, generator=None):
         from_, to = read_int("random_", "from", 0 if from_ is None else from_), read_int("random_", "to", to)
     if to != (1 << 63) - 1:
         _check_bounds("random_", drawn.a.dtype, from_, to)
-    _draw_integers("random_", drawn, generator, from_, to)
+    _draw_integers("random_", drawn, generator, from_, to, drawn is not self)
     return _settle(self, drawn, RANDOM)
 
 

@@ -4,19 +4,18 @@ from cpython.number cimport PyNumber_Index
 from libc.math cimport ceil, isfinite, pow
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_F64, FX_I64
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype
 from ferrox._core.graph.op import row
 from ferrox._core.ops.creation cimport allocate, read_dtype, read_number
 from ferrox._core.ops.shape cimport read_int
 from ferrox._core.tensor.base cimport TensorBase, new_tensor, new_view
-from ferrox._core.tensor.values cimport fill, moved, with_grad
+from ferrox._core.tensor.frame cimport begin, copy_into, fill, frame, into, number, real, run
+from ferrox._core.tensor.values cimport moved, with_grad
 
 cdef int _arange_kernel = kernel_id("arange")
 cdef int _linspace_kernel = kernel_id("linspace")
-cdef int _copy = kernel_id("copy")
 
 
 # Ranges
@@ -62,8 +61,7 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
     tensor([1.0000, 1.5000, 2.0000])
     """
     cdef int64_t shape[1]
-    cdef fx_array *arrays[1]
-    cdef fx_scalar params[2]
+    cdef frame f
     cdef TensorBase made
     cdef int dtype_code
     if end is None:
@@ -82,14 +80,11 @@ def _arange(start=None, end=None, step=1, *, out=None, dtype=None, device=None, 
         start, end, step = int(start), int(end), int(step)
     shape[0] = _arange_count(start, end, step, dtype_code)
     made = allocate("arange", 1, shape, out, dtype, dtype_code, device)
-    if categories[dtype_code] == FLOATING:
-        params[0].f = start
-        params[1].f = step
-    else:
-        params[0].i = int(start)
-        params[1].i = int(step)
-    arrays[0] = &made.a
-    launch("arange", _arange_kernel, dtype_code, arrays, 1, 0, params, 2, 0)
+    begin(&f, _arange_kernel, dtype_code)
+    into(&f, made, out is None)
+    number(&f, start)
+    number(&f, step)
+    run(&f, "arange")
     return with_grad(made, requires_grad)
 
 
@@ -125,15 +120,15 @@ def _linspace(start, end, steps, *, out=None, dtype=None, device=None, requires_
     tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     cdef int64_t shape[1]
-    cdef fx_array *arrays[1]
-    cdef fx_scalar params[2]
+    cdef frame f
     cdef TensorBase made
     shape[0] = _steps("linspace", steps)
     made = allocate("linspace", 1, shape, out, dtype, default_dtype, device)
-    params[0].f = _bound("linspace", "start", start, made.a.dtype)
-    params[1].f = _bound("linspace", "end", end, made.a.dtype)
-    arrays[0] = &made.a
-    launch("linspace", _linspace_kernel, made.a.dtype, arrays, 1, 0, params, 2, 0)
+    begin(&f, _linspace_kernel, made.a.dtype)
+    into(&f, made, out is None)
+    real(&f, _bound("linspace", "start", start, made.a.dtype))
+    real(&f, _bound("linspace", "end", end, made.a.dtype))
+    run(&f, "linspace")
     return with_grad(made, requires_grad)
 
 
@@ -170,19 +165,10 @@ def _logspace(start, end, steps, base=10.0, *, out=None, dtype=None, device=None
     for i in range(n):
         at = (last - first) / (n - 1) if n > 1 else 0.0
         values[i] = pow(root, first + i * at if i < n // 2 or n == 1 else last - (n - 1 - i) * at)
-    _write(made, host)
+    if made.a.device_type != FX_CPU:
+        host = moved(host, made.a.device_type, made.a.device_index)
+    copy_into("logspace", made, host, out is None)
     return with_grad(made, requires_grad)
-
-
-cdef int _write(TensorBase to, TensorBase host) except -1:
-    """Copy a host tensor of the same shape, cast and moved."""
-    cdef fx_array *arrays[2]
-    if to.a.device_type != FX_CPU:
-        host = moved(host, to.a.device_type, to.a.device_index)
-    arrays[0] = &to.a
-    arrays[1] = &host.a
-    launch("copy", _copy, to.a.dtype, arrays, 1, 1, NULL, 0, 0)
-    return 0
 
 
 def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
@@ -213,11 +199,11 @@ def _eye(n, m=None, *, out=None, dtype=None, device=None, requires_grad=False):
     if shape[0] < 0 or shape[1] < 0:
         raise RuntimeError(f"[eye] n and m must be greater or equal to 0, got {shape[0]} and {shape[1]}")
     made = allocate("eye", 2, shape, out, dtype, default_dtype, device)
-    fill(made, 0, "eye")
+    fill("eye", made, 0, out is None)
     length[0] = min(shape[0], shape[1])
     stride[0] = made.a.dims[2] + made.a.dims[3]
     if length[0]:
-        fill(new_view(made, 1, length, stride, 0), 1, "eye")
+        fill("eye", new_view(made, 1, length, stride, 0), 1, True)
     return with_grad(made, requires_grad)
 
 

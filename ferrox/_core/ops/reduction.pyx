@@ -1,25 +1,24 @@
 """Reductions: sums, means, extreme values, truth, log-sum-exp, deviations."""
 
-from cpython.object cimport PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL, FX_I64, FX_MAX_DIMS, FX_U8
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, default_dtype, dtype_name
 from ferrox._core.graph.engine cimport operators
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, saved_output
+from ferrox._core.graph.node cimport Node, record_frame, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, mul, sub
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make, read, real, run, whole
 
 
 # what all of them share
 
-cdef TensorBase reduced_like(TensorBase x, int64_t mask, bint keepdim, int dtype):
-    """A fresh tensor of x's shape reduced over the dimensions in `mask`."""
+cdef TensorBase make_reduced(frame *f, TensorBase x, int64_t mask, bint keepdim, int dtype):
+    """A fresh output of x's shape reduced over the dimensions in `mask`."""
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int d, ndim = 0
     for d in range(x.a.ndim):
@@ -30,25 +29,22 @@ cdef TensorBase reduced_like(TensorBase x, int64_t mask, bint keepdim, int dtype
         else:
             shape[ndim] = shape_of(x)[d]
             ndim += 1
-    return new_tensor(ndim, shape, dtype, x.a.device_type, x.a.device_index)
+    return make(f, ndim, shape, dtype, x)
 
 
 cdef TensorBase reduced(Op op, TensorBase x, int64_t mask, bint keepdim, int out_dtype, int dtype,
                         double p1, object kept):
     """Launch a reduction over the dimensions in `mask` and record it; `kept` is for its gradient rule."""
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[3]
-    cdef PyObject *inputs[1]
-    cdef TensorBase out = reduced_like(x, mask, keepdim, out_dtype)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    params[0].i = mask
-    params[1].f = p1
-    params[2].i = 0
-    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 3, 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record(op, inputs, 1, out, kept)
+    cdef frame f
+    cdef TensorBase out
+    begin(&f, op.kernel, dtype)
+    out = make_reduced(&f, x, mask, keepdim, out_dtype)
+    read(&f, x)
+    whole(&f, mask)
+    real(&f, p1)
+    whole(&f, 0)
+    run(&f, op.name)
+    record_frame(op, &f, out, kept)
     return out
 
 

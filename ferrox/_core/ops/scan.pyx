@@ -5,14 +5,12 @@ where elements are zero.  `prod` multiplies the running product before the eleme
 the sum over later outputs is a linear recurrence, r[k] = g[k] + x[k + 1] * r[k + 1], computed by `linear_scan`, whose
 own gradient is a recurrence again.  So all orders are exact, zeros or not.
 """
-from cpython.object cimport PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_I64, fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_BOOL, FX_I64
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, default_dtype
-from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output, wants
+from ferrox._core.graph.node cimport Node, record_frame, record_frame_many, rule, saved_input, saved_output, wants
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, mul, sub
@@ -22,22 +20,21 @@ from ferrox._core.ops.join cimport concatenate
 from ferrox._core.ops.reduction cimport dims_mask, kept_shape, named, reduced, sum_dims
 from ferrox._core.ops.shape cimport expand, permute, read_dim, read_int, reshape, to_dtype
 from ferrox._core.ops.views cimport narrow_dim
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, shape_of, shape_tuple
+from ferrox._core.tensor.base cimport TensorBase, shape_of, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, make_like, read, run, whole
 
 
 cdef TensorBase _scanned(Op op, TensorBase x, int dim, bint reverse, int dtype):
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[1]
-    cdef TensorBase out = new_like(x, dtype)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    params[0].i = dim
-    params[1].i = reverse
-    launch(op.name, op.kernel, dtype, arrays, 1, 1, params, 2, 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record(op, inputs, 1, out, (dim, reverse))
+    cdef frame f
+    cdef TensorBase out
+    begin(&f, op.kernel, dtype)
+    out = make_like(&f, x, dtype)
+    read(&f, x)
+    whole(&f, dim)
+    whole(&f, reverse)
+    run(&f, op.name)
+    if f.wants_grad:
+        record_frame(op, &f, out, (dim, reverse))
     return out
 
 
@@ -104,20 +101,17 @@ cdef Op LINEAR_SCAN = row("_linear_scan", kernel="linear_scan", rule=rule(_linea
 
 cdef TensorBase linear_scan(TensorBase a, TensorBase b, int dim, bint reverse):
     """h[t] = a[t] * h[t - 1] + b[t]; in reverse h[t] = a[t] * h[t + 1] + b[t].  a and b are of one shape and dtype."""
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[2]
-    cdef TensorBase out = new_like(b, b.a.dtype)
-    arrays[0] = &out.a
-    arrays[1] = &a.a
-    arrays[2] = &b.a
-    params[0].i = dim
-    params[1].i = reverse
-    launch("linear_scan", LINEAR_SCAN.kernel, b.a.dtype, arrays, 1, 2, params, 2, 1)
-    if grad_enabled() and (needs_grad(a) or needs_grad(b)):
-        inputs[0] = <PyObject *> a
-        inputs[1] = <PyObject *> b
-        record(LINEAR_SCAN, inputs, 2, out, (dim, reverse))
+    cdef frame f
+    cdef TensorBase out
+    begin(&f, LINEAR_SCAN.kernel, b.a.dtype)
+    out = make_like(&f, b, b.a.dtype)
+    read(&f, a)
+    read(&f, b)
+    whole(&f, dim)
+    whole(&f, reverse)
+    run(&f, "linear_scan")
+    if f.wants_grad:
+        record_frame(LINEAR_SCAN, &f, out, (dim, reverse))
     return out
 
 
@@ -234,20 +228,18 @@ cdef object _running_vjp(Node n, object g):
 
 
 cdef object _running(Op op, object input, object dim):
-    cdef TensorBase x = <TensorBase?> input, values = new_like(x, x.a.dtype), indices = new_like(x, FX_I64)
+    cdef TensorBase x = <TensorBase?> input, values, indices
     cdef int d = read_dim(dim, x.a.ndim)
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[2]
-    cdef PyObject *inputs[1]
-    arrays[0] = &values.a
-    arrays[1] = &indices.a
-    arrays[2] = &x.a
-    params[0].i = d
-    params[1].i = 0
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2, 1, params, 2, 3)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record_many(op, inputs, 1, (values, indices), (d, shape_tuple(&x.a)))
+    cdef frame f
+    begin(&f, op.kernel, x.a.dtype)
+    values = make_like(&f, x, x.a.dtype)
+    indices = make_like(&f, x, FX_I64)
+    read(&f, x)
+    whole(&f, d)
+    whole(&f, 0)
+    run(&f, op.name)
+    if f.wants_grad:
+        record_frame_many(op, &f, (values, indices), (d, shape_tuple(&x.a)))
     return named(op.name, (values, indices))
 
 

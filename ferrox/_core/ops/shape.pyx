@@ -7,22 +7,16 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS, fx_array
-from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_CONTIGUOUS, FX_MAX_DIMS
 from ferrox._core.graph.engine cimport operators
 from ferrox._core.graph.node cimport Node, grad_enabled, record, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
-from ferrox._core.ops.elementwise cimport cast_to
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_view, shape_of, shape_tuple, strides_of
-from ferrox._core.tensor.frame cimport set_to
+from ferrox._core.tensor.frame cimport converted, set_to
 
 cdef extern from "Python.h":
     void Py_INCREF(PyObject *o)
-
-cdef int _copy = kernel_id("copy")
-cdef int _fill = kernel_id("fill")
 
 
 cdef TensorBase view_as(Op op, TensorBase x, int ndim, const int64_t *shape, const int64_t *strides, int64_t offset,
@@ -82,7 +76,7 @@ cdef object identity_vjp(Node n, object g):
 
 cdef TensorBase _copied(Op op, TensorBase x, int dtype):
     cdef PyObject *inputs[1]
-    cdef TensorBase out = cast_to(x, dtype)
+    cdef TensorBase out = converted(x, dtype)
     if grad_enabled() and needs_grad(x):
         inputs[0] = <PyObject *> x
         record(op, inputs, 1, out, None)

@@ -1,20 +1,18 @@
 """Deviations and norms."""
-from cpython.object cimport PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport fx_array, fx_scalar
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, record_many, rule, saved_input, saved_output
+from ferrox._core.graph.node cimport Node, record_frame, record_frame_many, rule, saved_input, saved_output
 from ferrox._core.graph.op cimport Op, registry
 from ferrox._core.graph.op import row
 from ferrox._core.ops.arithmetic cimport add, div, full_like, mul, sub
 from ferrox._core.ops.gather_scatter cimport number_like, unless
-from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, kept_shape, mean_mask, reduced, reduced_like, \
+from ferrox._core.ops.reduction cimport check_not_empty, dims_mask, kept_shape, make_reduced, mean_mask, reduced, \
     reduced_size, spread, sum_mask
 from ferrox._core.ops.shape cimport reshape, to_dtype
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, shape_tuple
+from ferrox._core.tensor.frame cimport begin, frame, read, real, run, whole
 
 
 # var, std, var_mean, std_mean
@@ -65,9 +63,7 @@ cdef object _deviation(Op op, object input, object dim, object unbiased, bint ke
                        bint pair):
     cdef TensorBase x = <TensorBase?> input, out, mean = None
     cdef int64_t mask
-    cdef fx_array *arrays[3]
-    cdef fx_scalar params[3]
-    cdef PyObject *inputs[1]
+    cdef frame f
     if isinstance(dim, bool):
         # var(input, unbiased)
         dim, unbiased = None, dim
@@ -79,22 +75,21 @@ cdef object _deviation(Op op, object input, object dim, object unbiased, bint ke
     if correction is None:
         correction = 1 if unbiased is None or unbiased else 0
     mask = dims_mask(dim, x.a.ndim)
-    out = reduced_like(x, mask, keepdim, x.a.dtype)
-    arrays[0] = &out.a
+    begin(&f, op.kernel, x.a.dtype)
+    out = make_reduced(&f, x, mask, keepdim, x.a.dtype)
     if pair:
-        mean = reduced_like(x, mask, keepdim, x.a.dtype)
-        arrays[1] = &mean.a
-    arrays[2 if pair else 1] = &x.a
-    params[0].i = mask
-    params[1].f = correction
-    params[2].i = root
-    launch(op.name, op.kernel, x.a.dtype, arrays, 2 if pair else 1, 1, params, 3, 3 if pair else 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
+        mean = make_reduced(&f, x, mask, keepdim, x.a.dtype)
+    read(&f, x)
+    whole(&f, mask)
+    real(&f, correction)
+    whole(&f, root)
+    run(&f, op.name)
+    if f.wants_grad:
+        kept = (mask, float(correction))
         if pair:
-            record_many(op, inputs, 1, (out, mean), (mask, float(correction)))
+            record_frame_many(op, &f, (out, mean), kept)
         else:
-            record(op, inputs, 1, out, (mask, float(correction)))
+            record_frame(op, &f, out, kept)
     return (out, mean) if pair else out
 
 

@@ -12,23 +12,23 @@ from cpython.object cimport PyObject
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, FX_U8, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_BOOL, FX_CPU, FX_I64, FX_MAX_DIMS, FX_U8, fx_scalar
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, dtype_name
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, saved_input, wants
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_frame, rule, saved_input, wants
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.elementwise cimport as_operand, assign, is_number, shadow
 from ferrox._core.ops.shape cimport expand, reshape, to_dtype
 from ferrox._core.ops.views cimport dense_strides_of, select_dim, window, window_vjp, zeros
 from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_tensor, shape_of, shape_tuple, strides_of
+from ferrox._core.tensor.frame cimport adopt, begin, close_arrays, frame, make, make_shaped, more_arrays, \
+    more_params, read, run, whole, write
 from ferrox._core.tensor.values cimport moved
 
 cdef enum:
     MAX_INDICES = 32
 
-cdef int _copy = kernel_id("copy")
 cdef int _count_true = kernel_id("count_true")
 cdef Op GETITEM = row("getitem", rule=rule(window_vjp), public=False, doc="x[...] by ints, slices, None and Ellipsis.")
 
@@ -217,19 +217,12 @@ cdef tuple _resolved(TensorBase x, list advanced):
     return dims, tensors, dims[0] if neighbours else 0
 
 
-cdef int _index_params(TensorBase x, list dims, int at, bint accumulate, bint put, fx_scalar *params):
-    """params of index_get and index_put; returns how many."""
-    cdef int n = 0, d
-    params[0].i = len(dims)
-    params[1].i = at
-    n = 2
-    if put:
-        params[2].i = accumulate
-        n = 3
+cdef int _read_dims(frame *f, TensorBase x, list dims) except -1:
+    """Which index tensor goes along each dimension of x, -1 for none: the last parameters of index_get, index_put."""
+    cdef int d
     for d in range(x.a.ndim):
-        params[n].i = dims.index(d) if d in dims else -1
-        n += 1
-    return n
+        whole(f, dims.index(d) if d in dims else -1)
+    return 0
 
 
 cdef tuple _result_shape(TensorBase x, list dims, list tensors, int at):
@@ -249,28 +242,27 @@ cdef Op INDEX = row("index", rule=rule(_index_vjp), needs=("1234567",), public=F
 
 
 cdef TensorBase _index(TensorBase x, list dims, list tensors, int at):
-    cdef fx_array *arrays[MAX_INDICES + 2]
-    cdef PyObject *inputs[MAX_INDICES + 1]
-    cdef fx_scalar params[FX_MAX_DIMS + 3]
-    cdef int64_t shape[FX_MAX_DIMS]
-    cdef int i = 0, k = <int> len(tensors), count
-    cdef TensorBase out
-    for size in _result_shape(x, dims, tensors, at):
-        shape[i] = size
-        i += 1
-    out = new_tensor(i, shape, x.a.dtype, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    inputs[0] = <PyObject *> x
-    for i in range(k):
-        arrays[i + 2] = &(<TensorBase> tensors[i]).a
-        inputs[i + 1] = <PyObject *> <TensorBase> tensors[i]
-    count = _index_params(x, dims, at, False, False, params)
-    launch("index", _index_get, x.a.dtype, arrays, 1, k + 1, params, count, 1)
-    if grad_enabled() and needs_grad(x):
-        if k > 7:
-            raise NotImplementedError("[index] more than 7 index tensors under gradients")
-        record(INDEX, inputs, k + 1, out, (dims, at, shape_tuple(&x.a)))
+    cdef frame f
+    cdef fx_scalar room[FX_MAX_DIMS + 2]
+    cdef TensorBase out, each
+    if needs_grad(x) and grad_enabled() and len(tensors) > 7:
+        raise NotImplementedError("[index] more than 7 index tensors under gradients")
+    begin(&f, _index_get, x.a.dtype)
+    more_params(&f, room)
+    more_arrays(&f, <int> len(tensors) + 2)
+    try:
+        out = make_shaped(&f, _result_shape(x, dims, tensors, at), x.a.dtype, x)
+        read(&f, x)
+        for each in tensors:
+            read(&f, each)
+        whole(&f, len(dims))
+        whole(&f, at)
+        _read_dims(&f, x, dims)
+        run(&f, "index")
+        if f.wants_grad:
+            record_frame(INDEX, &f, out, (dims, at, shape_tuple(&x.a)))
+    finally:
+        close_arrays(&f)
     return out
 
 cdef int _index_get = kernel_id("index_get")
@@ -347,18 +339,18 @@ cdef TensorBase put(TensorBase out, list dims, list tensors, int at, TensorBase 
             inputs[i + 2] = <PyObject *> <TensorBase> tensors[i]
         if len(tensors) > 6:
             raise NotImplementedError("[index_put] more than 6 index tensors under gradients")
-        _put(out, dims, tensors, at, values, accumulate)
+        _put(out, dims, tensors, at, values, accumulate, True)
         record(INDEX_PUT, inputs, <int> len(tensors) + 2, out, (dims, at, accumulate))
         return out
-    _put(out, dims, tensors, at, values, accumulate)
+    _put(out, dims, tensors, at, values, accumulate, True)
     return out
 
 
-cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, bint accumulate) except -1:
-    """x[indices] (+)= values in x's memory."""
-    cdef fx_array *arrays[MAX_INDICES + 2]
-    cdef fx_scalar params[FX_MAX_DIMS + 4]
-    cdef int i, k = <int> len(tensors), count
+cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, bint accumulate, bint fresh) except -1:
+    """x[indices] (+)= values in x's memory; `fresh`: nobody else has seen it."""
+    cdef frame f
+    cdef fx_scalar room[FX_MAX_DIMS + 3]
+    cdef TensorBase each
     shape = _result_shape(x, dims, tensors, at)
     cdef TensorBase spread
     try:
@@ -366,12 +358,24 @@ cdef int _put(TensorBase x, list dims, list tensors, int at, TensorBase values, 
     except RuntimeError:
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(shape_tuple(&values.a))} cannot be broadcast "
                            f"to indexing result of shape {list(shape)}") from None
-    arrays[0] = &x.a
-    arrays[1] = &spread.a
-    for i in range(k):
-        arrays[i + 2] = &(<TensorBase> tensors[i]).a
-    count = _index_params(x, dims, at, accumulate, True, params)
-    launch("setitem", INDEX_PUT.kernel, x.a.dtype, arrays, 1, k + 1, params, count, 0)
+    begin(&f, INDEX_PUT.kernel, x.a.dtype)
+    more_params(&f, room)
+    more_arrays(&f, <int> len(tensors) + 2)
+    try:
+        if fresh:
+            adopt(&f, x)
+        else:
+            write(&f, x)
+        read(&f, spread)
+        for each in tensors:
+            read(&f, each)
+        whole(&f, len(dims))
+        whole(&f, at)
+        whole(&f, accumulate)
+        _read_dims(&f, x, dims)
+        run(&f, "setitem")
+    finally:
+        close_arrays(&f)
     return 0
 
 
@@ -418,7 +422,7 @@ cdef int put_into(TensorBase target, list dims, list tensors, int at, TensorBase
         changed = put(changed, dims, tensors, at, values, accumulate)
         assign(INDEX_PUT, target, changed)
         return 0
-    _put(target, dims, tensors, at, values, accumulate)
+    _put(target, dims, tensors, at, values, accumulate, False)
     return 0
 
 
@@ -467,17 +471,19 @@ row("index_put", function=_index_put, composite=True, method=True, inplace=True,
 
 cdef TensorBase nonzero(TensorBase x):
     """(count, ndim) int64 positions of the elements that are not zero."""
-    cdef fx_array *arrays[2]
+    cdef frame f
     cdef int64_t shape[2]
-    cdef TensorBase count = new_tensor(0, NULL, FX_I64, x.a.device_type, x.a.device_index), out
-    arrays[0] = &count.a
-    arrays[1] = &x.a
-    launch("nonzero", _count_true, x.a.dtype, arrays, 1, 1, NULL, 0, 1)
+    cdef TensorBase count, out
+    begin(&f, _count_true, x.a.dtype)
+    count = make(&f, 0, NULL, FX_I64, x)
+    read(&f, x)
+    run(&f, "nonzero")
     shape[0] = int(count)
     shape[1] = x.a.ndim
-    out = new_tensor(2, shape, FX_I64, x.a.device_type, x.a.device_index)
-    arrays[0] = &out.a
-    launch("nonzero", NONZERO.kernel, x.a.dtype, arrays, 1, 1, NULL, 0, 1)
+    begin(&f, NONZERO.kernel, x.a.dtype)
+    out = make(&f, 2, shape, FX_I64, x)
+    read(&f, x)
+    run(&f, "nonzero")
     return out
 
 

@@ -1,37 +1,32 @@
 """Triangles, diagonals and grids."""
 from cpython.number cimport PyNumber_Index
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CPU, FX_I64, fx_array, fx_scalar
+from ferrox._core.abi cimport FX_CPU, FX_I64
 from ferrox._core.door.device cimport as_device, device as _device
-from ferrox._core.door.dispatch cimport launch
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule
+from ferrox._core.graph.node cimport Node, record_frame, rule
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import operators, row
 from ferrox._core.ops.creation cimport read_dtype
 from ferrox._core.ops.shape cimport expand, read_int, reshape
-from ferrox._core.tensor.base cimport TensorBase, needs_grad, new_like, new_tensor, on_one_device
-from ferrox._core.tensor.values cimport converted, moved
+from ferrox._core.tensor.base cimport TensorBase, new_tensor, on_one_device
+from ferrox._core.tensor.frame cimport begin, converted, frame, make_like, read, run, whole
+from ferrox._core.tensor.values cimport moved
 
 
 # tril, triu
 
 cdef TensorBase _triangle(Op op, TensorBase x, int64_t diagonal):
-    cdef fx_array *arrays[2]
-    cdef fx_scalar params[1]
-    cdef PyObject *inputs[1]
+    cdef frame f
     cdef TensorBase out
     if x.a.ndim < 2:
         raise RuntimeError(f"[{op.name}] input tensor must have at least 2 dimensions, got {x.a.ndim}")
-    out = new_like(x, x.a.dtype)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    params[0].i = diagonal
-    launch(op.name, op.kernel, x.a.dtype, arrays, 1, 1, params, 1, 1)
-    if grad_enabled() and needs_grad(x):
-        inputs[0] = <PyObject *> x
-        record(op, inputs, 1, out, diagonal)
+    begin(&f, op.kernel, x.a.dtype)
+    out = make_like(&f, x, x.a.dtype)
+    read(&f, x)
+    whole(&f, diagonal)
+    run(&f, op.name)
+    record_frame(op, &f, out, diagonal)
     return out
 
 

@@ -8,10 +8,9 @@ from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_CONTIGUOUS, FX_F64, FX_HOST_SCALAR, FX_MAX_DIMS, fx_array, fx_itemsize
+from ferrox._core.abi cimport FX_MAX_DIMS, fx_itemsize
 from ferrox._core.door.backend cimport kernel_id
-from ferrox._core.door.dispatch cimport launch
-from ferrox._core.graph.node cimport Node, grad_enabled, record, rule, wants
+from ferrox._core.graph.node cimport Node, grad_enabled, record, record_frame, rule, wants
 from ferrox._core.graph cimport node as graph
 from ferrox._core.graph.op cimport Op
 from ferrox._core.graph.op import row
@@ -20,10 +19,8 @@ from ferrox._core.ops.elementwise cimport in_place_operators
 from ferrox._core.ops.shape cimport contiguous, expand, permute, read_dim, read_int, read_sizes, to_dtype, view_as
 from ferrox._core.tensor.base cimport TensorBase, alias, checked_numel, needs_grad, new_tensor, new_view, offset_of, \
     shape_of, shape_tuple, stride_tuple, strides_of
-from ferrox._core.tensor.frame cimport set_to
+from ferrox._core.tensor.frame cimport adopt, begin, frame, read, run, set_to
 
-cdef int _fill = kernel_id("fill")
-cdef int _copy = kernel_id("copy")
 cdef int _strided_add = kernel_id("strided_add")
 
 
@@ -92,14 +89,12 @@ cdef Op WINDOW_BACKWARD = row("_window_backward", rule=rule(_backward_vjp), publ
 cdef TensorBase _window_backward(TensorBase g, tuple recipe):
     cdef TensorBase out = zeros(recipe[3], g.a.dtype, g)
     cdef TensorBase region = _through(out, recipe)
-    cdef fx_array *arrays[2]
-    cdef PyObject *inputs[1]
-    arrays[0] = &region.a
-    arrays[1] = &g.a
-    launch("window_backward", _strided_add, g.a.dtype, arrays, 1, 1, NULL, 0, 1)
-    if grad_enabled() and needs_grad(g):
-        inputs[0] = <PyObject *> g
-        record(WINDOW_BACKWARD, inputs, 1, out, recipe)
+    cdef frame f
+    begin(&f, _strided_add, g.a.dtype)
+    adopt(&f, region)
+    read(&f, g)
+    run(&f, "window_backward")
+    record_frame(WINDOW_BACKWARD, &f, out, recipe)
     return out
 
 

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from ferrox._core.abi cimport fx_scalar
+from ferrox._core.tensor.frame cimport frame
 
 cdef class Generator:
     cdef uint64_t key               # the seed
@@ -14,5 +15,5 @@ cdef Generator generator_for(object generator, int device_type, int device_index
 # not a part of a graph, and nothing was done.
 ctypedef bint (*captured_reserve)(Generator generator, uint64_t blocks, fx_scalar *params) except -1
 cdef captured_reserve reserve_captured
-# Write seed and offset to params[0] and params[1] and move the stream on by n draws, 64-bit ones when `wide`.
-cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) except -1
+# Give a call seed and offset for its next parameters and move the stream on by n draws, 64-bit ones when `wide`.
+cdef int reserve(Generator generator, int64_t n, bint wide, frame *f) except -1

@@ -18,7 +18,8 @@ from libc.string cimport memcpy
 from ferrox._core.abi cimport FX_CPU, FX_CUDA, FX_U8, fx_scalar
 from ferrox._core.door.device cimport as_device, device as _device, device_object
 from ferrox._core.tensor.base cimport TensorBase, new_tensor
-from ferrox._core.tensor.values cimport converted, moved
+from ferrox._core.tensor.frame cimport converted, frame
+from ferrox._core.tensor.values cimport moved
 
 cdef enum:
     STATE_BYTES = 16
@@ -173,8 +174,10 @@ cdef Generator generator_for(object generator, int device_type, int device_index
     return given
 
 
-cdef int reserve(Generator generator, int64_t n, bint wide, fx_scalar *params) except -1:
+cdef int reserve(Generator generator, int64_t n, bint wide, frame *f) except -1:
+    cdef fx_scalar *params = f.params + f.call.n_params
     cdef uint64_t blocks = <uint64_t> ((n + 1) // 2 if wide else (n + 3) // 4)
+    f.call.n_params += 2
     if reserve_captured != NULL and (<_device> generator.device).type_code == FX_CUDA \
             and reserve_captured(generator, blocks, params):
         return 0

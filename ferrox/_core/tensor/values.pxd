@@ -3,7 +3,6 @@ from libc.stdint cimport int64_t
 
 from ferrox._core.tensor.base cimport TensorBase
 
-cdef TensorBase converted(TensorBase x, int dtype)
 # wait: whether the host may use what is in pinned memory at once.  transfer: both contiguous, of one dtype and size.
 cdef TensorBase moved(TensorBase x, int device_type, int device_index, bint wait=*)
 cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1
@@ -12,4 +11,3 @@ cdef object element(TensorBase x)
 cdef object nested(TensorBase x, int64_t edge)
 cdef TensorBase tensor_of(object data, int dtype)
 cdef TensorBase with_grad(TensorBase x, object requires_grad)
-cdef int fill(TensorBase x, object value, str name) except -1

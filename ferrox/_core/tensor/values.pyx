@@ -13,19 +13,16 @@ from cpython.object cimport PyObject, PyObject_IsTrue
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, \
-    FX_HOST_SCALAR, FX_I8, FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_array, fx_itemsize
-from ferrox._core.door.backend cimport backends, kernel_id
-from ferrox._core.door.dispatch cimport launch
+from ferrox._core.abi cimport FX_AUTO, FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_F16, FX_F32, FX_F64, FX_I8, \
+    FX_I32, FX_I64, FX_MAX_DIMS, FX_OK, FX_U8, fx_itemsize
+from ferrox._core.door.backend cimport backends
 from ferrox._core.door.ending cimport begin_released, end_released
 from ferrox._core.dtype cimport FLOATING, categories, default_dtype, dtype_name, promotions
 from ferrox._core.errors cimport raise_status
 from ferrox._core.door.profile cimport begin_transfer, end_entry, recording
 from ferrox._core.memory.residence cimport copy_between
-from ferrox._core.tensor.base cimport TensorBase, new_like, new_tensor
-
-cdef int _copy = kernel_id("copy")
-cdef int _fill = kernel_id("fill")
+from ferrox._core.tensor.base cimport TensorBase, new_tensor
+from ferrox._core.tensor.frame cimport converted
 
 # Kinds of numbers seen by a walk.
 cdef enum:
@@ -43,16 +40,6 @@ foreign_tensor = None   # set by interchange: a tensor for an array or tensor of
 
 
 # Moves
-
-cdef TensorBase converted(TensorBase x, int dtype):
-    """A contiguous copy of x in a dtype, on its device, outside the graph."""
-    cdef fx_array *arrays[2]
-    cdef TensorBase out = new_like(x, dtype)
-    arrays[0] = &out.a
-    arrays[1] = &x.a
-    launch("to", _copy, dtype, arrays, 1, 1, NULL, 0, 1)
-    return out
-
 
 cdef int transfer(TensorBase out, TensorBase x, bint wait) except -1:
     """Bytes of x into out, on whatever devices; both are contiguous, of one dtype and size."""
@@ -368,25 +355,3 @@ cdef TensorBase with_grad(TensorBase x, object requires_grad):
                                f"{dtype_name(x.a.dtype)}")
         x.requires_grad_ = True
     return x
-
-
-cdef int fill(TensorBase x, object value, str name) except -1:
-    """Set every element to a Python number, outside the graph."""
-    cdef fx_array *arrays[2]
-    cdef fx_array scalar
-    cdef double room[1]
-    scalar.dtype = FX_F32 if x.a.dtype == FX_F16 or x.a.dtype == FX_BF16 else x.a.dtype
-    if not PyFloat_Check(value) and not PyLong_Check(value):
-        raise TypeError(f"{name}(): argument 'value' must be Number, not {type(value).__name__}")
-    _store(<char *> room, value, scalar.dtype)
-    scalar.data = room
-    scalar.dims = NULL
-    scalar.numel = 1
-    scalar.ndim = 0
-    scalar.flags = FX_CONTIGUOUS | FX_HOST_SCALAR
-    scalar.device_type = FX_CPU
-    scalar.device_index = 0
-    arrays[0] = &x.a
-    arrays[1] = &scalar
-    launch(name, _fill, x.a.dtype, arrays, 1, 1, NULL, 0, 0)
-    return 0

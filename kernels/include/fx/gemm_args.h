@@ -24,6 +24,7 @@ typedef struct fx_gemm_args {
     const void *a, *b, *d;
     void *c, *sums;
     double alpha, beta;
+    int64_t alpha_whole, beta_whole; /* the same for integers */
     int64_t m, n, k, slice;
     int64_t a_row, a_column, b_row, b_column, d_row, d_column, c_row;
     int64_t batch, first; /* products in all, and the first one of this launch: blocks along y are products */
