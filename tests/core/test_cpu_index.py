@@ -186,7 +186,7 @@ def test_index_select_add_copy_fill(dtype, seed):
     src = laid_out(rng, values(rng, dtype, rshape))
     s = as_torch(src)
     y = laid_out(rng, x)
-    alpha = 3.0 if dtype != "bool" else 1.0
+    alpha = 1 if dtype == "bool" else 3 if x.dtype.kind in "iu" else 3.0
     run_kernel("index_add", [y, index, src], 1, [dim, alpha], dtype)
     if dtype == "bool":
         expected = t.to(torch.int32).index_add(dim, i, s.to(torch.int32)).bool()
@@ -317,7 +317,7 @@ def test_large_is_the_same_on_any_number_of_threads(dtype):
     for n in (1, 2, 3, 7):
         set_num_threads(n)
         y = x.copy()
-        run_kernel("index_add", [y, index, src], 1, [0, 1.0], dtype)
+        run_kernel("index_add", [y, index, src], 1, [0, 1 if dtype == "int64" else 1.0], dtype)
         z = x.copy()
         run_kernel("scatter_add", [z, np.broadcast_to(index[:, None], (5000, 64)), src], 1, [0], dtype)
         out = np.empty((5000, 64), x.dtype)

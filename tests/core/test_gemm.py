@@ -225,9 +225,9 @@ def test_integers_wrap(dtype):
         out = np.ones((m, n), dtype)
         run_kernel("matmul", [out, lay(a, la), lay(b, lb)], 1, dtype=dtype)
         assert (out == wrap(expected)).all()
-        run_kernel("addmm", [out, lay(c, rng.choice(LAYOUTS)), lay(a, la), lay(b, lb)], 1, params=(3.0, 2.0),
-                   dtype=dtype)
-        assert (out == wrap(2 * expected + 3 * c.astype(object))).all()
+        run_kernel("addmm", [out, lay(c, rng.choice(LAYOUTS)), lay(a, la), lay(b, lb)], 1,
+                   params=(2**53 + 1, -(2**60) - 1), dtype=dtype)
+        assert (out == wrap((-(2**60) - 1) * expected + (2**53 + 1) * c.astype(object))).all()
         if m and k:
             scalar = np.ones((), dtype)
             run_kernel("dot", [scalar, a[0], a[-1]], 1, dtype=dtype)

@@ -220,6 +220,12 @@ def test_index_add(dtype):
                 same(fx.index_add(there(x), dim, there(index), there(src), alpha=2), twice)
 
 
+def test_index_add_takes_a_whole_factor_exactly():
+    index, src, alpha = there(np.array([0, 2, 2])), there(np.array([1, 2, 3])), 2**53 + 1
+    got = fx.index_add(fx.ones(3, dtype=fx.int64, device="cuda"), 0, index, src, alpha=alpha)
+    assert got.tolist() == [1 + alpha, 1, 1 + 5 * alpha]
+
+
 @pytest.mark.parametrize("dtype", NAMES)
 def test_index_put_accumulates(dtype):
     rng = np.random.default_rng(9)

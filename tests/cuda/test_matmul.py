@@ -197,6 +197,15 @@ def test_addmm(dtype):
     same(c.addmm_(a, b), x, y, dtype, 1, 1, z)
 
 
+@pytest.mark.parametrize("k", [34, 3000])      # as a whole, and in slices
+def test_factors_of_integers_are_exact(k):
+    rng = np.random.default_rng(6)
+    a, x = values(rng, (5, k), "int64")
+    b, y = values(rng, (k, 6), "int64")
+    c, z = values(rng, (5, 6), "int64")
+    same(fx.addmm(c, a, b, beta=2**53 + 1, alpha=-(2**60) - 1), x, y, "int64", -(2**60) - 1, 2**53 + 1, z)
+
+
 def gelu(x):
     return x * scipy.special.ndtr(x)
 

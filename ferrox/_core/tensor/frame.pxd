@@ -23,10 +23,8 @@ cdef inline void begin(frame *f, int kernel, int dtype) noexcept:
     f.call.arrays, f.inputs, f.params = f.few_arrays, f.few_inputs, f.few_params
     f.call.params = f.params
     f.call.n_out = f.call.n_in = f.call.n_params = f.n_numbers = 0
-    f.call.kernel, f.call.dtype = kernel, dtype
-    f.call.fresh = 0
-    f.call.message[0] = 0
-    f.wants_grad = False
+    f.call.kernel, f.call.dtype, f.call.fresh = kernel, dtype, 0
+    f.call.message[0] = f.wants_grad = 0
 
 # Outputs come before inputs.
 cdef inline TensorBase adopt(frame *f, TensorBase out):
@@ -35,11 +33,11 @@ cdef inline TensorBase adopt(frame *f, TensorBase out):
     f.call.fresh |= <uint64_t> (f.call.n_out < 64) << (f.call.n_out & 63)
     f.call.n_out += 1
     return out
-cdef inline void write(frame *f, TensorBase target):
+cdef inline void write(frame *f, TensorBase target) noexcept:
     """An output that exists already, which the door guards, or None for one that is not wanted."""
-    adopt(f, target)
-    if target is not None and f.call.n_out <= 64:
-        f.call.fresh ^= <uint64_t> 1 << (f.call.n_out - 1)
+    f.call.arrays[f.call.n_out] = NULL if target is None else &target.a
+    f.call.fresh |= <uint64_t> (target is None and f.call.n_out < 64) << (f.call.n_out & 63)
+    f.call.n_out += 1
 cdef inline TensorBase make(frame *f, int ndim, const int64_t *shape, int dtype, TensorBase like):
     """A fresh output of this shape, on the device of `like`."""
     return adopt(f, new_tensor(ndim, shape, dtype, like.a.device_type, like.a.device_index))
