@@ -304,7 +304,7 @@ cdef TensorBase _last_put(TensorBase x, list dims, list tensors, int at):
     last = new_tensor(k, shape, FX_I64, x.a.device_type, x.a.device_index)
     order = operators()["arange"](first.a.numel, device=x.device)
     order = reshape(order, shape_tuple(&first.a))
-    _put(last, own, tensors, 0, order, False)
+    _put(last, own, tensors, 0, order, False, True)
     kept = operators()["eq"](_index(last, own, tensors, 0), order)
     return reshape(kept, shape_tuple(&first.a) + (1,) * (x.a.ndim - k - at))
 

@@ -18,7 +18,8 @@ from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_CONTIGUOUS, FX_CPU, FX_DTYPES
 from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_foreign, storage_release, storage_retain
 from ferrox._core.tensor.base cimport TensorBase, alias, bare, needs_grad
-from ferrox._core.tensor.values cimport converted, with_grad
+from ferrox._core.tensor.frame cimport converted
+from ferrox._core.tensor.values cimport with_grad
 
 # Formats of the struct module; long and long long have the same size here, and q says it everywhere.
 cdef dict _formats = {chr(fx_letter(code)): code for code in range(FX_DTYPES) if fx_letter(code)}
