@@ -34,9 +34,12 @@ FAMILIES = {
 }
 LINE = re.compile(r"^FX_(\w+)\((\w+), (\w+)(.*)\)$", re.M)
 # Functions of a few instructions; a line that calls any other costs many.
-CHEAP = set("""absolute sign floor ceil round trunc sqrt rsqrt isnan isinf isfinite signbit nan_to_num floor_divide div_trunc
-    remainder fmod maximum minimum fmax fmin copysign nextafter clamp left_shift right_shift lerp heaviside hardsigmoid
-    not_a_number smooth_l1 huber""".split())
+CHEAP = {
+    "absolute", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt", "isnan", "isinf", "isfinite", "signbit",
+    "nan_to_num", "floor_divide", "div_trunc", "remainder", "fmod", "maximum", "minimum", "fmax", "fmin", "copysign",
+    "nextafter", "clamp", "left_shift", "right_shift", "lerp", "heaviside", "hardsigmoid", "not_a_number", "smooth_l1",
+    "huber",
+}
 
 
 def is_costly(value):

@@ -2,8 +2,8 @@
 cimport cython
 import sys
 
-from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_DTYPES, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, fx_digits, \
-    fx_dtype_name, fx_is_signed, fx_itemsize, fx_least, fx_most, fx_typestr
+from ferrox._core.abi cimport FX_BF16, FX_BOOL, FX_DTYPES, FX_F32, FX_F64, FX_I64, fx_category, fx_code_name, \
+    fx_digits, fx_dtype_name, fx_is_signed, fx_itemsize, fx_least, fx_most, fx_typestr
 
 cdef tuple _names = tuple([fx_dtype_name(code).decode() for code in range(FX_DTYPES)])
 default_dtype = FX_F32

@@ -147,7 +147,7 @@ def test_what_may_not_be_mixed_is_named():
     ):
         with pytest.raises(RuntimeError, match=r"same device.*cuda:0.*cpu"):
             wrong()
-    with pytest.raises(ValueError, match="momentum_buffer of parameter 0.*expected device cpu, got cuda:0"):
+    with pytest.raises(ValueError, match=r"momentum_buffer of parameter 0.*expected device cpu, got cuda:0"):
         optimiser.step()
     with pytest.raises(TypeError, match="expected a Stream, got int"):
         fx.cuda.stream(3)

@@ -12,7 +12,6 @@ from ferrox._core.cuda.module cimport driver_call
 from ferrox._core.cuda.stream cimport current_stream
 
 
-
 cdef int _inner(fx_call *call) noexcept nogil:
     cdef fx_array *out = call.arrays[0]
     cdef fx_array *kept = call.arrays[1]

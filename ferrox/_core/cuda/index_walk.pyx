@@ -4,7 +4,7 @@ accumulate.cu, for index_kernels.pyx and others.  See fx/index_args.h for how a 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ferrox._core.abi cimport FX_BOOL, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_VALUE, FX_OK, fx_accumulation, fx_array, \
-    fx_call, fx_is_whole, fx_itemsize, fx_least, fx_most, fx_scalar, fx_suffix
+    fx_call, fx_itemsize, fx_least, fx_most, fx_scalar, fx_suffix
 from ferrox._core.cuda.fault cimport fault_record
 from ferrox._core.cuda.module cimport cuda_kernel, find_kernel
 from ferrox._core.cuda.order cimport bits_of, blocks_for, close_pairs, launch_elements, open_pairs, pairs, refused, \

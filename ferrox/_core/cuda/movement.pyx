@@ -1,8 +1,8 @@
 # distutils: language = c++
 """Kernels that move data, on the GPU: arrays, params and semantics of cpu/movement.pyx and cpu/copy.pyx.
 
-cat, tril, triu, where, arange, linspace; strided_add is in index_kernels.pyx.  Elements are moved as words of their size,
-rows of cat as the widest words that all of its inputs allow.
+cat, tril, triu, where, arange, linspace; strided_add is in index_kernels.pyx.  Elements are moved as words of their
+size, rows of cat as the widest words that all of its inputs allow.
 """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 

@@ -4,7 +4,7 @@ cpu/batch_norm.pyx).
 Sums over many rows (weight gradients, statistics of channels) take two launches, cut by the shape alone.
 """
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from ferrox._core.abi cimport FX_CUDA, FX_DTYPES, FX_ERROR_MEMORY, FX_ERROR_TYPE, FX_F32, FX_OK, fx_array, fx_call, \
     fx_is_floating, fx_is_whole, fx_suffix

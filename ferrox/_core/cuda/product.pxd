@@ -15,7 +15,7 @@ cdef struct product:
     int dtype, device
     int64_t m, n, k
     double alpha, beta
-    int64_t alpha_whole, beta_whole # the same for integers
+    int64_t alpha_whole, beta_whole  # the same for integers
     int activation                  # `multiply` sets it to 0 when it has applied it
     char *data[4]
     int64_t row[4]

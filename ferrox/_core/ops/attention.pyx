@@ -149,4 +149,3 @@ cdef tuple _broadcast(a, b, c=()):
     from ferrox._core.ops.movement import broadcast_shapes
 
     return broadcast_shapes(a, b, c)
-

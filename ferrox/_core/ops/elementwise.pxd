@@ -24,8 +24,8 @@ cdef struct view_operators:
 
 cdef view_operators in_place_operators
 
-# Parameters of a kernel beside its operands.  In integer arithmetic `whole` counts if `exact`, else the nearest to `real`
-# that the dtype has.
+# Parameters of a kernel beside its operands.  In integer arithmetic `whole` counts if `exact`, else the nearest to
+# `real` that the dtype has.
 cdef enum:
     PARAMETERS = 4
 

@@ -13,8 +13,8 @@ from ferrox._core.ops.shape cimport contiguous, expand, permute_vjp, permuted, r
 from ferrox._core.ops.views cimport narrow_dim, slice_dim
 from ferrox._core.ops.elementwise cimport check_leaf, shadow, take_history
 from ferrox._core.sizes cimport fx_mul
-from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, offset_of, reinterpreted_view, set_data, shape_of, \
-    shape_tuple, strides_of
+from ferrox._core.tensor.base cimport TensorBase, alias, needs_grad, offset_of, reinterpreted_view, set_data, \
+    shape_of, shape_tuple, strides_of
 from ferrox._core.tensor.interchange cimport holds_bools
 
 

@@ -231,7 +231,7 @@ cdef list _runs(TensorBase ordered, TensorBase order, bint inverse, bint counts)
 
 cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts):
     """The same for the slices of x along dim, in lexicographic order when sorted."""
-    cdef TensorBase moved, flat, order = None, fresh, run, starts
+    cdef TensorBase moved, flat, order = None, fresh, runs, starts
     cdef int64_t n = shape_of(x)[dim] if x.a.ndim else 1, k
     moved = registry["movedim"](x, dim, 0) if x.a.ndim else x
     flat = contiguous(reshape(moved, (n, moved.a.numel // n if n else 0)))
@@ -245,12 +245,12 @@ cdef list _row_runs(TensorBase x, int dim, bint sort, bint inverse, bint counts)
         empty = counting(0, x)
         return [x, empty, empty]
     fresh = registry["any"](registry["ne"](narrow_dim(flat, 0, 1, n - 1), narrow_dim(flat, 0, 0, n - 1)), 1)
-    run = cumsum_dim(to_dtype(concatenate([number_vector(0, x), to_dtype(fresh, FX_I64)], 0), FX_I64), 0, False)
-    starts = registry["searchsorted"](run, counting(int(select_dim(run, 0, n - 1)) + 1, x))
+    runs = cumsum_dim(to_dtype(concatenate([number_vector(0, x), to_dtype(fresh, FX_I64)], 0), FX_I64), 0, False)
+    starts = registry["searchsorted"](runs, counting(int(select_dim(runs, 0, n - 1)) + 1, x))
     values = index_select_dim(moved, 0, index_select_dim(order, 0, starts) if sort else starts)
     where = lengths = None
     if inverse:
-        where = scatter_zeros((n,), 0, order, run) if sort else run
+        where = scatter_zeros((n,), 0, order, runs) if sort else runs
     if counts:
         ends = concatenate([narrow_dim(starts, 0, 1, starts.a.numel - 1), number_vector(n, x)], 0)
         lengths = registry["sub"](ends, starts)

@@ -88,11 +88,11 @@ cdef tuple kept_shape(int64_t mask, tuple full):
     return tuple([1 if mask >> d & 1 else full[d] for d in range(len(full))])
 
 
-cdef int check_not_empty(str name, TensorBase x, int64_t mask, bint whole) except -1:
-    """An extreme value of nothing is an error; `whole`: no dimension was given."""
+cdef int check_not_empty(str name, TensorBase x, int64_t mask, bint everywhere) except -1:
+    """An extreme value of nothing is an error; `everywhere`: no dimension was given."""
     cdef int d
     if x.a.numel == 0:
-        if whole:
+        if everywhere:
             raise (IndexError if name.startswith("arg") else RuntimeError)(
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
                 "dim with the 'dim' argument.")
@@ -297,9 +297,9 @@ cdef object _extreme_vjp(Node n, object g):
     return mul(div(restored(<TensorBase> g, n.params), count), ties)
 
 
-cdef TensorBase extreme(TensorBase x, int64_t mask, bint keepdim, bint largest, bint whole):
+cdef TensorBase extreme(TensorBase x, int64_t mask, bint keepdim, bint largest, bint everywhere):
     return reduced(AMAX if largest else AMIN, x, mask, keepdim, x.a.dtype, x.a.dtype, 0,
-                   (mask, keepdim, shape_tuple(&x.a), whole) if needs_grad(x) else None)
+                   (mask, keepdim, shape_tuple(&x.a), everywhere) if needs_grad(x) else None)
 
 
 def _amax(input, dim=(), keepdim=False, *, axis=None, keepdims=None):

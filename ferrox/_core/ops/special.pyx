@@ -1,4 +1,4 @@
-"""The functions of `ferrox.special`: special functions that have a name at the top too, under the names they have there."""
+"""The functions of `ferrox.special`: those that have a name at the top too, under the names of torch.special."""
 from ferrox._core.graph.op import alias_row
 
 for _name, _of in {

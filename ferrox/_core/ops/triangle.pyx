@@ -90,19 +90,19 @@ cdef inline int64_t _kept(bint lower, int64_t i, int64_t columns, int64_t offset
 
 def _lower_total(n, m, offset):
     """How many elements the lower triangle of an n x m matrix has, in Python integers."""
-    begin = max(0, -offset)
-    if begin >= n:
+    first_row = max(0, -offset)
+    if first_row >= n:
         return 0
-    ramp = max(0, min(n, m - offset - 1) - begin)   # rows that are neither empty nor whole
-    first = min(begin + offset + 1, m)
-    return ramp * first + ramp * (ramp - 1) // 2 + (n - begin - ramp) * m
+    ramp = max(0, min(n, m - offset - 1) - first_row)   # rows that are neither empty nor whole
+    first = min(first_row + offset + 1, m)
+    return ramp * first + ramp * (ramp - 1) // 2 + (n - first_row - ramp) * m
 
 
 cdef object _indices(str name, bint lower, object rows, object columns, object diagonal, object dtype, object place):
     cdef int64_t n = read_int(name, "row", rows), m = read_int(name, "col", columns)
     cdef int64_t offset = read_int(name, "offset", diagonal)
     cdef int64_t shape[2]
-    cdef int64_t i, j, count, first, total, at = 0, begin, end
+    cdef int64_t i, j, count, first, total, at = 0, first_row, end
     cdef int64_t *values
     cdef TensorBase made
     cdef _device where
@@ -110,18 +110,18 @@ cdef object _indices(str name, bint lower, object rows, object columns, object d
     if n < 0 or m < 0:
         raise RuntimeError(f"[{name}] row and col must be non-negative, got {n} and {m}")
     offset = max(-n, min(m, offset))
-    whole = _lower_total(n, m, offset) if lower else n * <object> m - _lower_total(n, m, offset - <object> 1)
-    if whole > 0x7fffffffffffffff:
+    count_of_all = _lower_total(n, m, offset) if lower else n * <object> m - _lower_total(n, m, offset - <object> 1)
+    if count_of_all > 0x7fffffffffffffff:
         raise RuntimeError(f"[{name}] a triangle of a {n} x {m} matrix has too many elements")
-    total = whole
+    total = count_of_all
     # The rows with elements.
-    begin = max(<int64_t> 0, -offset) if lower else 0
+    first_row = max(<int64_t> 0, -offset) if lower else 0
     end = n if lower else min(n, fx_sub_clamped(m, offset))
     shape[0] = 2
     shape[1] = total
     made = new_tensor(2, shape, FX_I64, FX_CPU, 0)
     values = <int64_t *> made.a.data
-    for i in range(begin, end if total else begin):
+    for i in range(first_row, end if total else first_row):
         count = _kept(lower, i, m, offset)
         first = 0 if lower else m - count
         for j in range(count):

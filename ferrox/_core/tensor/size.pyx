@@ -1,7 +1,7 @@
 """`ferrox.Size`: the shape of a tensor, a tuple that knows how many elements it stands for.
 
-A plain subclass of tuple, so that tuples of sizes and Sizes are equal and hash alike.  Only indexing has a C function of
-its own: `x.shape[0]` is in every loop, and a method written out in Python would make it three times as slow.
+A plain subclass of tuple, so that tuples of sizes and Sizes are equal and hash alike.  Only indexing has a C function
+of its own: `x.shape[0]` is in every loop, and a method in Python would make it three times as slow.
 """
 from cpython.long cimport PyLong_CheckExact
 from cpython.number cimport PyNumber_AsSsize_t, PyNumber_Index
