@@ -109,8 +109,7 @@ def classes():
 
 
 # Those that Python can make and that operators rely on to be filled are left out: their constructors are the core's.
-CORES_OWN = ("ferrox._core.cuda.", "ferrox._core.graph.node.Node", "ferrox._core.api.custom.OpContext",
-             "ferrox._core.api.pickling.Storage")
+CORES_OWN = ("ferrox._core.cuda.",)
 CLASSES = [name for name in classes() if not name.startswith(CORES_OWN)]
 
 

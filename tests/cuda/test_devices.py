@@ -87,7 +87,7 @@ def test_gradients_stay_on_their_device():
         (lambda: fx.autograd.grad(x * 2, x, c), "gradient on cpu was given for an output on cuda:0"),
         (lambda: Away.apply(x).sum().backward(), "at index 0 - expected device cuda:0 but got cpu"),
         (lambda: Away.apply(x * 1).sum().backward(), "at index 0 - expected device cuda:0 but got cpu"),
-        (lambda: (hooked * 2).sum().backward(), "got one on cuda:0, returned one on cpu"),
+        (lambda: (hooked * 2).sum().backward(), "it is on cuda:0, returned was one on cpu"),
     ):
         with pytest.raises(RuntimeError, match=said):
             wrong()

@@ -26,8 +26,8 @@ from ferrox._core.graph.op cimport MAX_NEEDS, Op
 from ferrox._core.ops.elementwise cimport check_leaf, rebase
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
 from ferrox._core.graph.unrecorded cimport unrecorded
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, shape_tuple, sole, track, \
-    unshared
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, needs_grad, new_tensor, no_constructor, shape_tuple, \
+    sole, track, unshared
 from ferrox._core.tensor.frame cimport converted, set_to
 
 cdef extern from "Python.h":
@@ -578,3 +578,5 @@ def apply_function(Op op, function, tuple arguments, bint separate_context):
     call.unrecorded = _unrecorded_names((<object> context).__dict__, arguments, context.plain)
     context.to_save = context.dirty = context.plain = ()
     return outputs
+
+no_constructor(OpContext)

@@ -15,7 +15,8 @@ from ferrox._core.door.device cimport as_device, device
 from ferrox._core.dtype cimport as_dtype
 from ferrox._core.memory.storage cimport storage_new, storage_release, storage_retain
 from ferrox._core.sizes cimport fx_reach, fx_within
-from ferrox._core.tensor.base cimport TensorBase, bare, offset_of, shape_tuple, stride_tuple, tensor_class
+from ferrox._core.tensor.base cimport TensorBase, bare, no_constructor, offset_of, shape_tuple, stride_tuple, \
+    tensor_class
 from ferrox._core.tensor.base import as_subclass
 from ferrox._core.tensor.frame cimport converted
 from ferrox._core.tensor.interchange cimport with_bools
@@ -169,3 +170,5 @@ def __deepcopy__(self, memo):
 
 for _function in (__reduce_ex__, __setstate__, __copy__, __deepcopy__):
     METHODS[_function.__name__] = _function
+
+no_constructor(Storage)

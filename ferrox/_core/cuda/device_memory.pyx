@@ -3,6 +3,7 @@
 FERROX_NO_CUDA_MEMORY_CACHING=1 goes around the allocators: every block is the driver's own, as compute-sanitizer wants
 it to see accesses beyond one.  Slow, for freeing then waits for the device.
 """
+cimport cython
 import os
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -113,6 +114,9 @@ cdef void _event_destroy(void *context, void *event) noexcept nogil:
         noted(cu.cuEventDestroy(<CUevent> event))
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class DeviceMemory:
     """A device's memory as a source for a `CachingAllocator`."""
     cdef fx_memory_source functions

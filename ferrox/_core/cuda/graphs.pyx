@@ -119,6 +119,9 @@ cdef bint _reserve(Generator generator, uint64_t blocks, fx_scalar *params) exce
     return True
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 @cython.final
 @cython.no_gc_clear
 cdef class CUDAGraph:

@@ -84,6 +84,9 @@ cdef int raise_allocation(fx_allocator *a, int status, fx_out_of_memory *why) ex
         free_snapshot(&why.snapshot)
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 @cython.final
 @cython.no_gc_clear
 cdef class CachingAllocator:

@@ -1,4 +1,5 @@
 """A source of memory for the allocator's tests: a counter or host memory, a clock for events, faults on demand."""
+cimport cython
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -105,6 +106,9 @@ cdef void mock_destroy(void *context, void *event) noexcept nogil:
     m.events -= 1
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class MockSource:
     """A source with a capacity, as the `source` of a `CachingAllocator`.
 

@@ -8,6 +8,7 @@ blocks go back to the driver when it refuses a new one, and on `empty_pinned`.
 A copy in a captured graph uses its block at every replay: the block is not free before the graph is gone
 (`pinned_forget`).  While a graph is captured events are neither recorded nor asked for, and nothing goes back.
 """
+cimport cython
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memmove
@@ -315,6 +316,9 @@ def pinned_stats():
     return {"segments": _count, "bytes": _bytes, "requests": _taken, "hits": _cached}
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class PinnedBlock:
     """Owns a block; what a pinned tensor keeps alive."""
     cdef void *block

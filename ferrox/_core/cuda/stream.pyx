@@ -5,6 +5,7 @@ device and priority, handed out in turn and never destroyed: a handle stays good
 allocator knows memory by its stream), and a loop that makes a stream per step does not run out of them.  They are
 independent of the default stream, as PyTorch's are.
 """
+cimport cython
 import threading
 
 from ferrox._core.cuda.abi cimport CUresult, CUstream
@@ -70,6 +71,9 @@ cdef CUstream _from_pool(int device, int priority) except? NULL:
         return handle
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Stream:
     """A queue of work on a device: work of one stream runs in order, work of several may overlap.
 
@@ -198,6 +202,9 @@ def set_stream(Stream stream not None):
     return before
 
 
+@cython.binding(False)        # methods that check their self
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 cdef class Event:
     """A mark in a stream's work: to wait for, to ask about, to measure time between.
 

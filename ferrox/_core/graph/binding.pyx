@@ -10,7 +10,6 @@ and Cython say when that fails is about those.  `tell` looks at such an error on
 names: what the operator got, what it takes.  Errors that already are the operator's, or a user's, pass as they are.
 """
 cimport cython
-import re
 
 from cpython.object cimport PyObject
 
@@ -117,8 +116,8 @@ cdef class Binder:
         try:
             positional, keywords = self._bound([<object> args[i] for i in range(given)],
                                                [<object> args[given + i] for i in range(len(names))], names)
-        except TypeError as error:
-            PyErr_SetObject(TypeError, error)
+        except BaseException as error:
+            PyErr_SetObject(type(error), error)
             return NULL
         return PyObject_Call(<PyObject *> self.function, <PyObject *> positional, <PyObject *> keywords)
 
@@ -127,7 +126,7 @@ cdef class Binder:
         cdef dict keywords = {}, said = {}
         for name, value in zip(names, values):
             into = self.canonical(name)
-            if into is None and name in NEUTRAL and value == NEUTRAL[name]:
+            if into is None and name in NEUTRAL and type(value) is type(NEUTRAL[name]) and value == NEUTRAL[name]:
                 continue
             if into is None:
                 raise TypeError(f"[{self.name}] got an unexpected keyword argument {name!r}")
@@ -149,10 +148,10 @@ cdef class Binder:
 
 # What a call that does not fit is told
 
-cdef object _BINDING = re.compile(r"^(\w+\.)?\w+\(\) ((takes|needs|got an unexpected|got multiple|missing) .*)$", re.S)
-cdef object _OTHER_TYPE = re.compile(
-    r"(?:Cannot convert (\w+) to|incorrect type \(expected .*, got) (?:(\w+)\)|[\w.]+)$")
-cdef object _NO_ATTRIBUTE = re.compile(r"^'(\w+)' object has no attribute '\w+'$")
+cdef str _BINDING = r"(?s)^(\w+\.)?\w+\(\) ((takes|needs|got an unexpected|got multiple|missing) .*)$"
+cdef str _OTHER_TYPE = \
+    r"(?:Cannot convert (\w+) to|incorrect type \(expected .*, got) (?:(\w+)\)|[\w.]+)$"
+cdef str _NO_ATTRIBUTE = r"^'(\w+)' object has no attribute '\w+'$"
 
 
 cdef str signature_of(object op):
@@ -207,8 +206,10 @@ cdef tuple _names_of(object op):
 
 def _told(op, error, list positional, dict keywords):
     """The error in public words; None for one that has them already."""
+    import re       # not at the import of Ferrox
+
     cdef str text = str(error)
-    binding = _BINDING.match(text)
+    binding = re.match(_BINDING, text)
     if binding is not None and (isinstance(error, TypeError)):
         if not text.startswith(op.name + "()") or "given)" in text or "argument" in text:
             said = binding.group(2)
@@ -221,13 +222,13 @@ def _told(op, error, list positional, dict keywords):
         if text.startswith(f"[{op.name}] got ") and "; " not in text:
             return f"{text}; it takes {signature_of(op)}"
         return None
-    other = _OTHER_TYPE.search(text)
+    other = re.search(_OTHER_TYPE, text)
     if other is not None:
         kind = other.group(1) or other.group(2)
         said = _no_tensor(op, kind, positional, keywords) if text.endswith("Tensor") or "Tensor," in text else None
         return f"[{op.name}] {said or text}; called as {_called(op, positional, keywords)}"
     if isinstance(error, AttributeError):
-        missing = _NO_ATTRIBUTE.match(text)
+        missing = re.match(_NO_ATTRIBUTE, text)
         said = None if missing is None else _no_tensor(op, missing.group(1), positional, keywords)
         return None if said is None else f"[{op.name}] {said}; called as {_called(op, positional, keywords)}"
     return f"[{op.name}] {text}; called as {_called(op, positional, keywords)}, it takes {signature_of(op)}"

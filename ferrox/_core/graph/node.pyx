@@ -28,7 +28,8 @@ from ferrox._core.dtype cimport FLOATING, categories, dtype_name
 from ferrox._core.graph.op cimport MAX_NEEDS, OUTPUT_BIT, Op
 from ferrox._core.door.dispatch import tell_changes
 from ferrox._core.graph.packing cimport Packed, pack, packing, unpack
-from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, shape_tuple, track
+from ferrox._core.tensor.base cimport TensorBase, alias, drop, is_tensor, needs_grad, no_constructor, shape_tuple, \
+    track
 
 cdef extern from *:
     """
@@ -553,3 +554,6 @@ cdef void release_saved(Node node) noexcept:
         value = node.slot[i]
         node.slot[i] = NULL
         drop(value)
+
+
+no_constructor(Node)

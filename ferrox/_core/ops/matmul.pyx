@@ -275,9 +275,8 @@ cdef TensorBase product_added(Op op, str name, object input, object mat1, object
 
 
 cdef int _factor(frame *f, str argument, object value) except -1:
-    if isinstance(value, float) and categories[f.call.dtype] != FLOATING:
-        raise RuntimeError(f"For integral input tensors, argument {argument} must not be a floating point number.")
-    return number(f, value)
+    """A factor; that of a whole product is whole, cut off as PyTorch does."""
+    return number(f, int(value) if isinstance(value, float) and categories[f.call.dtype] != FLOATING else value)
 
 
 def _addmm(input, mat1, mat2, *, beta=1, alpha=1):

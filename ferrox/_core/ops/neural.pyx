@@ -5,7 +5,7 @@ operators, so that every order exists.
 """
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32
+from ferrox._core.abi cimport FX_F32, fx_is_half
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, as_dtype, categories, dtype_name
 from ferrox._core.graph.node cimport Node, grad_enabled, record_frame, record_many, rule, saved_input, saved_output, \
@@ -144,7 +144,7 @@ cdef int _check_side(str name, TensorBase x, object side, str role) except -1:
     if side is None:
         return 0
     dtype = (<TensorBase?> side).a.dtype
-    if dtype != x.a.dtype and not (x.a.dtype < FX_F32 and dtype == FX_F32):
+    if dtype != x.a.dtype and not (fx_is_half(x.a.dtype) and dtype == FX_F32):
         raise RuntimeError(f"[{name}] expected {role} of dtype {dtype_name(x.a.dtype)}, that of the input, got "
                            f"{dtype_name(dtype)}")
     return 0
@@ -303,7 +303,7 @@ cdef object _rms_norm_vjp(Node n, object cotangents):
 def _rms_norm(input, normalized_shape, weight=None, eps=None):
     """x / sqrt(mean(x^2) + eps) over the last dimensions, times weight; eps is the dtype's by default."""
     cdef TensorBase x = <TensorBase?> input, y, rstd
-    if weight is not None and not (x.a.dtype < FX_F32 and (<TensorBase?> weight).a.dtype == FX_F32):
+    if weight is not None and not (fx_is_half(x.a.dtype) and (<TensorBase?> weight).a.dtype == FX_F32):
         weight = to_dtype(<TensorBase?> weight, x.a.dtype)      # as PyTorch, unlike that of layer_norm
     cdef int64_t n = _trailing("rms_norm", x, normalized_shape, weight, None)
     cdef frame f

@@ -4,7 +4,7 @@ Values that were picked send their gradient back to where they stood (`scatter_z
 """
 from libc.stdint cimport int64_t
 
-from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS
+from ferrox._core.abi cimport FX_F32, FX_F64, FX_I32, FX_I64, FX_MAX_DIMS, fx_is_half
 from ferrox._core.door.backend cimport kernel_id
 from ferrox._core.dtype cimport FLOATING, INTEGRAL, categories, default_dtype, dtype_name, promotions
 from ferrox._core.graph.node cimport Node, record_frame_many, rule, saved_output
@@ -476,7 +476,7 @@ def _histc(input, bins=100, min=0, max=0):
     cdef int64_t shape[1]
     cdef double low = min, high = max
     cdef frame f
-    if categories[x.a.dtype] == FLOATING and x.a.dtype < FX_F32:
+    if fx_is_half(x.a.dtype):
         return to_dtype(_histc(to_dtype(alias(x), FX_F32), bins, min, max), x.a.dtype)
     if categories[x.a.dtype] != FLOATING:
         raise NotImplementedError(f"[histc] not implemented for {dtype_name(x.a.dtype)}")

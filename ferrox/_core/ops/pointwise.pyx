@@ -522,7 +522,7 @@ def _polygamma_method(self, n):
 
 def _polygamma_in_place(self, n):
     """In-place version of `polygamma`."""
-    return assign(POLYGAMMA, <TensorBase> self, _polygamma(n, shadow_for(POLYGAMMA, <TensorBase> self)))
+    return assign(POLYGAMMA, <TensorBase?> self, _polygamma(n, shadow_for(POLYGAMMA, <TensorBase?> self)))
 
 cdef Op POLYGAMMA = row("polygamma", function=_polygamma, inputs=1, kind=REAL, rule=rule(polygamma_vjp), needs=("0",),
                         out=True, reference="sp.polygamma(n, input)", sample="1, t(3, 4, low=0.5, high=4)",

@@ -366,6 +366,8 @@ def _bernoulli(input, p=None, *, generator=None, out=None):
     cdef TensorBase x = <TensorBase?> input, made
     if p is None and categories[x.a.dtype] != FLOATING:
         raise RuntimeError(f"[bernoulli] probabilities must be floating point, got {dtype_name(x.a.dtype)}")
+    if isinstance(p, TensorBase) and shape_tuple(&(<TensorBase> p).a) != shape_tuple(&x.a):
+        p = p.expand_as(x)
     made = allocate("bernoulli", x.a.ndim, x.a.dims, out, None, x.a.dtype,
                     x.device if x.a.device_type != FX_CPU else None)
     _bernoulli_fill("bernoulli", made, x if p is None else p, generator, out is None)

@@ -26,6 +26,7 @@ cdef class TensorBase:
 
 cdef type tensor_class              # the class that operators return: set by the face above
 cdef void set_tensor_class(type cls)
+cdef void no_constructor(type cls)
 
 cdef TensorBase new_tensor(int ndim, const int64_t *shape, int dtype, int device_type, int device_index)
 cdef TensorBase new_like(TensorBase like, int dtype)

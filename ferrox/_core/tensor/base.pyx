@@ -489,6 +489,13 @@ cdef object _new_from_python(type cls, PyObject *args, PyObject *kwargs):
     return made
 
 
+cdef void no_constructor(type cls):
+    """Let only the core make instances of a class: one that Python made would be a shell."""
+    (<PyTypeObject *> cls).tp_new = NULL
+    (<dict> (<Attributes *> <PyObject *> cls).tp_dict).pop("__new__", None)
+    PyType_Modified(<PyTypeObject *> cls)
+
+
 cdef void set_tensor_class(type cls):
     """Make `cls` the class that operators return."""
     global tensor_class, _raw_new

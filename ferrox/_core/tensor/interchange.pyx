@@ -184,9 +184,9 @@ def foreign_tensor(value):
     kind = type(value)
     if made is not None or kind in (list, tuple, float, int, bool, str, range) or isinstance(value, TensorBase):
         return made
-    if hasattr(kind, "__dlpack__"):
+    if hasattr(kind, "__dlpack__") and hasattr(kind, "__dlpack_device__"):
         return import_module("ferrox._core.api.dlpack").from_dlpack(value)
-    if hasattr(kind, "__cuda_array_interface__") and hasattr(value, "__cuda_array_interface__"):
+    if hasattr(value, "__cuda_array_interface__"):
         return import_module("ferrox._core.api.dlpack").from_cuda_array(value)
     if hasattr(kind, "__array__"):
         import numpy
