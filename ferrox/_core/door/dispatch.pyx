@@ -132,29 +132,42 @@ cdef inline bint _clash(const signature *declared, const fx_array *out, const fx
     return fx_overlap(out, x)
 
 
-cdef int _group_of(const operand_list *outs, int k, int n) noexcept:
-    """Where the repeated group begins that output k of n stands in; -1 for none."""
-    if k < outs.group_at or k >= n - (outs.n - outs.group_at - outs.group):
-        return -1
-    return k - (k - outs.group_at) % outs.group
+cdef int _check_groups(str name, const operand_list *outs, fx_call *call) except -1:
+    """Judge the outputs of a kernel that takes a group for each of many tensors; every group by itself."""
+    cdef fx_array **group
+    cdef int first = outs.group_at, a, b
+    while first + outs.group <= call.n_out - (outs.n - outs.group_at - outs.group):
+        group = call.arrays + first
+        for a in range(outs.group):
+            if group[a] == NULL or outs.rules[outs.group_at + a].role == READ:
+                continue
+            check_memory(name, group[a])
+            for b in range(outs.group):
+                if b != a and group[b] != NULL and (b > a or outs.rules[outs.group_at + b].role == READ) \
+                        and fx_overlap(group[a], group[b]):
+                    _refuse_overlap(name)
+        first += outs.group
+    for a in range(first, call.n_out):      # what stands after the groups
+        if call.arrays[a] != NULL:
+            check_memory(name, call.arrays[a])
+    return 0
 
 
 cdef uint64_t _clashing(str name, const signature *declared, fx_call *call) except? 0xffffffffffffffff:
     """Judge what a call writes, by Note [Guarded outputs]; a bit for each input that has to be copied first."""
     cdef fx_array *out
     cdef fx_array *x
-    cdef int k, j, first, last
+    cdef int k, j
     cdef uint64_t clashing = 0
+    if declared != NULL and declared.outs.group:
+        _check_groups(name, &declared.outs, call)
+        return 0
     for k in range(call.n_out):
         out = call.arrays[k]
         if out == NULL or _is_fresh(call, k) or role_of(declared, call, k) == READ:
             continue
         check_memory(name, out)
-        first, last = 0, call.n_out + call.n_in
-        if declared != NULL and declared.outs.group:    # each group by itself
-            first = _group_of(&declared.outs, k, call.n_out)
-            last = first + declared.outs.group if first >= 0 else -1
-        for j in range(first, last):
+        for j in range(call.n_out + call.n_in):
             x = call.arrays[j]
             if x == NULL or j == k or (j < call.n_out and _is_fresh(call, j)):
                 continue

@@ -124,6 +124,8 @@ static inline int fx_overlap(const fx_array *a, const fx_array *b) {
     const char *a_low, *a_high, *b_low, *b_high;
     fx_terms t;
     if (a->numel == 0 || b->numel == 0) return 0;
+    if (a->storage && b->storage && a->storage != b->storage && !a->storage->owner && !b->storage->owner)
+        return 0; /* blocks of their own; foreign memory may come in twice */
     if (a->device_type != b->device_type || a->device_index != b->device_index) return 0;
     fx_extent(a, &a_low, &a_high);
     fx_extent(b, &b_low, &b_high);
