@@ -45,7 +45,7 @@ cdef class dtype:
         return numpy.dtype(self.name)
 
     def __repr__(self):
-        return "ferrox." + self.name
+        return f"ferrox.{self.name}"
 
     def __reduce__(self):
         return _by_name, (self.name,)
