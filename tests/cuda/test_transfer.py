@@ -222,6 +222,15 @@ def test_cuda_array_interface(dtype):
     assert taken.tolist() == x.tolist()
 
 
+@pytest.mark.parametrize("said", [None, {}, {"shape": (1,)}, [("shape", (1,))]])
+def test_a_cuda_array_interface_that_is_none_is_refused(said):
+    class Foreign:
+        __cuda_array_interface__ = said
+
+    with pytest.raises(TypeError, match="must be a dict with shape, typestr and data"):
+        fx.as_tensor(Foreign())
+
+
 def test_cuda_array_interface_waits_for_the_stream():
     side = fx.cuda.Stream()
     for k in range(5):

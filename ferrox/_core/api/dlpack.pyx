@@ -311,7 +311,11 @@ def from_cuda_array(array):
 
     The current stream waits for the stream that the interface names.
     """
-    cdef dict interface = array.__cuda_array_interface__
+    said = array.__cuda_array_interface__
+    if not isinstance(said, dict) or not {"shape", "typestr", "data"} <= said.keys():
+        raise TypeError("[from_cuda_array] __cuda_array_interface__ must be a dict with shape, typestr and data, got "
+                        f"{type(said).__name__}")
+    cdef dict interface = said
     cdef int64_t shape[FX_MAX_DIMS]
     cdef int64_t strides[FX_MAX_DIMS]
     cdef DLTensor described
